@@ -15,10 +15,10 @@
 //! * `rollback`: detects withheld updates. `holders`: the peers found closest to a key. `repairs`:
 //!   limits repeated repairs of the same peer. `own`: the writer's spaces and the values that are
 //!   kept alive; `kept`: the kept documents among them. `deadlines`: a queue of keys by time.
-//!   `inbound`: rate limits of inbound records. These are pure, as are reads and writes themselves
+//!   `budget`: work for other peers. These are pure, as are reads and writes themselves
 //!   (see [`query`](crate::query)).
-//! * `worker`: validation off the swarm's task. `remotes`: addresses of connected peers, and which
-//!   addresses stay in the routing table.
+//! * `worker`: validation off the swarm's task. `inbound`: why records are refused unread.
+//!   `remotes`: addresses of connected peers, and which addresses stay in the routing table.
 //!
 //! **Invariants.** No answer of a peer is trusted. The number and duration of all operations are
 //! bounded. The behaviour starts no queries of Kademlia, so all their events are the user's.
@@ -28,6 +28,7 @@
 
 mod admitting;
 mod alarm;
+mod budget;
 mod builder;
 mod config;
 mod deadlines;
@@ -50,18 +51,30 @@ mod watches;
 mod worker;
 mod writing;
 
-use std::task::{Context, Poll};
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures::{StreamExt, channel::mpsc};
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_kad as kad;
 use libp2p_swarm::{
-    ConnectionDenied, ConnectionHandler, ConnectionHandlerSelect, ConnectionId, FromSwarm,
-    NetworkBehaviour, StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerSelect, ConnectionId,
+    FromSwarm, NetworkBehaviour, StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent,
+    ToSwarm,
     derive_prelude::{Either, Endpoint, Multiaddr, PortUse},
 };
 
-use self::{alarm::Alarm, env::Env, operations::Operations, remotes::Remotes};
+use self::{
+    alarm::Alarm,
+    budget::{HANDSHAKE, MESSAGE, Source},
+    env::Env,
+    inbound::TooMuchWork,
+    operations::Operations,
+    remotes::Remotes,
+};
 pub use self::{
     builder::Builder,
     config::{BehaviourConfig, Validation},
@@ -110,6 +123,8 @@ pub struct Behaviour {
     commands: Option<mpsc::Receiver<Command>>,
     store_events: Events,
     remotes: Remotes,
+    /// Peers to be disconnected.
+    closing: VecDeque<PeerId>,
     alarm: Alarm,
 }
 
@@ -224,7 +239,7 @@ impl Behaviour {
         }
         let now = env.now();
         if self.alarm.was_set_back(now) {
-            operations.on_clock_set_back(now);
+            operations.on_clock_set_back(env, now);
         }
         if operations.start_due(env, now) {
             return Poll::Ready(());
@@ -238,8 +253,28 @@ impl Behaviour {
         self.alarm.set(operations.next_at(env), now, cx)
     }
 
+    /// Counts the work of a message to Kademlia, and disconnects its sender if it asks for far too
+    /// much.
+    fn charge(&mut self, peer: PeerId) {
+        let source = self.remotes.source(peer);
+        let work = self.env.kad.store_mut().take_served().saturating_add(MESSAGE);
+        self.env.budget.charge(&source, work, self.env.net.now());
+        let done = u64::try_from(self.env.budget.done().as_millis()).unwrap_or(u64::MAX);
+        self.env.counters.change(|counters| counters.work_ms = done);
+        if self.env.budget.is_far_over(&source) && !self.closing.contains(&peer) {
+            self.closing.push_back(peer);
+        }
+    }
+
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
         loop {
+            if let Some(peer_id) = self.closing.pop_front() {
+                tracing::debug!(peer = %peer_id, "disconnected: it asks for too much work");
+                self.env.count(|c| &mut c.disconnected, 1);
+                self.env.events.push_back(Event::Disconnected { peer: peer_id });
+                let connection = CloseConnection::All;
+                return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection });
+            }
             if let Some(event) = self.env.events.pop_front() {
                 return Poll::Ready(ToSwarm::GenerateEvent(event));
             }
@@ -248,7 +283,7 @@ impl Behaviour {
                     if let kad::Event::RoutingUpdated { peer, .. } = event {
                         self.remotes.trim(&mut self.env, peer);
                     }
-                    self.operations.on_kad_event(&mut self.env, &mut event);
+                    self.operations.on_kad_event(&mut self.env, &self.remotes, &mut event);
                     return Poll::Ready(ToSwarm::GenerateEvent(Event::Kad(event)));
                 }
                 // Events were handled above, so this maps nothing.
@@ -295,6 +330,10 @@ impl NetworkBehaviour for Behaviour {
         local_addr: &Multiaddr,
         remote_addr: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
+        if self.env.budget.is_far_over(&Source::of_address(Some(remote_addr))) {
+            self.env.count(|c| &mut c.connections_refused, 1);
+            return Err(ConnectionDenied::new(TooMuchWork));
+        }
         self.env.kad.handle_pending_inbound_connection(connection_id, local_addr, remote_addr)
     }
 
@@ -345,6 +384,12 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         self.remotes.on_swarm_event(&event);
+        if let FromSwarm::ConnectionEstablished(established) = &event
+            && established.endpoint.is_listener()
+        {
+            let now = self.env.net.now();
+            self.env.budget.charge(&self.remotes.source(established.peer_id), HANDSHAKE, now);
+        }
         self.env.net.outbound.on_swarm_event(event);
         self.env.kad.on_swarm_event(event);
     }
@@ -358,7 +403,10 @@ impl NetworkBehaviour for Behaviour {
         let begun = self.env.meter.begin();
         let Env { kad, net, .. } = &mut self.env;
         match event {
-            Either::Left(event) => kad.on_connection_handler_event(peer, connection, event),
+            Either::Left(event) => {
+                kad.on_connection_handler_event(peer, connection, event);
+                self.charge(peer);
+            }
             Either::Right(event) => {
                 net.outbound.on_connection_handler_event(peer, connection, event);
             }
@@ -371,7 +419,9 @@ impl NetworkBehaviour for Behaviour {
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         let begun = self.env.meter.begin();
-        let polled = self.poll_all(cx);
+        // Whatever is validated on the task, no signature is verified twice.
+        let signatures = self.store_mut().signatures();
+        let (polled, _) = signatures.during(Duration::MAX, || self.poll_all(cx));
         self.env.meter.end(Timed::Hold, begun);
         polled
     }

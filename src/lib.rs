@@ -209,9 +209,10 @@
 //! | [`repair_chunks`](behaviour::BehaviourConfig::with_repair_chunks) | 32 | maximum number of chunks sent to peers that lack the same |
 //! | [`resume_before_write`](behaviour::BehaviourConfig::with_resume_before_write) | yes | the first write under a key reads the key first |
 //! | [`max_operations`](behaviour::BehaviourConfig::with_max_operations) | 64 | client commands at a time; further ones wait |
+//! | [`max_read_bytes`](behaviour::BehaviourConfig::with_max_read_bytes) | 64 MiB | answers that the reads under way hold; further reads wait |
 //! | [`max_known_writers`](behaviour::BehaviourConfig::with_max_known_writers) | 16,384 | writers whose newest update is remembered, to detect rollbacks |
 //! | [`validation`](behaviour::BehaviourConfig::with_validation) | [`Inline`](behaviour::Validation::Inline) | where inbound records are validated |
-//! | [`inbound_rate`](behaviour::BehaviourConfig::with_inbound_rate), [`inbound_burst`](behaviour::BehaviourConfig::with_inbound_burst) | 50 /s, 200 | inbound records of a peer, off the task |
+//! | [`work_per_second`](behaviour::BehaviourConfig::with_work_per_second) | 500 ms | work for all other peers; who asks for more is refused, and then disconnected |
 //! | [`inbound_queue`](behaviour::BehaviourConfig::with_inbound_queue), [`inbound_concurrency`](behaviour::BehaviourConfig::with_inbound_concurrency) | 256, 16 | inbound records that wait; asynchronous validations at a time |
 //! | [`DhtConfig`](dht::DhtConfig) | | |
 //! | [`timeout`](dht::DhtConfig::with_timeout) | 60 s | longest duration of a read or a put |
@@ -225,6 +226,7 @@
 //! | [`chunk_bytes`](store::StoreConfig::with_chunk_bytes), [`slice_bytes`](store::StoreConfig::with_slice_bytes) | 15 KiB, 8 KiB | largest piece of a record in a PUT, and in the reply to a GET |
 //! | [`max_age`](store::StoreConfig::with_max_age) | 48 h | how long a value that is not sent again is kept |
 //! | [`receipt_memory`](store::StoreConfig::with_receipt_memory) | 48 h | how long values with a TTL since receipt are remembered |
+//! | [`value_work`](store::StoreConfig::with_value_work), [`signature_memory`](store::StoreConfig::with_signature_memory) | 4 ms, 2 MiB | work for the signatures of one inbound value, inline; memory of signatures found good |
 //! | [`max_events`](store::StoreConfig::with_max_events) | 1,024 | events that wait for a subscriber |
 //! | `RedbConfig` (feature `redb`) | | |
 //! | `durability`, `cache_bytes`, `max_rechecked` | 100 ms or 16 MiB, 64 MiB, 131,072 | group commit; cache of the file; rows remembered as checked again |
@@ -250,7 +252,7 @@
 //! |---|---|---|
 //! | [`publish`](client::Client::publish), [`replace`](client::Client::replace), [`keep`](client::Client::keep), [`withdraw`](client::Client::withdraw) | 1, none within a minute of a read or write under the key; the first write under a key in a process reads it | 1, with the whole space: all updates of the writer that have to be kept, one after `replace`, `withdraw` and each renewal. If the whole known record fits into the packet, it is sent. More only for a space of more than 15 KiB |
 //! | upkeep of a key | 1 an hour, at half of the shortest `ttl` that is kept, and when new peers close to the key appear | 1 each |
-//! | [`put`](client::Client::put), [`keep_value`](client::Client::keep_value) | as `publish`; `keep_value` again each hour and for new peers | 1; for a smart record 1 for each 15 KiB |
+//! | [`put`](client::Client::put), [`keep_value`](client::Client::keep_value) | as `publish`, a value is read before it is sent; `keep_value` again each hour and for new peers | 1; for a smart record 1 for each 15 KiB |
 //! | [`get`](client::Client::get), [`view`](client::Client::view), [`confirm`](client::Client::confirm) | 1; a smart record of more than 8 KiB (of more than 1 KiB, unless several replicas agree) is looked up until nothing new arrives: 7 times for a board of 1,000 writers and 300 KB on 25 nodes, at most 16 | none, or the missing chunks to those of the 20 closest peers that lack them |
 //! | [`watch`](client::Client::watch) | a `get` every 2 s while there is news, every 30 s without, one for all watches of a key | as `get` |
 //! | [`get_sharded`](client::Client::get_sharded) | a `get` for each of `2^bits` keys, 8 at a time | as `get` |
@@ -278,7 +280,7 @@
 //! | `Malformed` | the bytes are not a record | whoever made them |
 //! | `Invalid` | a signature is bad | whoever forged or damaged it |
 //! | `Expired`, `Stale` | its time is over; something newer is known | whoever sent it: it is slow, or replays |
-//! | `LimitExceeded` | too large, too long-lived, or too far in the future | whoever made it, or a clock |
+//! | `LimitExceeded` | too large, too long-lived, or too far in the future | whoever made it, or a clock: [`ValidationError::lead`] |
 //! | `RefusedByPolicy` | the writer may not write there | the writer |
 //! | `Unsupported` | this node does not know the namespace, key type or kind | neither: this node is older or built without a feature |
 //! | `Caller` | a call with wrong arguments | the caller |
@@ -292,7 +294,8 @@
 //! ([`Reading::has_reached_anyone`](query::Reading::has_reached_anyone)); if it holds nothing, that
 //! is [`ClientError::Unreachable`](client::ClientError::Unreachable). Replicas acknowledge records
 //! that they refuse; [`confirm`](client::Client::confirm) reads the record back and returns its
-//! holders.
+//! holders, or an error if nobody keeps it. A read of which all answers are refused is
+//! [`ClientError::AnswersRefused`](client::ClientError::AnswersRefused), not an empty record.
 //!
 //! # How to stop a refresh
 //!

@@ -35,6 +35,7 @@ mod reply;
 mod reply_cache;
 mod room;
 mod rows;
+mod served;
 pub mod storage;
 mod table;
 mod validated;
@@ -44,11 +45,13 @@ mod write;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use libp2p_identity::PeerId;
 use libp2p_swarm::StreamProtocol;
 
+pub(crate) use self::config::VALUE_WORK;
 #[cfg(feature = "redb")]
 pub use self::redb::{Durability, OpenError, OpenOptions, RedbConfig, RedbStorage};
 use self::{
@@ -61,6 +64,7 @@ use self::{
     recheck::RowVerifier,
     replication::ReplicatedValue,
     reply::Replies,
+    served::Served,
     storage::{Change, RecordId, Storage},
     table::Table,
 };
@@ -80,7 +84,9 @@ use crate::{
     clock::SystemClock,
     meter::{Meter, Observed, Timed},
 };
-use smart_record_core::{AcceptAny, Clock, Limits, Namespace, RecordKey, Registry};
+use smart_record_core::{
+    AcceptAny, Clock, Limits, Namespace, RecordKey, Registry, SignatureMemory,
+};
 
 /// A record store for Kademlia whose records are validated, merged and expired.
 ///
@@ -124,6 +130,9 @@ pub struct SmartRecordStore {
     /// How much was stored at the last commit, for metrics.
     committed: Observed<Usage>,
     replies: Replies,
+    /// The signatures that were found good.
+    signatures: SignatureMemory,
+    served: Served,
     /// The values that Kademlia's replication job was given in its last run.
     snapshot: Mutex<HashMap<RecordId, ReplicatedValue>>,
     /// Whether anything was applied since the last commit.
@@ -224,9 +233,11 @@ impl SmartRecordStore {
             clock,
             providers: Providers::new(local, config.providers().clone()),
             has_changed: false,
-            config,
             meter: Meter::default(),
             replies: Replies::default(),
+            signatures: SignatureMemory::new(config.signature_memory()),
+            served: Served::default(),
+            config,
             snapshot: Mutex::default(),
         };
         store.restore_notes();
@@ -289,6 +300,23 @@ impl SmartRecordStore {
 
     pub(crate) const fn config(&self) -> &StoreConfig {
         &self.config
+    }
+
+    /// The memory of the signatures that the store has found good. Use it where values are verified
+    /// for the store, so that it does not verify them again.
+    pub fn signatures(&self) -> SignatureMemory {
+        self.signatures.clone()
+    }
+
+    /// Whether what other peers write is refused at once, because the storage is behind.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.table.storage.is_behind()
+    }
+
+    /// Takes the work that was done for other peers since the last call: what they have written and
+    /// read.
+    pub(crate) fn take_served(&self) -> Duration {
+        self.served.take()
     }
 
     /// The clock of the store.

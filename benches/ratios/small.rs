@@ -2,11 +2,15 @@
 
 use std::{hint::black_box, thread, time::Duration};
 
+use libp2p_identity::Keypair;
 use libp2p_kad::{
     Record,
     store::{MemoryStore, MemoryStoreConfig, RecordStore},
 };
-use libp2p_smart_record::{RecordKey, SpaceRules, store::SmartRecordStore};
+use libp2p_smart_record::{
+    RecordKey, SignatureMemory, SpaceRules, Writer, store::SmartRecordStore, verification_work,
+};
+use smart_record_testing::keys;
 
 use crate::{
     fixtures::{
@@ -20,10 +24,55 @@ const UPDATES: u64 = 1_000;
 const ROUNDS: usize = 51;
 
 pub fn run(harness: &mut Harness) {
+    key_types(harness);
     admission(harness);
     boards(harness);
     reading(harness);
     two_cores(harness);
+}
+
+/// Verifying a signature of each key type, in parts of the work that the budget of other peers
+/// counts for it. The unit of that is Ed25519, whose figure is the time in parts of 50 µs.
+fn key_types(harness: &mut Harness) {
+    let message = [7; 300];
+    let verifier = |keypair: Keypair| {
+        let (writer, signature) = (Writer::from(&keypair.public()), keypair.sign(&message));
+        (writer, signature.unwrap())
+    };
+    let verify = |(writer, signature): &(Writer, Vec<u8>)| {
+        time(0..20, |_| writer.verify_bytes(&message, signature).unwrap())
+    };
+    let [ed25519, secp256k1, ecdsa, rsa] = keys::all_types().map(verifier);
+    harness.ratio("ed25519_in_50_us", Goal::None, ROUNDS, || {
+        (verify(&ed25519), 20 * Duration::from_micros(50))
+    });
+    let weight = |of: &(Writer, Vec<u8>)| verification_work(of.0.as_bytes(), message.len());
+    for (name, of) in [
+        ("secp256k1_in_its_weight", secp256k1),
+        ("ecdsa_in_its_weight", ecdsa),
+        ("rsa_2048_in_its_weight", rsa),
+    ] {
+        let in_ed25519 = weight(&of).div_duration_f64(weight(&ed25519));
+        harness.ratio(name, Goal::AtMost(1.25), ROUNDS, || {
+            (verify(&of), verify(&ed25519).mul_f64(in_ed25519))
+        });
+    }
+    replays(harness);
+}
+
+/// A signature that was found good before.
+fn replays(harness: &mut Harness) {
+    let (memory, message) = (SignatureMemory::new(1_024 * 1_024), [7; 300]);
+    let signatures: Vec<_> = (0..1_000)
+        .map(keypair)
+        .map(|keypair| (Writer::from(&keypair.public()), keypair.sign(&message).unwrap()))
+        .collect();
+    let verify = || {
+        time(&signatures, |(writer, signature)| writer.verify_bytes(&message, signature).unwrap())
+    };
+    harness.ratio("verify_again_from_memory", Goal::AtMost(0.10), ROUNDS, || {
+        (memory.during(Duration::MAX, verify).0, verify())
+    });
 }
 
 fn put(store: &mut SmartRecordStore, value: &(RecordKey, Vec<u8>)) {

@@ -1,80 +1,152 @@
-//! Local storage of records from other peers: inbound records that are validated off the swarm's
-//! task, and records found by reads.
+//! Local storage of records from other peers: inbound records, and records found by reads.
 //!
-//! **Invariants.** Both kinds of inbound writes are handled, records and provider records. Every
-//! refusal is counted. If there is an [`AsyncValidator`](super::AsyncValidator), no record of
-//! another peer is stored without its consent, whether inbound or read.
+//! **Invariants.** Both kinds of inbound writes are handled, records and provider records, and both
+//! are charged to their source's [budget](super::budget). Every refusal is counted. If there is an
+//! [`AsyncValidator`](super::AsyncValidator), no record of another peer is stored without its
+//! consent, whether inbound or read.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, InboundRequest, store::RecordStore};
 
 use super::{
+    budget::{Source, receiving},
     env::Env,
     event::Event,
     inbound::InboundRefusal,
-    worker::{InboundRecord, Worker},
+    remotes::Remotes,
+    worker::{CheckedRecord, InboundRecord, Reserved, Worker},
 };
 use crate::{
     clock::wall_clock,
     query::{JoinedAnswers, RecordLookup, chunks},
-    rate::RateLimit,
     store::ValidatedRecord,
 };
-use smart_record_core::{RecordKey, SmartRecord, Timestamp};
+use smart_record_core::{EncodedSpace, Namespace, RecordKey, Registry, SmartRecord, Timestamp};
 
 /// Number of spaces stored at a time: takes well below a millisecond.
 const PIECE: usize = 32;
 /// Maximum number of waiting pieces: 32 boards of maximum size.
 const MAX_PIECES: usize = 1_024;
 
+/// Work of storing a provider record. A guess, on the high side.
+const PROVIDER: Duration = Duration::from_micros(20);
+/// Estimate of the work of validating a value that is no smart record, before it is read: one
+/// signature of the dearest common type, and one with Ed25519 for each 150 bytes.
+const VALUE: Duration = Duration::from_micros(330);
+const VALUE_BYTE: Duration = Duration::from_nanos(330);
+
 /// Records of other peers that are to be stored.
 pub(super) struct Admission {
     /// `None`: the store validates inbound records on the task.
-    off_task: Option<OffTask>,
-    /// Records found by reads that are to be stored, in pieces.
-    unstored: VecDeque<SmartRecord>,
+    worker: Option<Worker>,
+    last_refusal: Option<(PeerId, InboundRefusal)>,
+    /// Validated records that are to be stored, in pieces.
+    unstored: VecDeque<ValidatedRecord>,
 }
 
 type Admitted = Result<(), InboundRefusal>;
 
-/// State of validation off the task.
-pub(super) struct OffTask {
-    sources: RateLimit<PeerId>,
-    worker: Worker,
-    last_refusal: Option<(PeerId, InboundRefusal)>,
-}
-
 impl Admission {
-    pub(super) const fn new(off_task: Option<OffTask>) -> Self {
-        Self { off_task, unstored: VecDeque::new() }
+    pub(super) const fn new(worker: Option<Worker>) -> Self {
+        Self { worker, last_refusal: None, unstored: VecDeque::new() }
     }
 
     /// The worker that validates answers to reads, if any.
-    pub(super) fn worker(&mut self) -> Option<&mut Worker> {
-        self.off_task.as_mut().map(|off_task| &mut off_task.worker)
+    pub(super) const fn worker(&mut self) -> Option<&mut Worker> {
+        self.worker.as_mut()
     }
 
-    /// Takes the record out of an inbound request if validation is off the task. The rest of the
-    /// request is emitted to the user, the same in both cases.
-    pub(super) fn on_request(&mut self, env: &mut Env, request: &mut InboundRequest) {
-        let Some(off_task) = &mut self.off_task else {
-            return;
-        };
-        let (source, admitted) = match request {
+    /// Takes the record out of an inbound request. The rest of the request is emitted to the user.
+    pub(super) fn on_request(
+        &mut self,
+        env: &mut Env,
+        remotes: &Remotes,
+        request: &mut InboundRequest,
+    ) {
+        let (peer, admitted) = match request {
             InboundRequest::PutRecord { source, record, .. } => {
                 let Some(record) = record.take() else { return };
-                (*source, off_task.admit_record(*source, record, env.now()))
+                (*source, self.admit_record(env, remotes.source(*source), *source, record))
             }
             InboundRequest::AddProvider { record } => {
                 let Some(record) = record.take() else { return };
                 // Kademlia has checked that the provider is the sender.
-                (record.provider, off_task.admit_provider(env, record))
+                let peer = record.provider;
+                (peer, admit_provider(env, &remotes.source(peer), record))
             }
             _ => return,
         };
-        off_task.note(env, source, admitted);
+        self.note(env, peer, admitted);
+    }
+
+    fn admit_record(
+        &mut self,
+        env: &mut Env,
+        source: Source,
+        peer: PeerId,
+        record: kad::Record,
+    ) -> Admitted {
+        let (now, net_now) = (env.now(), env.net.now());
+        let key = RecordKey::new(record.key.to_vec());
+        env.budget.charge(&source, receiving(record.value.len()), net_now);
+        if env.kad.store_mut().is_behind() {
+            return Err(InboundRefusal::StorageLags);
+        }
+        let work = estimate(&env.registry, &key, &record.value);
+        let is_crowded = self.worker.as_ref().is_some_and(|worker| worker.records.is_crowded());
+        if !env.budget.reserve(&source, work, is_crowded, net_now) {
+            return Err(InboundRefusal::OverBudget);
+        }
+        let reserved = Reserved { source, work };
+        let Some(worker) = &mut self.worker else {
+            let store = env.kad.store_mut();
+            if let Err(error) = store.put(record) {
+                tracing::debug!(?error, "a record was not stored");
+            }
+            let done = store.take_served();
+            settle(env, &reserved, done);
+            return Ok(());
+        };
+        let job = InboundRecord {
+            source: peer,
+            key,
+            value: record.value,
+            publisher: record.publisher,
+            expires_at: record.expires.map(|at| wall_clock(at, now)),
+            reserved: Some(reserved),
+        };
+        tracing::trace!(source = %peer, key = %job.key, bytes = job.value.len(), "inbound record");
+        worker.records.give(job).map_err(|(_, reason)| {
+            settle(env, &reserved, Duration::ZERO);
+            reason
+        })
+    }
+
+    /// Counts a refusal, and emits an event once per run of refusals with the same reason.
+    fn note(&mut self, env: &mut Env, source: PeerId, admitted: Admitted) {
+        let Err(reason) = admitted else {
+            self.last_refusal.take_if(|(last, _)| *last == source);
+            return;
+        };
+        env.count(|c| c.inbound_refused.entry(reason).or_default(), 1);
+        tracing::debug!(%source, reason = reason.as_str(), "an inbound record was refused");
+        if self.last_refusal.replace((source, reason)) != Some((source, reason)) {
+            env.events.push_back(Event::InboundRefused { source, reason });
+        }
+    }
+
+    /// Stores a record that was validated off the task.
+    pub(super) fn on_checked(&mut self, env: &mut Env, checked: CheckedRecord) {
+        let CheckedRecord { record, reserved, work } = checked;
+        if let Some(reserved) = reserved {
+            settle(env, &reserved, work);
+        }
+        self.store_in_pieces(env, record);
     }
 
     /// The worker, if an async validator decides about records of other peers.
@@ -106,7 +178,7 @@ impl Admission {
 
     fn store_record(&mut self, env: &mut Env, lookup: &RecordLookup, news: SmartRecord) {
         let Some(worker) = self.asks() else {
-            return self.store_verified(env, news);
+            return self.store_in_pieces(env, ValidatedRecord::verified(news));
         };
         let mut by_source: BTreeMap<PeerId, SmartRecord> = BTreeMap::new();
         for (writer, space) in news.spaces() {
@@ -137,83 +209,63 @@ impl Admission {
 
     /// Stores a small record at once, and a large one piece by piece so that other tasks can run in
     /// between.
-    fn store_verified(&mut self, env: &mut Env, news: SmartRecord) {
-        if news.spaces().len() <= PIECE {
-            return env.insert(ValidatedRecord::verified(news));
+    fn store_in_pieces(&mut self, env: &mut Env, record: ValidatedRecord) {
+        let mut pieces = record.split(PIECE);
+        if pieces.len() == 1 {
+            pieces.drain(..).for_each(|record| env.insert(record));
         }
-        let key = news.key().clone();
-        let mut piece = SmartRecord::new(key.clone());
-        for (writer, space) in news.into_spaces() {
-            piece.join_space(writer, space);
-            if piece.spaces().len() >= PIECE {
-                let whole = std::mem::replace(&mut piece, SmartRecord::new(key.clone()));
-                self.unstored.push_back(whole);
-            }
-        }
-        if piece.spaces().len() > 0 {
-            self.unstored.push_back(piece);
-        }
+        self.unstored.extend(pieces);
         while self.unstored.len() > MAX_PIECES {
-            // Another read will find it again.
+            // It will be read or sent again.
             self.unstored.pop_front();
         }
     }
 
-    /// Whether all records found by reads are stored.
+    /// Whether all validated records are stored.
     pub(super) fn has_stored_all(&self) -> bool {
         self.unstored.is_empty()
     }
 
-    /// Stores the next piece of a record found by a read. Returns whether there was one.
+    /// Stores the next piece of a validated record. Returns whether there was one.
     pub(super) fn store_next_piece(&mut self, env: &mut Env) -> bool {
         let Some(piece) = self.unstored.pop_front() else {
             return false;
         };
-        env.insert(ValidatedRecord::verified(piece));
+        env.insert(piece);
         true
     }
 }
 
-impl OffTask {
-    pub(super) const fn new(sources: RateLimit<PeerId>, worker: Worker) -> Self {
-        Self { sources, worker, last_refusal: None }
+fn admit_provider(env: &mut Env, source: &Source, record: kad::ProviderRecord) -> Admitted {
+    if !env.budget.reserve(source, PROVIDER, false, env.net.now()) {
+        return Err(InboundRefusal::OverBudget);
     }
-
-    fn admit(&mut self, source: PeerId, now: Timestamp) -> Admitted {
-        self.sources.admit(source, now).map_err(|_| InboundRefusal::RateLimited)
+    if let Err(error) = env.kad.store_mut().add_provider(record) {
+        tracing::debug!(?error, "a provider record was not stored");
     }
+    Ok(())
+}
 
-    fn admit_record(&mut self, source: PeerId, record: kad::Record, now: Timestamp) -> Admitted {
-        self.admit(source, now)?;
-        let job = InboundRecord {
-            source,
-            key: RecordKey::new(record.key.to_vec()),
-            value: record.value,
-            publisher: record.publisher,
-            expires_at: record.expires.map(|at| wall_clock(at, now)),
-        };
-        tracing::trace!(%source, key = %job.key, bytes = job.value.len(), "inbound record");
-        self.worker.records.give(job).map_err(|(_, reason)| reason)
-    }
+/// Replaces reserved work by what was done.
+fn settle(env: &mut Env, reserved: &Reserved, done: Duration) {
+    env.budget.settle(&reserved.source, reserved.work, done);
+}
 
-    fn admit_provider(&mut self, env: &mut Env, record: kad::ProviderRecord) -> Admitted {
-        self.admit(record.provider, env.now())?;
-        if let Err(error) = env.kad.store_mut().add_provider(record) {
-            tracing::debug!(?error, "a provider record was not stored");
+/// At most how much work it takes to validate a smart record, or a guess for another value.
+fn estimate(registry: &Registry, key: &RecordKey, value: &[u8]) -> Duration {
+    match registry.resolve(key) {
+        // Refused unread.
+        Err(_) => Duration::ZERO,
+        Ok(Namespace::Value(_)) => {
+            let bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
+            VALUE.saturating_add(VALUE_BYTE.saturating_mul(bytes))
         }
-        Ok(())
-    }
-
-    /// Counts a refusal, and emits an event once per run of refusals with the same reason.
-    fn note(&mut self, env: &mut Env, source: PeerId, admitted: Admitted) {
-        let Err(reason) = admitted else {
-            self.last_refusal.take_if(|(last, _)| *last == source);
-            return;
-        };
-        env.count(|c| c.inbound_refused.entry(reason).or_default(), 1);
-        tracing::debug!(%source, reason = reason.as_str(), "an inbound record was refused");
-        if self.last_refusal.replace((source, reason)) != Some((source, reason)) {
-            env.events.push_back(Event::InboundRefused { source, reason });
+        Ok(Namespace::Spaces(_)) => {
+            let (mut work, mut rest) = (Duration::ZERO, value);
+            while let Some((space, after)) = EncodedSpace::split_first(rest) {
+                (work, rest) = (work.saturating_add(space.work()), after);
+            }
+            work
         }
     }
 }
@@ -228,7 +280,8 @@ fn ask_about(
     expires_at: Option<Timestamp>,
 ) {
     let (value, publisher) = (value.to_vec(), None);
-    let job = InboundRecord { source, key: key.clone(), value, publisher, expires_at };
+    let job =
+        InboundRecord { source, key: key.clone(), value, publisher, expires_at, reserved: None };
     if let Err((_, reason)) = worker.records.give(job) {
         tracing::debug!(%key, reason = reason.as_str(), "a record found by a read was not stored");
     }

@@ -9,11 +9,11 @@ use libp2p_swarm::StreamProtocol;
 
 use super::{
     AsyncValidator, Behaviour, BehaviourConfig, BehaviourCounters, Executor, Validation,
-    admitting::{Admission, OffTask},
+    admitting::Admission,
     alarm::Alarm,
+    budget::Budget,
     env::Env,
     holders::Holders,
-    inbound::sources,
     network::Network,
     operations::Operations,
     remotes::Remotes,
@@ -149,25 +149,26 @@ impl Builder {
             record_bytes: store.config().max_record_bytes(),
         };
         let mut kad_config = kad_config.unwrap_or_else(|| store.kad_config(protocol));
-        let (filtering, off_task) = match config.validation() {
-            Validation::Inline => (kad::StoreInserts::Unfiltered, None),
+        let worker = match config.validation() {
+            Validation::Inline => None,
             Validation::OffTask => {
                 let setup = WorkerSetup {
                     registry: registry.clone(),
+                    signatures: store.signatures(),
                     asks,
                     clock: clock.clone(),
                     config: config.clone(),
                     meter: meter.clone(),
                 };
-                let sources = sources(config.inbound_rate(), config.inbound_burst());
-                let off_task = OffTask::new(sources, Worker::start(setup, executor));
-                (kad::StoreInserts::FilterBoth, Some(off_task))
+                Some(Worker::start(setup, executor))
             }
         };
         kad_config
             .set_replication_interval(None)
             .set_publication_interval(None)
-            .set_record_filtering(filtering);
+            // In both cases the behaviour learns who sends a record. Kademlia's answer is sent
+            // after the record has been handled.
+            .set_record_filtering(kad::StoreInserts::FilterBoth);
         let writer = Writer::from(&keypair.public());
         let (client, commands) = Client::new(writer.clone(), registry.clone(), meter.clone());
         let kad = kad::Behaviour::with_config(local, store, kad_config);
@@ -182,6 +183,7 @@ impl Builder {
             clock,
             registry,
             known: RollbackMemory::new(config.max_known_writers()),
+            budget: Budget::new(config.work_per_second()),
             events: VecDeque::new(),
             counters,
             meter,
@@ -190,10 +192,11 @@ impl Builder {
         let behaviour = Behaviour {
             writer,
             client: client.downgrade(),
-            operations: Operations::new(&env, keypair, Admission::new(off_task)),
+            operations: Operations::new(&env, keypair, Admission::new(worker)),
             commands: Some(commands),
             store_events,
             remotes: Remotes::default(),
+            closing: VecDeque::new(),
             alarm: Alarm::new(env.now()),
             env,
         };

@@ -13,14 +13,18 @@ use smart_record_core::settings;
 #[non_exhaustive]
 pub enum Validation {
     /// On the swarm's task, before the sender is answered. An `Ok` answer means the record was
-    /// validated.
+    /// validated, but not that all of it was: once the signatures of a value have taken
+    /// [`StoreConfig::value_work`](crate::store::StoreConfig::value_work), 4 ms, the rest of it is
+    /// refused unread, and has to be sent again. This crate's own nodes do so.
     #[default]
     Inline,
     /// Off the swarm's task, which is not blocked. Kademlia then answers the sender *before* the
-    /// record is validated or stored: an `Ok` answer only means that the request has arrived. Each
-    /// sender has a rate limit and the queue is bounded; records beyond either limit are refused
-    /// and counted. Answers to reads are also validated off the task, in a second queue of the same
-    /// length; answers that do not fit there are validated on the task.
+    /// record is validated or stored: an `Ok` answer only means that the request has arrived. The
+    /// queue is bounded; records that do not fit are refused and counted. Answers to reads are also
+    /// validated off the task, in a second queue of the same length; answers that do not fit there
+    /// are validated on the task. No packet then holds the task for more than a millisecond of a
+    /// [reference core](smart_record_core::SignatureMemory). The default of a ready node
+    /// (`smart-record-host`).
     OffTask,
 }
 
@@ -51,12 +55,12 @@ pub struct BehaviourConfig {
     watch_interval: Duration,
     longest_watch_interval: Duration,
     max_operations: usize,
+    max_read_bytes: usize,
     max_known_writers: usize,
     validation: Validation,
     inbound_queue: usize,
     inbound_concurrency: usize,
-    inbound_rate: u32,
-    inbound_burst: u32,
+    work_per_second: Duration,
 }
 
 impl Default for BehaviourConfig {
@@ -77,12 +81,12 @@ impl Default for BehaviourConfig {
             watch_interval: Duration::from_secs(2),
             longest_watch_interval: Duration::from_secs(30),
             max_operations: 64,
+            max_read_bytes: 64 * 1_024 * 1_024,
             max_known_writers: 16 * 1_024,
             validation: Validation::Inline,
             inbound_queue: 256,
             inbound_concurrency: 16,
-            inbound_rate: 50,
-            inbound_burst: 200,
+            work_per_second: Duration::from_millis(500),
         }
     }
 }
@@ -143,6 +147,10 @@ settings! { BehaviourConfig:
     /// background; further ones wait. Each kind of internal operation may run a quarter of that.
     /// Defaults to 64, a guess.
     max_operations, with_max_operations: usize;
+    /// While the reads under way hold more bytes of answers than this, no further one starts. A
+    /// read holds at most twice the bytes of the largest record
+    /// ([`max_record_bytes`](crate::store::StoreConfig::max_record_bytes)). Defaults to 64 MiB.
+    max_read_bytes, with_max_read_bytes: usize;
     /// Maximum number of writers, over all keys, whose highest `seq` is remembered; the least
     /// recently read keys are forgotten first. Defaults to 16,384, some 3 MB.
     max_known_writers, with_max_known_writers: usize;
@@ -154,11 +162,16 @@ settings! { BehaviourConfig:
     /// Maximum number of concurrent validations by an [`AsyncValidator`](super::AsyncValidator).
     /// Defaults to 16.
     inbound_concurrency, with_inbound_concurrency: usize;
-    /// Number of records and provider records that each peer may send per second, with validation
-    /// off the task. Defaults to 50, a guess: a replica with 16,384 records replicates five per
-    /// second.
-    inbound_rate, with_inbound_rate: u32;
-    /// Number of them that a peer may send at once after a pause. Defaults to 200: a board of 1,000
-    /// spaces arrives in some 20.
-    inbound_burst, with_inbound_burst: u32;
+    /// How much work is done in each second for all other peers together, for their PUTs and GETs,
+    /// inline and off the task, in the time of a
+    /// [reference core](smart_record_core::SignatureMemory). When it runs short, records of those
+    /// who have used more than the average are refused: of a network (an IPv4 address, a /48 of
+    /// IPv6), of a /56 in it, of a peer in it. So a thousand peer ids in one network get no more
+    /// than one. Who asks for more than all of it, for seconds, is disconnected, and new
+    /// connections from its network are refused until that is over. Up to one second's work is
+    /// saved for bursts. Defaults to 500 ms: half of a core, which verifies some 9,000 updates
+    /// signed with Ed25519.
+    ///
+    /// This node's own reads and writes, and the answers to them, do not count.
+    work_per_second, with_work_per_second: Duration;
 }

@@ -9,6 +9,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad as kad;
 
 use super::{
+    budget::Budget,
     config::BehaviourConfig,
     event::{BehaviourCounters, Event},
     holders::Holders,
@@ -36,6 +37,7 @@ pub(super) struct Env {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) registry: Registry,
     pub(super) known: RollbackMemory,
+    pub(super) budget: Budget,
     /// Events to be emitted.
     pub(super) events: VecDeque<Event>,
     pub(super) counters: Observed<BehaviourCounters>,

@@ -68,6 +68,12 @@ pub enum Event {
         /// The reason.
         reason: InboundRefusal,
     },
+    /// A peer was disconnected, because it asked for far more work than
+    /// [`work_per_second`](super::BehaviourConfig::work_per_second).
+    Disconnected {
+        /// The peer.
+        peer: PeerId,
+    },
     /// The last [`Client`](crate::client::Client) is gone: own spaces are no longer kept alive. The
     /// behaviour continues as a replica.
     ClientsGone,
@@ -100,6 +106,12 @@ pub struct BehaviourCounters {
     pub refreshes: u64,
     /// Replications of stored records.
     pub replications: u64,
+    /// Peers disconnected because they asked for far too much work.
+    pub disconnected: u64,
+    /// Connections refused because peers of the same network had asked for far too much work.
+    pub connections_refused: u64,
+    /// Milliseconds of work that were done for other peers, in the time of a reference core.
+    pub work_ms: u64,
     /// Inbound records refused without validation, by reason.
     pub inbound_refused: BTreeMap<InboundRefusal, u64>,
 }
@@ -120,6 +132,9 @@ impl Source for BehaviourCounters {
             repairs_postponed,
             refreshes,
             replications,
+            disconnected,
+            connections_refused,
+            work_ms,
             inbound_refused,
         } = self;
         let counts = [
@@ -138,6 +153,17 @@ impl Source for BehaviourCounters {
             ),
             ("refreshes", "Own spaces and kept values sent again", refreshes),
             ("replications", "Replications of stored records", replications),
+            ("disconnected", "Peers disconnected for asking for far too much work", disconnected),
+            (
+                "connections_refused",
+                "Connections refused because their network asked for far too much work",
+                connections_refused,
+            ),
+            (
+                "work_milliseconds",
+                "Work done for other peers, in the time of a reference core",
+                work_ms,
+            ),
         ];
         let counts = counts.map(|(name, help, count)| Sample::counter(name, help, *count));
         let refused = InboundRefusal::ALL.map(|reason| {

@@ -19,6 +19,7 @@ use super::{
     event::Event,
     network::{NetworkEvent, OperationId, RequestOutcome},
     reading::{ReadResult, Reader, Reads},
+    remotes::Remotes,
     replicate::Replicate,
     sending::{Recipients, SendPurpose, Sends, Step},
     watches::Watches,
@@ -31,6 +32,10 @@ use crate::{
     store::StoreEvent,
 };
 use smart_record_core::{RecordKey, Timestamp};
+
+/// Maximum work of the signatures in an answer that is checked on the task: more than those of a
+/// packet of Kademlia take, whatever their type. The rest of a longer answer is refused unread.
+const ANSWER_WORK: Duration = Duration::from_millis(40);
 
 /// All operations under way.
 pub(super) struct Operations {
@@ -63,7 +68,13 @@ impl Operations {
 
     /// Whether another client command can start.
     pub(super) fn has_capacity(&self, env: &Env) -> bool {
-        self.busy() < env.config.max_operations()
+        self.busy() < env.config.max_operations() && self.has_memory(env)
+    }
+
+    /// Whether another read may start, by the answers that those under way hold.
+    fn has_memory(&self, env: &Env) -> bool {
+        let held = self.reads.bytes();
+        held == 0 || held < env.config.max_read_bytes()
     }
 
     /// Number of client operations under way.
@@ -129,9 +140,16 @@ impl Operations {
     }
 
     /// Handles an event of Kademlia, before it is emitted to the user.
-    pub(super) fn on_kad_event(&mut self, env: &mut Env, event: &mut kad::Event) {
+    pub(super) fn on_kad_event(
+        &mut self,
+        env: &mut Env,
+        remotes: &Remotes,
+        event: &mut kad::Event,
+    ) {
         match event {
-            kad::Event::InboundRequest { request } => self.admission.on_request(env, request),
+            kad::Event::InboundRequest { request } => {
+                self.admission.on_request(env, remotes, request);
+            }
             kad::Event::RoutingUpdated { peer, is_new_peer: true, .. } => {
                 env.holders.on_new_peer(peer, env.bounds.closest);
                 self.writes.on_new_peer(env, *peer);
@@ -160,7 +178,11 @@ impl Operations {
                 match operation {
                     OperationId::Read(read) => {
                         let worker = self.admission.worker();
-                        if self.reads.on_outcome(env, worker, read, peer, outcome) {
+                        let signatures = env.kad.store_mut().signatures();
+                        let (is_news, _) = signatures.during(ANSWER_WORK, || {
+                            self.reads.on_outcome(env, worker, read, peer, outcome)
+                        });
+                        if is_news {
                             self.show_interim(env, read);
                         }
                         self.advance(env, operation);
@@ -190,6 +212,9 @@ impl Operations {
             self.end_reads(env, ended);
             return true;
         }
+        if self.watches.notify_due(env.now(), now) {
+            return true;
+        }
         if self.sends.next_at().is_some_and(|at| at <= now) {
             let step = self.sends.on_time(env, now);
             self.run_step(env, step);
@@ -200,7 +225,8 @@ impl Operations {
 
     /// The next deadline, in the time of the [network](super::network::Network::now).
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.reads.next_at().into_iter().chain(self.sends.next_at()).min()
+        let next = [self.reads.next_at(), self.sends.next_at(), self.watches.next_notification()];
+        next.into_iter().flatten().min()
     }
 
     fn advance(&mut self, env: &mut Env, operation: OperationId) {
@@ -263,7 +289,7 @@ impl Operations {
             return Poll::Pending;
         };
         if let Poll::Ready(checked) = worker.records.poll(cx) {
-            checked.into_iter().for_each(|checked| env.insert(checked));
+            checked.into_iter().for_each(|checked| self.admission.on_checked(env, checked));
             return Poll::Ready(());
         }
         match ready!(worker.answers.poll(cx)) {
@@ -288,9 +314,9 @@ impl Operations {
         self.admission.store_next_piece(env)
     }
 
-    pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
+    pub(super) fn on_clock_set_back(&mut self, env: &Env, now: Timestamp) {
         self.writes.on_clock_set_back(now);
-        self.watches.on_clock_set_back(now);
+        self.watches.on_clock_set_back(now, env.net.now());
     }
 
     /// Starts one operation that is due. Returns whether there was one.
@@ -299,7 +325,7 @@ impl Operations {
         if self.admission.has_stored_all() && self.watches.show_changed(env) {
             return true;
         }
-        self.watches.expire(now);
+        self.watches.expire(now, env.net.now());
         if self.may_refresh(env)
             && let Some(next) = self.writes.refresh(env, now)
         {
@@ -342,11 +368,12 @@ impl Operations {
 
     fn may_look_up(&self, env: &Env) -> bool {
         self.reads.count(|reader| reader.purpose() == Purpose::Watch) < env.quarter()
+            && self.has_memory(env)
     }
 
     fn may_replicate(&self, env: &Env) -> bool {
         let busy = self.reads.count(|reader| reader.purpose() == Purpose::Replication);
-        busy < env.quarter() && self.sends.repairing() < env.quarter()
+        busy < env.quarter() && self.sends.repairing() < env.quarter() && self.has_memory(env)
     }
 
     fn run_next(&mut self, env: &mut Env, next: impl IntoIterator<Item = Next>) {
@@ -409,12 +436,16 @@ impl Operations {
         );
         // Nobody has said that there is nothing.
         let is_unknown = has_asked && reading.is_empty() && !reading.has_reached_anyone();
+        let refusal = reading.refusal();
         match reader {
             Reader::Client(_, reply) if has_failed && reading.is_empty() => {
                 reply.send(Err(ClientError::TimedOut));
             }
             Reader::Client(_, reply) if is_unknown => reply.send(Err(ClientError::Unreachable)),
-            Reader::Client(_, reply) => reply.send(Ok(reading)),
+            Reader::Client(_, reply) => reply.send(match refusal {
+                Some(refused) => Err(refused.into()),
+                None => Ok(reading),
+            }),
             Reader::Stream(_, sender) => sender.send(reading),
             Reader::Resume => {
                 for (record_put, sender) in self.writes.on_resumed(env, &reading) {
@@ -427,11 +458,12 @@ impl Operations {
                 }
             }
             Reader::Watch => {
-                let found = (!has_failed && !is_unknown).then_some(&reading.snapshot);
+                let is_known = !has_failed && !is_unknown && refusal.is_none();
+                let found = is_known.then_some(&reading.snapshot);
                 let value = reading.snapshot.value();
                 let ends_at =
                     value.and_then(|value| env.value_expiry(&key, value, lifetime_ends_at, now));
-                self.watches.on_looked_up(&key, found, ends_at, now);
+                self.watches.on_looked_up(&key, found, ends_at, now, env.net.now());
             }
             Reader::Replication => self.end_replication(env, key, is_large),
             Reader::Sending { .. } | Reader::Returned { .. } => {}

@@ -218,6 +218,12 @@ impl Reads {
         self.under_way.values().filter(|operation| is_one(&operation.reader)).count()
     }
 
+    /// How many bytes of answers the reads hold, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let bytes = self.under_way.values().map(|operation| operation.read.answers().bytes());
+        bytes.fold(0, usize::saturating_add)
+    }
+
     /// The interim result of a read.
     pub(super) fn found(&self, id: u64) -> Option<&RecordLookup> {
         self.under_way.get(&id).map(|operation| operation.read.answers())

@@ -8,7 +8,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::FromSwarm;
 
-use super::env::Env;
+use super::{budget::Source, env::Env};
 use crate::addresses;
 
 /// Remote address of each connected peer.
@@ -30,6 +30,11 @@ impl Remotes {
             }
             _ => {}
         }
+    }
+
+    /// The source of a peer's requests.
+    pub(super) fn source(&self, peer: PeerId) -> Source {
+        Source::new(peer, self.0.get(&peer))
     }
 
     /// Removes surplus addresses of a peer from the routing table.

@@ -1,9 +1,13 @@
 //! Watched keys and their subscribers.
 //!
 //! **Invariants.** Subscribers of one key share its known content and its lookups. A subscriber is
-//! notified when the visible content changes, and only then; the first notification may say that
-//! there is none. The known content of a record stays within its limits. The key that waits longest
-//! is looked up first; the work per step does not grow with the number of keys.
+//! notified when the visible content changes, and only then, at most every 100 ms; the first
+//! notification may say that there is none. Between notifications, the work goes with what has
+//! changed, not with the size of the record. The known content of a record stays within its limits.
+//! The key that waits longest is looked up first; the work per step does not grow with the number
+//! of keys.
+
+mod views;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -14,17 +18,20 @@ use std::{
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
+use self::views::SpaceViews;
 use super::{config::BehaviourConfig, deadlines::DeadlineQueue, env::Env};
 use crate::{
     client::latest::LatestSender,
     query::{Content, JoinedAnswers, RecordLookup, Snapshot},
     schedule::SHORTEST_INTERVAL,
 };
-use smart_record_core::{Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View};
+use smart_record_core::{RecordKey, Registry, SmartRecord, Space, Timestamp, ValidationError};
 
 /// How long after news a key is looked up at the shortest interval.
 const LIVELY_PERIOD: Duration = Duration::from_secs(60);
-/// Interval in which keys without subscribers are removed.
+/// Minimum time from one notification to the next. A guess: what people take for at once.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Interval in which keys without subscribers, and expired updates, are removed.
 const SWEEP: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -33,8 +40,13 @@ struct Watched {
     /// When the value expires; `None` if it does not, if there is none, and for smart records.
     value_ends_at: Option<Timestamp>,
     subscribers: Vec<LatestSender<Arc<Snapshot>>>,
-    /// The last notification and its view.
-    shown: Option<(View, Arc<Snapshot>)>,
+    views: SpaceViews,
+    /// The last notification.
+    shown: Option<Arc<Snapshot>>,
+    /// When subscribers were last notified, and when they are to be notified of what has changed
+    /// since.
+    notified_at: Option<Duration>,
+    notify_at: Option<Duration>,
     /// Whether a lookup has ended.
     was_looked_up: bool,
     /// Delay from one lookup to the next.
@@ -53,7 +65,9 @@ pub(super) struct Watches {
     lookups: DeadlineQueue,
     /// Keys by the time when visible content expires next.
     ends: DeadlineQueue,
-    /// Changes in the local store that subscribers have not been notified of: writers by key.
+    /// Keys by the time of their next notification, in the time of the network.
+    notifications: BTreeSet<(Duration, RecordKey)>,
+    /// Changes in the local store that are not known here yet: writers by key.
     changed: BTreeMap<RecordKey, BTreeSet<PeerId>>,
     sweep_at: Timestamp,
 }
@@ -71,6 +85,7 @@ impl Watches {
             keys: BTreeMap::new(),
             lookups: DeadlineQueue::default(),
             ends: DeadlineQueue::default(),
+            notifications: BTreeSet::new(),
             changed: BTreeMap::new(),
             sweep_at: Timestamp::EPOCH,
         }
@@ -97,7 +112,10 @@ impl Watches {
                     joined,
                     value_ends_at: None,
                     subscribers: Vec::new(),
+                    views: SpaceViews::default(),
                     shown: None,
+                    notified_at: None,
+                    notify_at: None,
                     was_looked_up: false,
                     interval: self.interval,
                     news_at: now,
@@ -105,7 +123,7 @@ impl Watches {
                 (place.insert(watched), true)
             }
         };
-        if let Some((_, snapshot)) = &watched.shown {
+        if let Some(snapshot) = &watched.shown {
             sender.send(snapshot.clone());
         }
         watched.subscribers.retain(|subscriber| !subscriber.is_closed());
@@ -142,14 +160,14 @@ impl Watches {
 
     /// Adds what is stored under a key: of a smart record, the spaces of `writers`, or all.
     fn show(&mut self, env: &mut Env, key: &RecordKey, writers: Option<&BTreeSet<PeerId>>) {
-        let now = env.now();
+        let (now, at) = (env.now(), env.net.now());
         let store = env.kad.store_mut();
         let record = match writers {
             Some(writers) if !writers.is_empty() => store.record_of(key, writers),
             _ => store.record(key),
         };
         match record {
-            Ok(Some(record)) => self.on_record(key, &record, now),
+            Ok(Some(record)) => self.on_record(key, &record, now, at),
             Ok(None) => {
                 if let Ok(Some(stored)) = store.value(key) {
                     // More may be known than is stored.
@@ -159,7 +177,7 @@ impl Watches {
                     });
                     let best = best.map_or(stored.value, Bytes::from);
                     let ends_at = env.value_expiry(key, &best, stored.expires_at, now);
-                    self.on_value(key, Some(best), ends_at, now);
+                    self.on_value(key, Some(best), ends_at, now, at);
                 }
             }
             Err(error) => tracing::warn!(%error, %key, "a watched record could not be read"),
@@ -202,12 +220,12 @@ impl Watches {
     }
 
     /// Joins a record into what is known, and notifies subscribers.
-    fn on_record(&mut self, key: &RecordKey, record: &SmartRecord, now: Timestamp) {
+    fn on_record(&mut self, key: &RecordKey, record: &SmartRecord, now: Timestamp, at: Duration) {
         if let Some(watched) = self.keys.get_mut(key) {
-            watched.joined.join(record);
-            // The clock may have been set back since the read started.
-            watched.forget_future(now);
-            self.notify(key, now);
+            let has_changed = watched.join(record, now);
+            if has_changed || watched.shown.is_none() {
+                self.notify(key, now, at);
+            }
         }
     }
 
@@ -228,11 +246,12 @@ impl Watches {
         value: Option<Bytes>,
         ends_at: Option<Timestamp>,
         now: Timestamp,
+        at: Duration,
     ) {
         if let Some(watched) = self.keys.get_mut(key) {
             watched.joined.set_value(value);
             watched.value_ends_at = ends_at;
-            self.notify(key, now);
+            self.notify(key, now, at);
         }
     }
 
@@ -244,6 +263,7 @@ impl Watches {
         found: Option<&Snapshot>,
         ends_at: Option<Timestamp>,
         now: Timestamp,
+        at: Duration,
     ) {
         let Some(watched) = self.keys.get_mut(key) else {
             // The key has no subscribers any more.
@@ -256,43 +276,68 @@ impl Watches {
         if let Some(found) = found {
             watched.was_looked_up = true;
             match &found.content {
-                Content::Record(record) => self.on_record(key, record, now),
-                Content::Value(value) => self.on_value(key, value.clone(), ends_at, now),
+                Content::Record(record) => self.on_record(key, record, now, at),
+                Content::Value(value) => self.on_value(key, value.clone(), ends_at, now, at),
             }
         }
     }
 
     /// Adds the interim result of any read of the key. What it lacks proves nothing.
     pub(super) fn on_found(&mut self, env: &Env, lookup: &RecordLookup) {
-        let (key, now) = (lookup.key(), env.now());
+        let (key, now, at) = (lookup.key(), env.now(), env.net.now());
         if !self.keys.contains_key(key) {
             return;
         }
         match lookup.joined() {
-            JoinedAnswers::Record(_, record) => self.on_record(key, record, now),
+            JoinedAnswers::Record(_, record) => self.on_record(key, record, now, at),
             JoinedAnswers::Value(_, Some(value)) => {
                 let known = self.value(key, now);
                 let best = known
                     .and_then(|(known, _)| env.registry.consolidate(key, &[known, value]).ok());
                 let best = best.map_or_else(|| value.clone(), Bytes::from);
                 let ends_at = env.value_expiry(key, &best, lookup.expires_at(), now);
-                self.on_value(key, Some(best), ends_at, now);
+                self.on_value(key, Some(best), ends_at, now, at);
             }
             JoinedAnswers::Value(_, None) => {}
         }
     }
 
-    fn notify(&mut self, key: &RecordKey, now: Timestamp) {
+    /// Notifies subscribers, now or when enough time has passed since the last notification.
+    fn notify(&mut self, key: &RecordKey, now: Timestamp, at: Duration) {
         let Some(watched) = self.keys.get_mut(key) else {
             return;
         };
+        let earliest = watched.notified_at.map(|last| last.saturating_add(PAUSE));
+        if let Some(earliest) = earliest.filter(|earliest| *earliest > at) {
+            // What expires until then is told together.
+            if watched.notify_at.is_none() {
+                watched.notify_at = Some(earliest);
+                self.notifications.insert((earliest, key.clone()));
+            }
+            return;
+        }
+        if let Some(planned) = watched.notify_at.take() {
+            self.notifications.remove(&(planned, key.clone()));
+        }
         let before = watched.news_at;
-        self.ends.set(key, watched.notify(key, now));
+        self.ends.set(key, watched.notify(key, now, at));
         let soon = now.saturating_add(self.interval);
         if watched.news_at != before && self.lookups.at(key).is_some_and(|at| at > soon) {
             // More news may follow.
             self.lookups.set(key, Some(soon));
         }
+    }
+
+    /// When the next notification is due, in the time of the network.
+    pub(super) fn next_notification(&self) -> Option<Duration> {
+        self.notifications.first().map(|(at, _)| *at)
+    }
+
+    /// Notifies the subscribers of one key that is due. Returns whether there was one.
+    pub(super) fn notify_due(&mut self, now: Timestamp, at: Duration) -> bool {
+        let due = self.notifications.first().filter(|(due_at, _)| *due_at <= at).cloned();
+        due.iter().for_each(|(_, key)| self.notify(key, now, at));
+        due.is_some()
     }
 
     /// When the next lookup or expiry is due. `may_look_up`: whether a lookup could start.
@@ -302,10 +347,10 @@ impl Watches {
     }
 
     /// Notifies subscribers of expired content, and removes keys without subscribers.
-    pub(super) fn expire(&mut self, now: Timestamp) {
+    pub(super) fn expire(&mut self, now: Timestamp, at: Duration) {
         while let Some(key) = self.ends.due(now) {
             self.ends.set(&key, None);
-            self.notify(&key, now);
+            self.notify(&key, now, at);
         }
         // A sweep time too far ahead means that the clock was set back.
         if now < self.sweep_at && self.sweep_at <= now.saturating_add(SWEEP) {
@@ -316,10 +361,13 @@ impl Watches {
         let gone = self.keys.iter().filter(|(_, watched)| !is_left(watched));
         let gone: Vec<_> = gone.map(|(key, _)| key.clone()).collect();
         gone.iter().for_each(|key| self.forget(key));
+        self.keys.values_mut().for_each(|watched| watched.joined.collect(now));
     }
 
     fn forget(&mut self, key: &RecordKey) {
-        self.keys.remove(key);
+        if let Some(at) = self.keys.remove(key).and_then(|watched| watched.notify_at) {
+            self.notifications.remove(&(at, key.clone()));
+        }
         self.lookups.set(key, None);
         self.ends.set(key, None);
         self.changed.remove(key);
@@ -327,17 +375,19 @@ impl Watches {
 
     /// Adjusts to a clock that was set back: nothing waits longer than from the new time on, and
     /// updates from the future are forgotten.
-    pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
+    pub(super) fn on_clock_set_back(&mut self, now: Timestamp, at: Duration) {
         let keys: Vec<_> = self.keys.keys().cloned().collect();
         for key in keys {
             if let Some(watched) = self.keys.get_mut(&key) {
                 watched.forget_future(now);
+                // What has expired may be visible again.
+                watched.joined.record().into_iter().for_each(|it| watched.views.mark_all(it));
             }
             // A key that is not in the queue is being looked up.
             if self.lookups.has(&key) {
                 self.lookups.set(&key, Some(now));
             }
-            self.notify(&key, now);
+            self.notify(&key, now, at);
         }
     }
 
@@ -360,6 +410,35 @@ impl Watches {
 }
 
 impl Watched {
+    /// Joins a record into what is known. Returns whether that has changed.
+    fn join(&mut self, record: &SmartRecord, now: Timestamp) -> bool {
+        let JoinedAnswers::Record(rules, known) = &mut self.joined else {
+            return false;
+        };
+        let limits = rules.limits();
+        let latest = now.saturating_add(limits.max_clock_skew());
+        let (mut has_changed, mut has_future) = (false, false);
+        for (writer, space) in record.spaces() {
+            if known.space(writer).is_some_and(|had| has_all(had, space)) {
+                continue;
+            }
+            known.join_space(writer.clone(), space.clone());
+            known.truncate_space(writer, limits);
+            has_future |= space.newest().is_some_and(|newest| newest.seq.issued_at() > latest);
+            self.views.mark(writer.clone());
+            has_changed = true;
+        }
+        if known.spaces().len() > limits.spaces_per_record() {
+            known.truncate(limits);
+            self.views.mark_missing(known);
+        }
+        if has_future {
+            // The clock was set back since the read started.
+            self.forget_future(now);
+        }
+        has_changed
+    }
+
     /// Forgets updates that are too far in the future.
     fn forget_future(&mut self, now: Timestamp) {
         if let JoinedAnswers::Record(rules, record) = &mut self.joined {
@@ -369,46 +448,36 @@ impl Watched {
 
     /// Notifies the subscribers if the visible content has changed. Returns when visible content
     /// expires next.
-    fn notify(&mut self, key: &RecordKey, now: Timestamp) -> Option<Timestamp> {
+    fn notify(&mut self, key: &RecordKey, now: Timestamp, at: Duration) -> Option<Timestamp> {
         if self.value_ends_at.is_some_and(|at| at <= now) {
             self.joined.set_value(None);
             self.value_ends_at = None;
         }
-        self.joined.collect(now);
-        let snapshot = Snapshot::new(key.clone(), self.joined.clone(), now);
-        let view = snapshot.view();
-        let ends_at = next_change(&view, now).or(self.value_ends_at);
-        let is_news = match &self.shown {
-            Some((seen, shown)) => *seen != view || shown.value() != snapshot.value(),
-            None => self.was_looked_up || !snapshot.is_empty(),
+        let (has_changed, value) = match &self.joined {
+            JoinedAnswers::Record(_, record) => (self.views.refresh(record, now), None),
+            JoinedAnswers::Value(_, value) => (false, value.as_ref()),
         };
-        if !is_news {
-            return ends_at;
+        let is_news = match &self.shown {
+            Some(shown) => has_changed || shown.value() != value,
+            None => self.was_looked_up || !self.joined.is_empty(),
+        };
+        if is_news {
+            self.news_at = now;
+            self.notified_at = Some(at);
+            let snapshot = Arc::new(Snapshot::new(key.clone(), self.joined.clone(), now));
+            self.shown = Some(snapshot.clone());
+            self.subscribers.retain(|subscriber| !subscriber.is_closed());
+            for subscriber in &self.subscribers {
+                subscriber.send(snapshot.clone());
+            }
         }
-        self.news_at = now;
-        let snapshot = Arc::new(snapshot);
-        self.shown = Some((view, snapshot.clone()));
-        self.subscribers.retain(|subscriber| !subscriber.is_closed());
-        for subscriber in &self.subscribers {
-            subscriber.send(snapshot.clone());
-        }
-        ends_at
+        self.views.next_end().or(self.value_ends_at)
     }
 }
 
-/// The first instant after `now` at which something in a view expires.
-fn next_change(view: &View, now: Timestamp) -> Option<Timestamp> {
-    let mut ends = Vec::new();
-    for (_, space) in view {
-        ends.push(space.expires_at);
-        space.document.iter().for_each(|(_, node)| ends_in(node, &mut ends));
-    }
-    ends.into_iter().filter(|at| *at > now).min()
-}
-
-fn ends_in(node: &Node, ends: &mut Vec<Timestamp>) {
-    ends.extend(node.expires_at);
-    node.kind.children().for_each(|child| ends_in(child, ends));
+/// Whether a space has all updates of another.
+fn has_all(space: &Space, other: &Space) -> bool {
+    other.updates().all(|update| space.get(update.position()).is_some())
 }
 
 #[cfg(test)]
@@ -418,7 +487,7 @@ mod tests {
 
     use super::*;
     use crate::client::latest;
-    use smart_record_core::{Limits, Open, SpaceRules, SpaceSigner};
+    use smart_record_core::{Limits, Node, Open, SpaceRules, SpaceSigner};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const SECOND: Duration = Duration::from_secs(1);
@@ -440,9 +509,9 @@ mod tests {
         signer.merge(document, NOW, 20 * SECOND).unwrap();
         let record = signer.record(NOW);
         assert_eq!(shown(&mut first), None);
-        watches.on_record(&key, &record, NOW);
+        watches.on_record(&key, &record, NOW, Duration::ZERO);
         assert_eq!(shown(&mut first), Some(1));
-        watches.on_record(&key, &record, NOW);
+        watches.on_record(&key, &record, NOW, Duration::ZERO);
         assert_eq!(shown(&mut first), None, "nothing has changed");
 
         let (sender, mut second) = latest::channel();
@@ -451,16 +520,16 @@ mod tests {
 
         assert_eq!(watches.due(NOW), Some(key.clone()));
         assert_eq!(watches.due(NOW), None, "one lookup for both");
-        watches.on_looked_up(&key, None, None, NOW);
+        watches.on_looked_up(&key, None, None, NOW, Duration::ZERO);
 
         for (seconds, writers) in [(5, 1), (20, 0)] {
             let now = NOW.saturating_add(seconds * SECOND);
-            watches.expire(now);
+            watches.expire(now, seconds * SECOND);
             assert_eq!(shown(&mut first), Some(writers), "after {seconds} s");
             assert_eq!(shown(&mut second), Some(writers));
         }
         drop((first, second));
-        watches.expire(NOW.saturating_add(10 * SWEEP));
+        watches.expire(NOW.saturating_add(10 * SWEEP), 10 * SWEEP);
         assert!(!watches.keys.contains_key(&key));
         assert_eq!(watches.next_at(true), None, "nothing is left behind");
     }
@@ -482,13 +551,13 @@ mod tests {
             let now = NOW.saturating_add(turn * SECOND);
             let key = watches.due(now).unwrap();
             assert!(!watches.lookups.has(&key), "it is being looked up");
-            watches.on_looked_up(&key, None, None, now);
+            watches.on_looked_up(&key, None, None, now, Duration::ZERO);
             asked.insert(key);
             if turn == 99 {
                 assert_eq!(asked.len(), 100, "each was looked up");
             }
         }
-        watches.on_clock_set_back(NOW.saturating_sub(1_000 * SECOND));
+        watches.on_clock_set_back(NOW.saturating_sub(1_000 * SECOND), Duration::ZERO);
         assert!(
             watches.due(NOW.saturating_sub(1_000 * SECOND)).is_some(),
             "the clock was set back"
@@ -502,7 +571,7 @@ mod tests {
         let (sender, _subscriber) = latest::channel();
         watches.add(key.clone(), sender, &registry, NOW).unwrap();
         assert_eq!(watches.due(NOW), Some(key.clone()));
-        watches.on_looked_up(&key, None, None, NOW);
+        watches.on_looked_up(&key, None, None, NOW, Duration::ZERO);
         assert_eq!(watches.due(NOW), None);
     }
 
@@ -515,7 +584,7 @@ mod tests {
         let mut now = NOW;
         let mut pause = |watches: &mut Watches| {
             assert_eq!(watches.due(now), Some(key.clone()));
-            watches.on_looked_up(&key, None, None, now);
+            watches.on_looked_up(&key, None, None, now, Duration::ZERO);
             let last = std::mem::replace(&mut now, watches.next_at(true).unwrap());
             (now.saturating_since(last).as_secs(), now)
         };
@@ -530,11 +599,11 @@ mod tests {
             SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
         let document = [("a", "news")].into_iter().collect();
         signer.merge(document, at, 600 * SECOND).unwrap();
-        watches.on_record(&key, &signer.record(at), at);
+        watches.on_record(&key, &signer.record(at), at, SECOND);
         let soon = at.saturating_add(2 * SECOND);
         assert_eq!(watches.next_at(true), Some(soon));
         assert_eq!(watches.due(soon), Some(key.clone()));
-        watches.on_looked_up(&key, None, None, soon);
+        watches.on_looked_up(&key, None, None, soon, SECOND);
         assert_eq!(watches.next_at(true), Some(soon.saturating_add(2 * SECOND)));
     }
 
@@ -583,11 +652,71 @@ mod tests {
                     content: Content::Record(signer.record(now)),
                     at: now,
                 };
-                watches.on_looked_up(&key, Some(&snapshot), None, now);
+                watches.on_looked_up(&key, Some(&snapshot), None, now, second * SECOND);
             }
         }
         let record = watches.record(&key).unwrap();
         assert_eq!(record.spaces().len(), 8);
         assert!(record.spaces().all(|(_, space)| space.updates().len() <= 4));
+    }
+
+    /// A watched board of so many spaces, the signer of one of them, and the subscriber.
+    fn board(spaces: u32) -> (Watches, SpaceSigner, latest::LatestReceiver<Arc<Snapshot>>) {
+        let (key, registry) = (RecordKey::new("/sr/a"), Registry::default());
+        let mut watches = Watches::with_intervals(10 * SECOND, 10 * SECOND);
+        let (sender, subscriber) = latest::channel();
+        watches.add(key.clone(), sender, &registry, NOW).unwrap();
+        let mut record = SmartRecord::new(key.clone());
+        let mut one = None;
+        for n in 0..spaces {
+            let keypair = Keypair::generate_ed25519();
+            let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
+            signer.merge([("n", i64::from(n))].into_iter().collect(), NOW, 600 * SECOND).unwrap();
+            record.join(signer.record(NOW)).unwrap();
+            one = Some(signer);
+        }
+        watches.on_record(&key, &record, NOW, Duration::ZERO);
+        (watches, one.unwrap(), subscriber)
+    }
+
+    #[test]
+    fn an_update_costs_a_watcher_one_view_whatever_the_size_of_the_board() {
+        let (mut watches, mut signer, mut subscriber) = board(200);
+        let key = RecordKey::new("/sr/a");
+        let computed = |watches: &Watches| watches.keys[&key].views.computed;
+        assert_eq!(computed(&watches), 200);
+        for n in 1..=10_u32 {
+            let now = NOW.saturating_add(n * SECOND);
+            signer.merge([("n", i64::from(n))].into_iter().collect(), now, 60 * SECOND).unwrap();
+            watches.on_record(&key, &signer.record(now), now, n * SECOND);
+            assert_eq!(computed(&watches), 200 + n as usize);
+            let snapshot = subscriber.next().now_or_never().flatten().unwrap();
+            assert_eq!(snapshot.view(), watches.record(&key).unwrap().view(now));
+        }
+    }
+
+    #[test]
+    fn changes_and_expiries_in_quick_succession_are_told_together() {
+        let (mut watches, mut signer, mut subscriber) = board(1);
+        let key = RecordKey::new("/sr/a");
+        let at = |n: u32| (NOW.saturating_add(n * PAUSE / 5), n * PAUSE / 5);
+        // Something expires every 20 ms, for a second, and there is an update each time.
+        let nodes = (1..=50).map(|n| (format!("n{n}"), Node::from("x").expires_at(at(n).0)));
+        signer.merge(nodes.collect(), NOW, 60 * SECOND).unwrap();
+        let mut told = Vec::new();
+        for n in 0..=50 {
+            let (now, at) = at(n);
+            signer.merge([("i", i64::from(n))].into_iter().collect(), now, 60 * SECOND).unwrap();
+            watches.on_record(&key, &signer.record(now), now, at);
+            watches.expire(now, at);
+            while watches.notify_due(now, at) {}
+            let waits = watches.next_notification();
+            assert!(waits.is_none_or(|until| until > at && until <= at + PAUSE));
+            told.extend(subscriber.next().now_or_never().flatten());
+        }
+        assert!(told.len() <= 12, "{}", told.len());
+        let last = told.last().unwrap();
+        assert_eq!(last.view().iter().next().unwrap().1.document.len(), 2, "n and i");
+        assert!(watches.next_notification().is_none() || watches.ends.next_at().is_none());
     }
 }

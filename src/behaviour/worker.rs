@@ -12,19 +12,20 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
     thread,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, channel::mpsc, future::BoxFuture};
 use libp2p_identity::PeerId;
 
-use super::{config::BehaviourConfig, inbound::InboundRefusal};
+use super::{budget::Source, config::BehaviourConfig, inbound::InboundRefusal};
 use crate::{
     meter::{Meter, Timed},
     query::{CheckedAnswer, JoinedAnswers},
     store::ValidatedRecord,
 };
-use smart_record_core::{Clock, RecordKey, Registry, Timestamp, ValidationError};
+use smart_record_core::{Clock, RecordKey, Registry, SignatureMemory, Timestamp, ValidationError};
 
 /// Decides about storing records that are valid by the rules of the registry, and may query a
 /// database, another peer or a service. Only with
@@ -60,6 +61,24 @@ pub(super) struct InboundRecord {
     pub(super) value: Vec<u8>,
     pub(super) publisher: Option<PeerId>,
     pub(super) expires_at: Option<Timestamp>,
+    /// `None` for what this node has read.
+    pub(super) reserved: Option<Reserved>,
+}
+
+/// Work that was reserved for a source.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reserved {
+    pub(super) source: Source,
+    pub(super) work: Duration,
+}
+
+/// A validated inbound record.
+#[derive(Debug)]
+pub(super) struct CheckedRecord {
+    pub(super) record: ValidatedRecord,
+    pub(super) reserved: Option<Reserved>,
+    /// The work that its signatures took.
+    pub(super) work: Duration,
 }
 
 /// An answer to a read, to be checked.
@@ -113,6 +132,11 @@ impl<T, R> Queue<T, R> {
         Ok(())
     }
 
+    /// Whether at least half of the queue is in use.
+    pub(super) const fn is_crowded(&self) -> bool {
+        self.waiting >= self.max.div_ceil(2)
+    }
+
     /// Polls for the next result. Returns `None` once, when the worker has ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<R>> {
         if self.has_ended {
@@ -127,7 +151,7 @@ impl<T, R> Queue<T, R> {
 
 /// The behaviour's end of the queues.
 pub(super) struct Worker {
-    pub(super) records: Queue<InboundRecord, ValidatedRecord>,
+    pub(super) records: Queue<InboundRecord, CheckedRecord>,
     pub(super) answers: Queue<ReadAnswer, AnswerVerdict>,
     /// Whether there is an async validator.
     pub(super) asks: bool,
@@ -136,6 +160,7 @@ pub(super) struct Worker {
 /// Dependencies and settings of a worker.
 pub(super) struct WorkerSetup {
     pub(super) registry: Registry,
+    pub(super) signatures: SignatureMemory,
     pub(super) asks: Option<Arc<dyn AsyncValidator>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) config: BehaviourConfig,
@@ -188,35 +213,42 @@ async fn serve<T, W: Future>(
 
 fn check(setup: &WorkerSetup, answer: ReadAnswer) -> AnswerVerdict {
     let ReadAnswer { read, peer, key, value, expires_at, known } = answer;
-    let check = || known.check(&key, value, setup.clock.now());
+    let check =
+        || setup.signatures.during(Duration::MAX, || known.check(&key, value, setup.clock.now())).0;
     let shown = std::panic::catch_unwind(AssertUnwindSafe(check));
     let shown = shown.unwrap_or_else(|_| Err(panicked()));
     AnswerVerdict { read, peer, expires_at, shown }
 }
 
-async fn validate(setup: &WorkerSetup, job: InboundRecord) -> ValidatedRecord {
-    let key = job.key.clone();
+async fn validate(setup: &WorkerSetup, job: InboundRecord) -> CheckedRecord {
+    let (key, reserved) = (job.key.clone(), job.reserved);
     let validated = AssertUnwindSafe(validate_and_ask(setup, job)).catch_unwind().await;
-    validated.unwrap_or_else(|_| ValidatedRecord::refused(key, panicked()))
+    let (record, work) = validated.unwrap_or_else(|_| {
+        let work = reserved.map_or(Duration::ZERO, |reserved| reserved.work);
+        (ValidatedRecord::refused(key, panicked()), work)
+    });
+    CheckedRecord { record, reserved, work }
 }
 
 fn panicked() -> ValidationError {
     ValidationError::Unsupported("the validator panicked".to_owned())
 }
 
-async fn validate_and_ask(setup: &WorkerSetup, job: InboundRecord) -> ValidatedRecord {
-    let InboundRecord { source, key, value, publisher, expires_at } = job;
+async fn validate_and_ask(setup: &WorkerSetup, job: InboundRecord) -> (ValidatedRecord, Duration) {
+    let InboundRecord { source, key, value, publisher, expires_at, .. } = job;
     let begun = setup.meter.begin();
-    let checked = ValidatedRecord::new(&setup.registry, key.clone(), &value, setup.clock.now());
+    let check = || ValidatedRecord::new(&setup.registry, key.clone(), &value, setup.clock.now());
+    let (checked, work) = setup.signatures.during(Duration::MAX, check);
     setup.meter.end(Timed::Validation, begun);
     let asked = match &setup.asks {
         Some(asks) if checked.has_good() => asks.validate(&key, &value, source).await,
         _ => Ok(()),
     };
-    match asked {
+    let checked = match asked {
         Ok(()) => checked.with_origin(publisher, expires_at),
         Err(reason) => ValidatedRecord::refused(key, reason),
-    }
+    };
+    (checked, work)
 }
 
 #[cfg(test)]

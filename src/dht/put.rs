@@ -14,7 +14,7 @@ use libp2p_kad::{
 use smart_record_core::Timestamp;
 use web_time::Instant;
 
-use crate::query::RecordPut;
+use crate::query::{RecordPut, in_turns};
 
 /// A record that is being sent.
 #[derive(Debug)]
@@ -27,7 +27,8 @@ pub(super) struct KadPut {
 
 impl KadPut {
     /// With no recipients, a query finds them.
-    pub(super) const fn new(content: RecordPut, peers: Vec<PeerId>) -> Self {
+    pub(super) fn new(mut content: RecordPut, peers: Vec<PeerId>) -> Self {
+        content.chunks = in_turns(&content.chunks);
         Self { content, sent: 0, peers }
     }
 

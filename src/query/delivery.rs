@@ -2,7 +2,8 @@
 //!
 //! **Invariants.** Pure. A peer counts if it took every chunk. A peer that did not take a chunk is
 //! not sent the next. A peer is sent one chunk at a time, so a large record causes no burst. No
-//! peer is sent the same record twice.
+//! peer is sent the same record twice, except a chunk whose signatures take a replica more than one
+//! turn to verify.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
@@ -16,6 +17,11 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use smart_record_core::{EncodedSpace, RecordKey, SmartRecord};
 use smart_record_lookup::{Place, RequestId, Requests};
+
+use crate::store::VALUE_WORK;
+
+/// Maximum number of times that a chunk is sent: more than a packet full of P-256 signatures takes.
+const MAX_TURNS: usize = 16;
 
 /// A record being sent.
 #[derive(Debug)]
@@ -55,6 +61,7 @@ impl Delivery {
         mut peers: Vec<PeerId>,
         chunks: &Arc<[Bytes]>,
     ) -> Vec<PeerId> {
+        let chunks = in_turns(chunks);
         peers.retain(|peer| {
             let is_new = !chunks.is_empty() && !self.peers.contains_key(peer);
             if is_new {
@@ -159,6 +166,27 @@ impl Delivery {
     }
 }
 
+/// The chunks in the order in which they are sent: a chunk whose signatures take more work than a
+/// replica does for one value is sent again, and the replica goes on where it has stopped.
+pub(crate) fn in_turns(chunks: &Arc<[Bytes]>) -> Arc<[Bytes]> {
+    let turns: Vec<_> = chunks.iter().map(turns).collect();
+    if turns.iter().all(|turns| *turns == 1) {
+        return chunks.clone();
+    }
+    let repeated = chunks.iter().zip(turns);
+    repeated.flat_map(|(chunk, turns)| std::iter::repeat_n(chunk.clone(), turns)).collect()
+}
+
+/// How many times a chunk is sent.
+fn turns(chunk: &Bytes) -> usize {
+    let (mut work, mut rest) = (Duration::ZERO, &chunk[..]);
+    while let Some((space, after)) = EncodedSpace::split_first(rest) {
+        (work, rest) = (work.saturating_add(space.work()), after);
+    }
+    let turns = work.as_nanos().div_ceil(VALUE_WORK.as_nanos().max(1));
+    usize::try_from(turns).unwrap_or(usize::MAX).clamp(1, MAX_TURNS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,6 +228,34 @@ mod tests {
         assert_eq!(test.sent(), [(slow, two)]);
         test.0.on_taken(slow);
         assert!(test.0.is_over() && test.0.taken().len() == 2);
+    }
+
+    #[test]
+    fn a_chunk_that_takes_more_than_a_replica_does_for_a_value_is_sent_again() {
+        use libp2p_identity::Keypair;
+        use smart_record_core::{Limits, SpaceSigner, Timestamp};
+
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut record = SmartRecord::new("/sr/a".into());
+        let mut turns_of = |keypair: Keypair| {
+            let mut signer = SpaceSigner::new("/sr/a".into(), keypair, Limits::default());
+            signer.merge([("a", 1)].into_iter().collect(), now, NOW).unwrap();
+            record.join(signer.record(now)).unwrap();
+            turns(&record.encode().into())
+        };
+        for n in 1..=40 {
+            assert_eq!(turns_of(Keypair::generate_ed25519()), 1, "{n}");
+        }
+        for n in 1_usize..=40 {
+            // 2 ms, and a third of a millisecond each.
+            let turns = turns_of(Keypair::generate_ecdsa());
+            assert!(turns.abs_diff((2_000 + n * 333).div_ceil(4_000)) <= 1, "{n}: {turns}");
+        }
+        let chunk = Bytes::from(record.encode());
+        let chunks = Arc::from([Bytes::from("1"), chunk.clone()]);
+        let sent = in_turns(&chunks);
+        assert_eq!((sent.len(), &sent[0]), (1 + turns(&chunk), &chunks[0]));
+        assert!(sent[1..].iter().all(|sent| *sent == chunk));
     }
 
     #[test]

@@ -61,11 +61,11 @@ impl JoinedAnswers {
         while let Some((encoded, after)) = EncodedSpace::split_first(rest) {
             rest = after;
             // Malformed spaces are refused by the check. A writer may occur many times.
-            if let Ok(writer) = encoded.writer()
-                && known.space(&writer).is_none()
-                && let Some(space) = joined.space(&writer)
+            let public_key = encoded.public_key();
+            if known.space_of_key(public_key).is_none()
+                && let Some((writer, space)) = joined.space_of_key(public_key)
             {
-                known.join_space(writer, space.clone());
+                known.join_space(writer.clone(), space.clone());
             }
         }
         Self::Record(rules.clone(), known)

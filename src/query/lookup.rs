@@ -16,6 +16,7 @@ use libp2p_kad::{GetRecordError, GetRecordOk, GetRecordResult};
 use super::{
     joined::{CheckedAnswer, JoinedAnswers, beyond},
     outcome::{Reading, Snapshot, Withheld},
+    refused::RefusedAnswers,
     versions::Shown,
 };
 use crate::store::{SmartRecordStore, StoredValue, storage::RecordId};
@@ -229,6 +230,11 @@ impl RecordLookup {
         self.shown.holders_of(writer, newest).next()
     }
 
+    /// How many bytes of answers are held, roughly.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.shown.bytes()
+    }
+
     /// A peer that has answered with a value.
     pub(crate) fn source(&self) -> Option<PeerId> {
         self.shown.holders().next().copied()
@@ -327,6 +333,11 @@ impl RecordLookup {
     pub(crate) fn time_out(&mut self) {
         self.timed_out = true;
         self.end_early();
+    }
+
+    /// All refused answers, if there are any.
+    pub(crate) fn refusals(&self) -> Option<RefusedAnswers> {
+        RefusedAnswers::all(self.refused.iter().map(|(peer, reason)| (*peer, reason.clone())))
     }
 
     /// Whether the deadline passed before any peer had answered.

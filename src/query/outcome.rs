@@ -7,6 +7,7 @@ use libp2p_identity::PeerId;
 
 use super::{
     joined::{CheckedAnswer, JoinedAnswers, contains},
+    refused::RefusedAnswers,
     versions::Shown,
 };
 use smart_record_core::{
@@ -139,6 +140,18 @@ impl Reading {
         !(self.holders.is_empty() && self.empty.is_empty() && self.refused.is_empty())
     }
 
+    /// All refused answers, if there are any. Their text tells each class of reasons once.
+    pub fn refusals(&self) -> Option<RefusedAnswers> {
+        RefusedAnswers::all(self.refused.iter().cloned())
+    }
+
+    /// The refused answers, if nothing was found and these are the reason: what is under the key is
+    /// unknown. `None` if more peers have answered that they have no record; then there is nothing.
+    pub fn refusal(&self) -> Option<RefusedAnswers> {
+        let refused = self.refused.iter().filter(|_| self.is_empty()).cloned();
+        RefusedAnswers::decisive(refused, self.empty.len())
+    }
+
     /// Whether all reachable peers closest to the key were asked and enough of them answered: more
     /// than half in reads of a [`Behaviour`](crate::behaviour::Behaviour), at least one in reads
     /// over Kademlia's queries. A large record was read until nothing new arrived.
@@ -179,6 +192,16 @@ impl Reading {
             }
             _ => false,
         })
+    }
+
+    /// Whether a better value than this one was found, which does not include it.
+    pub(crate) fn replaces_value(&self, value: &Bytes) -> bool {
+        match (self.snapshot.value(), &self.namespace) {
+            (Some(best), Namespace::Value(validator)) => {
+                best != value && !validator.contains(&self.snapshot.key, best, value)
+            }
+            _ => false,
+        }
     }
 
     fn holders_by(&self, has_it: impl Fn(&CheckedAnswer) -> bool) -> Vec<PeerId> {

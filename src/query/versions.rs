@@ -106,6 +106,11 @@ impl Shown {
         has_room
     }
 
+    /// How many bytes are held, roughly.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn version(&self, number: u32) -> Option<&Version> {
         self.versions.get(usize::try_from(number).ok()?)
     }

@@ -68,6 +68,8 @@ pub struct StoreConfig {
     max_age: Duration,
     receipt_memory: Duration,
     max_remembered: usize,
+    signature_memory: usize,
+    value_work: Duration,
     providers: MemoryStoreConfig,
 }
 
@@ -87,6 +89,8 @@ impl Default for StoreConfig {
             max_age: Duration::from_secs(48 * 60 * 60),
             receipt_memory: Duration::from_secs(48 * 60 * 60),
             max_remembered: 100_000,
+            signature_memory: 2 * MIB,
+            value_work: VALUE_WORK,
             providers: MemoryStoreConfig::default(),
         }
     }
@@ -153,6 +157,22 @@ settings! { StoreConfig:
     /// there are more, those of spaces and values that had been stored for the shortest time are
     /// forgotten first. Defaults to 100,000, some 15 MB.
     max_remembered, with_max_remembered: usize;
+    /// How many bytes the [memory of good signatures](smart_record_core::SignatureMemory) takes. A
+    /// signature in it is not verified again; time, admission and room are checked again. Defaults
+    /// to 2 MiB, some 32,000 signatures: more than a board of maximum size has spaces.
+    signature_memory, with_signature_memory: usize;
+    /// How much work the signatures in one value of another peer may take where the store verifies
+    /// them, on the task of its caller, in the time of a
+    /// [reference core](smart_record_core::SignatureMemory). The check that exceeds it is
+    /// completed; the rest of the value is refused unread. What was taken costs no verification the
+    /// next time, so that sending the value again goes on from there. A
+    /// [`Client`](crate::client::Client) and a [`Dht`](crate::dht::Dht) do so; whoever sends chunks
+    /// of a record by queries of Kademlia sends those of more work twice. Defaults to 4 ms: 80
+    /// updates signed with Ed25519, or 12 with P-256.
+    ///
+    /// It does not apply to what the local node writes, nor to values that are verified elsewhere
+    /// and [inserted](super::SmartRecordStore::insert).
+    value_work, with_value_work: Duration;
 }
 
 /// Names of the bounds, as refusals report them.
@@ -258,6 +278,8 @@ impl StoreConfig {
 }
 
 const MIB: usize = 1_024 * 1_024;
+/// The default of [`StoreConfig::value_work`]. Senders count on it.
+pub(crate) const VALUE_WORK: Duration = Duration::from_millis(4);
 /// Kademlia's packet limit, which is the same in all implementations.
 const DEFAULT_PACKET_BYTES: usize = 16 * 1_024;
 /// What a PUT carries besides the value and, twice, the key: publisher, ttl, tags and lengths.

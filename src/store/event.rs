@@ -19,7 +19,7 @@ use super::{
 use crate::meter::Observed;
 #[cfg(feature = "metrics")]
 use crate::metrics::{Sample, Source};
-use smart_record_core::{Fault, RecordKey, ValidationError};
+use smart_record_core::{Fault, RecordKey, SignatureCounts, ValidationError};
 
 /// The source of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +71,11 @@ pub enum StoreEvent {
         /// Why it was removed.
         fault: RowFault,
     },
+    /// A write of another peer was refused, because the storage does not keep up.
+    Behind {
+        /// The key that was written to.
+        key: RecordKey,
+    },
     /// The storage failed on a write, a collection or a commit.
     StorageFailed {
         /// The failure.
@@ -112,8 +117,17 @@ pub struct Counters {
     pub rows_discarded: u64,
     /// Failures of the storage. Failed reads are only counted and cause no event.
     pub storage_failures: u64,
+    /// Writes of other peers that were refused because the storage did not keep up.
+    pub behind: u64,
     /// Events that a subscriber lost because it did not keep up.
     pub events_lost: u64,
+    /// Signatures that were verified, by the store or for it.
+    pub signatures_verified: u64,
+    /// Signatures that were not verified because they had been found good before.
+    pub signatures_remembered: u64,
+    /// Signatures and keys that were refused unread, because their value had taken
+    /// [`value_work`](super::StoreConfig::value_work).
+    pub signatures_unread: u64,
 }
 
 impl Counters {
@@ -142,7 +156,11 @@ impl Source for Counters {
             remembered_refused,
             rows_discarded,
             storage_failures,
+            behind,
             events_lost,
+            signatures_verified,
+            signatures_remembered,
+            signatures_unread,
         } = self;
         let counts = [
             ("store_admitted_updates", "Updates admitted to spaces", admitted),
@@ -181,7 +199,19 @@ impl Source for Counters {
                 rows_discarded,
             ),
             ("store_failures", "Failures of the storage", storage_failures),
+            ("store_refused_behind", "Writes refused because the storage did not keep up", behind),
             ("store_lost_events", "Events lost by subscribers that did not keep up", events_lost),
+            ("store_verified_signatures", "Signatures verified", signatures_verified),
+            (
+                "store_remembered_signatures",
+                "Signatures not verified because they had been found good before",
+                signatures_remembered,
+            ),
+            (
+                "store_unread_signatures",
+                "Signatures refused unread because their value had taken too much work",
+                signatures_unread,
+            ),
         ];
         let counts = counts.map(|(name, help, count)| Sample::counter(name, help, *count));
         let refused = Fault::ALL.map(|fault| {
@@ -277,6 +307,15 @@ impl EventLog {
         }
     }
 
+    /// Sets how many signatures were checked until now.
+    pub(super) fn set_signatures(&mut self, counts: SignatureCounts) {
+        self.counters.change(|counters| {
+            counters.signatures_verified = counts.verified;
+            counters.signatures_remembered = counts.remembered;
+            counters.signatures_unread = counts.unread;
+        });
+    }
+
     /// Counts and logs a failure where no event can be sent.
     pub(super) fn read_failed(&self, error: &StorageError) {
         self.counters.change_by_ref(|c| count(&mut c.storage_failures, 1));
@@ -308,6 +347,10 @@ impl EventLog {
             StoreEvent::Discarded { key, fault } => {
                 self.count(|c| &mut c.rows_discarded, 1);
                 tracing::warn!(key = key.as_ref().map(tracing::field::display), %fault, "discarded");
+            }
+            StoreEvent::Behind { key } => {
+                self.count(|c| &mut c.behind, 1);
+                tracing::debug!(%key, "refused: the storage does not keep up");
             }
             StoreEvent::StorageFailed { error } => {
                 self.count(|c| &mut c.storage_failures, 1);

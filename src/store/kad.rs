@@ -30,16 +30,15 @@ impl RecordStore for SmartRecordStore {
     /// call returns the next slice.
     fn get(&self, key: &KadKey) -> Option<Cow<'_, Record>> {
         let now = self.clock.now();
-        if let Some(record) = self.replies.get(key, now) {
-            return Some(Cow::Owned(record));
-        }
-        match self.answer(&RecordKey::new(key.to_vec()), now) {
-            Ok(record) => record.map(Cow::Owned),
-            Err(error) => {
+        let record = self.replies.get(key, now).or_else(|| {
+            let answer = self.answer(&RecordKey::new(key.to_vec()), now);
+            answer.unwrap_or_else(|error| {
                 self.news.read_failed(&error);
                 None
-            }
-        }
+            })
+        });
+        self.served.read(record.as_ref().map_or(0, |record| record.value.len()));
+        record.map(Cow::Owned)
     }
 
     /// Stores the valid parts of the record. A remote write never returns an error; its refusal is

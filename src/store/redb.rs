@@ -332,6 +332,13 @@ impl Storage for RedbStorage {
         Ok(notes.into_iter().collect())
     }
 
+    fn is_behind(&self) -> bool {
+        match self.durability {
+            Durability::Group { max_bytes, .. } => self.shared.is_behind(max_bytes),
+            Durability::Immediate => false,
+        }
+    }
+
     fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
         if let Some(failure) = &self.in_doubt {
             self.shared.settle_doubt()?;

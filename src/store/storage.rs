@@ -295,6 +295,12 @@ pub trait Storage: Send + 'static {
         Ok(())
     }
 
+    /// Whether the storage is behind, so that applying changes would have to wait. A store then
+    /// refuses what other peers write. The default is never behind.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// Takes the rows that were found to be invalid since the last call. They are no longer
     /// returned, but stay stored until they are removed. The default returns none.
     fn take_rejected(&mut self) -> Vec<InvalidRow> {

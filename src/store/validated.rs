@@ -68,6 +68,29 @@ impl ValidatedRecord {
         Self { key, publisher: None, expires_at: None, body }
     }
 
+    /// Splits a record into pieces of at most `spaces` spaces. Stored one after the other, they
+    /// give the same.
+    pub(crate) fn split(self, spaces: usize) -> Vec<Self> {
+        let Self { key, publisher, expires_at, body } = self;
+        let (record, refusals) = match body {
+            ValidatedBody::Record(record, refusals) if record.spaces().len() > spaces => {
+                (record, refusals)
+            }
+            body => return vec![Self { key, publisher, expires_at, body }],
+        };
+        let (mut refusals, mut pieces) = (Some(refusals), Vec::new());
+        let mut rest = record.into_spaces().peekable();
+        while rest.peek().is_some() {
+            let mut piece = SmartRecord::new(key.clone());
+            for (writer, space) in rest.by_ref().take(spaces.max(1)) {
+                piece.join_space(writer, space);
+            }
+            let body = ValidatedBody::Record(piece, refusals.take().unwrap_or_default());
+            pieces.push(Self { key: key.clone(), publisher, expires_at, body });
+        }
+        pieces
+    }
+
     /// A value that was refused for a reason outside the registry's rules.
     pub fn refused(key: RecordKey, reason: ValidationError) -> Self {
         Self { key, publisher: None, expires_at: None, body: ValidatedBody::Refused(reason) }

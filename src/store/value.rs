@@ -82,6 +82,9 @@ impl SmartRecordStore {
         if let Some(Kept { stored: Value { value: before, .. }, .. }) = old {
             let collected_before = collected(before);
             let before = collected_before.as_deref().unwrap_or(before);
+            // It was verified before it was stored.
+            let signatures = self.signatures.clone();
+            signatures.trusting(|| drop(validator.validate(key, before, now)));
             match unite(validator, key, value, validity, before, now) {
                 Ok(united) => (best, validity, is_known) = united,
                 // It was stored while the clock was far ahead.

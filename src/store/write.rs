@@ -1,10 +1,14 @@
 //! Writing: validates a value, joins or selects, and plans the changes.
 //!
-//! **Invariants.** A refused part does not affect valid parts, except that after 16 bad signatures
-//! the rest of a value is refused without checking. A write is planned before anything is changed,
+//! **Invariants.** A refused part does not affect valid parts, except that the rest of a value of
+//! another peer is refused without checking after 16 bad signatures, or after signatures worth
+//! [`value_work`](super::StoreConfig::value_work). A signature that was found good is not verified
+//! again. A write is planned before anything is changed,
 //! so a refused write evicts nothing.
 //!
 //! **Spec.** `docs/design.md`, section "Store".
+
+use std::time::Duration;
 
 use super::{
     SmartRecordStore, StorageError,
@@ -126,7 +130,13 @@ impl SmartRecordStore {
         meta: Meta,
     ) -> Result<WriteReport, WriteError> {
         let begun = self.meter.begin();
-        let result = self.try_write(key, value, meta);
+        let is_local = meta.origin == Origin::Local;
+        let allowed = if is_local { Duration::MAX } else { self.config.value_work() };
+        let signatures = self.signatures.clone();
+        let (result, work) = signatures.during(allowed, || self.try_write(key, value, meta));
+        if !is_local {
+            self.served.write(value.len(), work);
+        }
         self.end_write(key, meta.origin, begun, result)
     }
 
@@ -145,6 +155,7 @@ impl SmartRecordStore {
             (outcome.stored, outcome.writers) = (0, Vec::new());
         }
         self.meter.end(Timed::StoreWrite, begun);
+        self.news.set_signatures(self.signatures.counts());
         let WriteOutcome { stored, known, is_value, mut writers, refusals, failure } = outcome;
         self.news.count(|c| if is_value { &mut c.values } else { &mut c.admitted }, stored);
         self.news.count(|c| &mut c.known, known);
@@ -159,6 +170,10 @@ impl SmartRecordStore {
             self.news.emit(&StoreEvent::Stored { key: key.clone(), writers, origin });
         }
         match (failure, first) {
+            (Some(StorageError::QueueFull), _) if origin == Origin::Remote => {
+                self.news.emit(&StoreEvent::Behind { key: key.clone() });
+                Err(StorageError::QueueFull.into())
+            }
             (Some(error), _) => {
                 self.news.emit(&StoreEvent::StorageFailed { error: error.clone() });
                 Err(error.into())
@@ -169,8 +184,9 @@ impl SmartRecordStore {
     }
 
     /// As [`write`](Self::write), for a value that was validated before: [`ValidatedRecord`]. It is
-    /// not verified again, except that a value that has to be consolidated with the stored one is
-    /// validated again for that.
+    /// not verified again. A value that has to be consolidated with the stored one is validated
+    /// again for that, which costs only hashes if it was validated with the store's
+    /// [`signatures`](Self::signatures).
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -183,7 +199,8 @@ impl SmartRecordStore {
         let publisher = publisher.or((origin == Origin::Local).then_some(self.table.local));
         let meta = Meta { origin, publisher, expires_at };
         let begun = self.meter.begin();
-        let result = self.try_insert(&key, body, meta);
+        let signatures = self.signatures.clone();
+        let (result, _) = signatures.during(Duration::MAX, || self.try_insert(&key, body, meta));
         self.end_write(&key, meta.origin, begun, result)
     }
 
@@ -193,7 +210,7 @@ impl SmartRecordStore {
         body: ValidatedBody,
         meta: Meta,
     ) -> Result<WriteOutcome, WriteError> {
-        let now = self.begin_write(key)?;
+        let now = self.begin_write(key, meta.origin)?;
         let registry = self.registry.clone();
         match (body, registry.resolve(key)?) {
             (ValidatedBody::Record(record, refusals), Namespace::Spaces(rules)) => {
@@ -217,7 +234,7 @@ impl SmartRecordStore {
         value: &[u8],
         meta: Meta,
     ) -> Result<WriteOutcome, WriteError> {
-        let now = self.begin_write(key)?;
+        let now = self.begin_write(key, meta.origin)?;
         let registry = self.registry.clone();
         match registry.resolve(key)? {
             Namespace::Spaces(rules) => self.write_smart_record(rules, key, value, now),
@@ -228,7 +245,10 @@ impl SmartRecordStore {
     }
 
     /// Begins a write. Returns the time.
-    fn begin_write(&mut self, key: &RecordKey) -> Result<Timestamp, WriteError> {
+    fn begin_write(&mut self, key: &RecordKey, origin: Origin) -> Result<Timestamp, WriteError> {
+        if origin == Origin::Remote && self.table.storage.is_behind() {
+            return Err(StorageError::QueueFull.into());
+        }
         if key.as_bytes().is_empty() {
             // Kademlia passes a request without a record as one with an empty key.
             return Err(ValidationError::from(Malformed::other("an empty key")).into());

@@ -20,7 +20,8 @@ impl Replica {
         let mut store = SmartRecordStore::with_storage(
             keypair(1_000_000).public().to_peer_id(),
             registry,
-            StoreConfig::default(),
+            // Values larger than a packet are tried too.
+            StoreConfig::default().with_value_work(std::time::Duration::MAX),
             MemoryStorage::default(),
             clock.clone(),
         )

@@ -1,18 +1,21 @@
 //! Metrics after real traffic.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use libp2p::{identity::Keypair, kad};
 use libp2p_smart_record::{
-    Clock, RecordKey, SystemClock,
+    RecordKey,
     behaviour::{BehaviourConfig, Builder, Event, Validation},
     client::ClientError,
     metrics::{Metrics, Sample, Source},
     store::{SmartRecordStore, StoreEvent},
 };
 use prometheus_client::registry::Registry;
-use smart_record_testing::{ManualClock, metrics};
+use smart_record_testing::{ManualClock, forge, metrics};
 
 use crate::{
     nodes::{self, within},
@@ -127,24 +130,28 @@ async fn metrics_match_the_traffic() {
 #[tokio::test]
 async fn metrics_show_validation_off_the_task_and_refusals_without_validation() {
     let scraper = Scraper::new();
-    let config =
-        quiet().with_validation(Validation::OffTask).with_inbound_rate(1).with_inbound_burst(1);
-    // A clock that stands still, so the rate limit does not recover.
-    let clock = ManualClock::at(SystemClock.now());
+    let work = Duration::from_millis(20);
+    let config = quiet().with_validation(Validation::OffTask).with_work_per_second(work);
+    let clock = ManualClock::at(forge::at(forge::NOW));
     let a = scraper.setup(config).at(&clock).start().await;
     let mut b = Peer::start().await;
     mesh(&[&a, &b]).await;
     within(async {
-        for _ in 0..3 {
-            send(&mut b, &a, b"junk").await;
-        }
-        a.wake().await;
-        assert_eq!(scraper.scrape()["inbound_refused_total{reason=\"rate_limited\"}"], 2.0);
-        // The admitted record is validated on another thread.
-        while scraper.scrape()["store_write_duration_seconds_count"] != 1.0 {
+        // More work than there is for a second.
+        let dear = forge::dear();
+        while scraper.scrape()["inbound_refused_total{reason=\"over_budget\"}"] == 0.0 {
+            send(&mut b, &a, &dear).await;
             a.wake().await;
         }
-        assert_eq!(scraper.scrape()["validation_duration_seconds_count"], 1.0);
+        // An admitted record is validated on another thread.
+        while scraper.scrape()["store_write_duration_seconds_count"] == 0.0 {
+            a.wake().await;
+        }
+        let scraped = scraper.scrape();
+        assert!(scraped["validation_duration_seconds_count"] >= 1.0);
+        assert!(scraped["store_verified_signatures_total"] >= 16.0);
+        assert!(scraped["work_milliseconds_total"] >= 5.0);
+        assert_eq!(scraped["disconnected_total"] + scraped["connections_refused_total"], 0.0);
     })
     .await;
 }

@@ -28,6 +28,7 @@ mod protobuf;
 mod record;
 mod settings;
 mod shard;
+mod signatures;
 mod text;
 mod time;
 mod validator;
@@ -53,10 +54,12 @@ pub use crate::{
         MAX_SIGNATURE_BYTES, Open, PolicyRefusal, Position, Purpose, RecordError, SIGNATURE_DOMAIN,
         SIGNATURE_PAYLOAD_TYPE, Seq, SignError, SignedUpdate, SigningHistory, SmartRecord, Space,
         SpaceSigner, SpaceView, UnverifiedSpace, Update, UpdateError, UpdateKind, View, Writer,
-        WriterError, ZeroLifetime, check_signature_len, envelope_bytes,
+        WriterError, ZeroLifetime, check_signature_len, check_signature_work, envelope_bytes,
+        verification_work,
     },
     shard::{NotAShard, ShardError, ShardedKey, ShardedRecord},
-    text::{Printable, parse_cid, printable},
+    signatures::{SignatureCounts, SignatureMemory},
+    text::{Printable, escaped, parse_cid, printable, unescape},
     time::Timestamp,
     validator::{
         AcceptAny, Fault, Malformed, MergedSpace, Namespace, NamespaceItem, Namespaces, OrderKey,

@@ -47,7 +47,10 @@ pub use self::{
     history::SigningHistory,
     incoming::{Incoming, UnverifiedSpace},
     kept::KeptDocument,
-    limits::{DEFAULT_KEY_BYTES, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, ZeroLifetime},
+    limits::{
+        DEFAULT_KEY_BYTES, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, ZeroLifetime,
+        check_signature_work,
+    },
     seq::{Position, Seq},
     signer::SpaceSigner,
     space::{InsertOutcome, Space},
@@ -56,6 +59,7 @@ pub use self::{
     writer::{
         BadSignature, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Purpose, SIGNATURE_DOMAIN,
         SIGNATURE_PAYLOAD_TYPE, Writer, WriterError, check_signature_len, envelope_bytes,
+        verification_work,
     },
 };
 pub(crate) use self::{incoming::decode_container, update::UnverifiedUpdate};
@@ -82,7 +86,7 @@ pub enum RecordError {
     Empty,
     /// The bytes are not a `SmartRecord` message.
     #[error("not a protobuf message of a smart record: {0}")]
-    Protobuf(#[from] ProtobufError),
+    Protobuf(ProtobufError),
     /// The public key of a space is invalid.
     #[error(transparent)]
     Writer(#[from] WriterError),
@@ -94,6 +98,12 @@ pub enum RecordError {
         /// Why the update is invalid.
         error: UpdateError,
     },
+}
+
+impl From<ProtobufError> for RecordError {
+    fn from(error: ProtobufError) -> Self {
+        Self::Protobuf(error)
+    }
 }
 
 /// Records of different keys cannot be joined.
@@ -175,6 +185,12 @@ impl SmartRecord {
     /// The space of a writer.
     pub fn space(&self, writer: &Writer) -> Option<&Space> {
         self.spaces.get(writer)
+    }
+
+    /// The space of the writer with this protobuf-encoded public key, which may be invalid, and the
+    /// writer. It costs less than decoding the key.
+    pub fn space_of_key(&self, public_key: &[u8]) -> Option<(&Writer, &Space)> {
+        self.spaces.get_key_value(public_key)
     }
 
     /// The instant from which its last update may be collected.
@@ -261,6 +277,13 @@ impl SmartRecord {
     pub(crate) fn is_full(&self, limits: &Limits) -> bool {
         self.count(false) >= limits.spaces_per_record()
             || self.count(true) >= limits.withdrawn_per_record()
+    }
+
+    /// Drops the updates of one space that do not fit into the limits.
+    pub fn truncate_space(&mut self, writer: &Writer, limits: &Limits) {
+        if let Some(space) = self.spaces.get_mut(writer) {
+            space.truncate(limits);
+        }
     }
 
     /// Drops the updates whose `retain_until` is at or before `now`, and spaces left empty. Returns

@@ -19,7 +19,7 @@ use super::{
     transport,
 };
 use libp2p_smart_record::{
-    behaviour::{Behaviour, BehaviourConfig, Builder},
+    behaviour::{Behaviour, BehaviourConfig, Builder, Validation},
     store::{OtherPeer, SmartRecordStore},
 };
 use smart_record_services::ServiceBuilder;
@@ -48,8 +48,9 @@ pub struct HostBuilder {
 impl HostBuilder {
     /// A builder of a node with this key.
     pub fn with_keypair(keypair: Keypair) -> Self {
+        let config = BehaviourConfig::default().with_validation(Validation::OffTask);
         Self {
-            records: Behaviour::builder(keypair.clone()),
+            records: Behaviour::builder(keypair.clone()).with_config(config),
             keypair,
             listen: Vec::new(),
             external: Vec::new(),
@@ -81,7 +82,8 @@ impl HostBuilder {
         self
     }
 
-    /// Sets the settings of the behaviour.
+    /// Sets the settings of the behaviour. Defaults to the default settings with
+    /// [`Validation::OffTask`], so that records of strangers do not hold the node's task.
     pub fn with_config(mut self, config: BehaviourConfig) -> Self {
         self.records = self.records.with_config(config);
         self

@@ -256,6 +256,19 @@ pub fn encode(spaces: impl IntoIterator<Item = Space>) -> Vec<u8> {
     Record { spaces }.encode_to_vec()
 }
 
+/// A value of 16 updates, whose bad P-256 signatures take 5 ms to verify.
+pub fn dear() -> Vec<u8> {
+    let author = Author::ecdsa();
+    let updates = (0..16).map(|n: i64| {
+        let mut update = author.sign(&Update::saying(n).after(n.unsigned_abs()));
+        if let Some(last) = update.signature.last_mut() {
+            *last ^= 1;
+        }
+        update
+    });
+    encode([author.space_of(updates.collect())])
+}
+
 pub fn key() -> RecordKey {
     RecordKey::new(KEY)
 }

@@ -158,6 +158,12 @@ impl WriterHandle {
         }
     }
 
+    /// Whether [`wait_for_room`](Self::wait_for_room) would wait.
+    pub(super) fn is_behind(&self, max_bytes: usize) -> bool {
+        let state = lock(&self.state);
+        state.failure.is_none() && !state.has_ended && state.unwritten_bytes > max_bytes
+    }
+
     /// Waits, up to [`Durability::MAX_HOLD`], until the effect of a failed write is known. It is
     /// known once the file has been opened again.
     pub(super) fn settle_doubt(&self) -> Result<(), StorageError> {

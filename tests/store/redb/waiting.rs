@@ -156,7 +156,7 @@ fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore, Mends, us
 }
 
 #[test]
-fn a_disk_that_hangs_holds_a_write_once_and_a_read_not_at_all() {
+fn a_disk_that_hangs_holds_an_own_write_once_and_reads_and_strangers_not_at_all() {
     let (device, clock) = (Device::default(), clock());
     let (mut store, _mends, n) = hanging(&device, &clock);
     let busy = StorageError::QueueFull;
@@ -188,7 +188,8 @@ fn a_disk_that_hangs_holds_a_write_once_and_a_read_not_at_all() {
 
     let (held, put) = timed(|| store.put(Record::new(kad_key(key(n).as_bytes()), vec![0])));
     assert!(put.is_ok(), "a stranger learns nothing of it");
-    held_once("a stranger's value", held);
+    assert!(held < LOAD, "a stranger's value: held for {held:?}");
+    assert_eq!(store.counters().behind, 1, "it is refused at once");
 
     let (held, forgotten) = timed(|| store.forget(&key(50)));
     assert_eq!(forgotten, Err(busy.clone()));

@@ -1,11 +1,12 @@
-//! Validation off the swarm's task: rate limits, a full queue, and asynchronous validators.
+//! Inbound records: the budget of work, validation off the swarm's task, a full queue, and
+//! asynchronous validators.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
-    Clock, Fault, Limits, RecordKey, SpaceSigner, SystemClock, ValidationError,
+    Clock, Fault, Limits, RecordKey, SpaceSigner, SystemClock, Timestamp, ValidationError,
     behaviour::{AsyncValidator, BehaviourConfig, Event, Executor, InboundRefusal, Validation},
     client::ClientError,
     query::ReadPolicy,
@@ -15,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::repairs::board;
 use crate::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says};
-use smart_record_testing::ManualClock;
+use smart_record_testing::{ManualClock, forge};
 
 use crate::nodes::within;
 
@@ -24,8 +25,11 @@ fn off_task() -> BehaviourConfig {
 }
 
 fn record(n: usize) -> (RecordKey, Vec<u8>) {
+    record_at(n, SystemClock.now())
+}
+
+fn record_at(n: usize, now: Timestamp) -> (RecordKey, Vec<u8>) {
     let key = RecordKey::new(format!("/sr/inbound/{n}"));
-    let now = SystemClock.now();
     let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
     signer.merge(says("x"), now, MINUTE).unwrap();
     (key, signer.record(now).encode())
@@ -280,6 +284,21 @@ async fn answers_are_also_checked_off_the_task_and_reads_wait_for_the_checks() {
 }
 
 #[tokio::test]
+async fn reads_that_have_to_wait_for_memory_all_end() {
+    let setup = Setup::with_config(quiet().with_max_read_bytes(1));
+    let (a, b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.store(&board(60, 600)).await;
+        let reads = (0..10).map(|_| b.client.get_with(key(), ReadPolicy::All));
+        for reading in futures::future::join_all(reads).await {
+            assert_eq!(reading.unwrap().view().len(), 60);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_read_ends_even_if_validation_has_ended() {
     let (executor, stop) = held();
     let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
@@ -341,25 +360,62 @@ async fn a_panic_of_a_validator_affects_only_its_record() {
     .await;
 }
 
+/// Sends 20 records that take 100 ms to verify, and waits for nothing.
+pub async fn flood(from: &Peer, to: PeerId) {
+    let record = kad::Record::new(kad::RecordKey::new(&forge::key()), forge::dear());
+    from.smart(move |smart| {
+        for _ in 0..20 {
+            let to = [to].into_iter();
+            smart.kad_mut().put_record_to(record.clone(), to, kad::Quorum::One);
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_flooding_peer_is_limited_and_does_not_affect_others() {
-    let config = off_task().with_inbound_rate(1).with_inbound_burst(5);
-    // A clock that stands still, so the rate limit does not recover.
-    let clock = ManualClock::at(SystemClock.now());
-    let b = Setup::with_config(config).at(&clock).start().await;
-    let (mut flooder, mut other) = (Peer::start().await, Peer::start().await);
+    for config in [off_task(), quiet()] {
+        let config = config.with_work_per_second(Duration::from_millis(20));
+        let clock = ManualClock::at(forge::at(forge::NOW));
+        let start = |config| Setup::with_config(config).at(&clock).start();
+        let (mut b, flooder) = (start(config).await, start(quiet()).await);
+        let mut other = start(quiet()).await;
+        mesh(&[&b, &flooder]).await;
+        mesh(&[&b, &other]).await;
+        within(async {
+            while refused(&b, InboundRefusal::OverBudget).await == 0 {
+                flood(&flooder, b.id).await;
+            }
+            b.until(|event| {
+                matches!(event, Event::InboundRefused { source, .. } if *source == flooder.id)
+                    .then_some(())
+            })
+            .await;
+            let (key, value) = record_at(31, clock.now());
+            send(&mut other, b.id, &key, value).await;
+            b.until_stored(&key, |_| true).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_is_far_over_the_budget_is_disconnected() {
+    let config = quiet().with_work_per_second(Duration::from_millis(20));
+    let clock = ManualClock::at(forge::at(forge::NOW));
+    let mut b = Setup::with_config(config).at(&clock).start().await;
+    let flooder = Peer::start().await;
     mesh(&[&b, &flooder]).await;
-    mesh(&[&b, &other]).await;
     within(async {
-        let mut b = b;
-        for n in 0..30 {
-            let (key, value) = record(n);
-            send(&mut flooder, b.id, &key, value).await;
+        // It is refused, and goes on.
+        while b.smart(|smart| smart.counters().disconnected).await == 0 {
+            flood(&flooder, b.id).await;
         }
-        assert_eq!(refused(&b, InboundRefusal::RateLimited).await, 25);
-        let (key, value) = record(31);
-        send(&mut other, b.id, &key, value).await;
-        b.until_stored(&key, |_| true).await;
+        let disconnected = b.until(|event| match event {
+            Event::Disconnected { peer } => Some(*peer),
+            _ => None,
+        });
+        assert_eq!(disconnected.await, flooder.id);
     })
     .await;
 }

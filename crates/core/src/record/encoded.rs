@@ -6,15 +6,17 @@
 //!
 //! **Spec.** `proto/smart_record.proto`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use prost::Message;
 
 use super::{
     extensions::Extensions,
     incoming::Incoming,
-    writer::{Writer, WriterError},
+    writer::{Writer, WriterError, verification_work},
 };
-use crate::{key::RecordKey, proto::smart_record as proto, protobuf::Fields};
+use crate::{key::RecordKey, proto::smart_record as proto, protobuf::Fields, signatures::times};
 
 /// `SmartRecord.spaces`, `Space.public_key`, `Space.updates`, `SignedUpdate.update` and
 /// `SignedUpdate.signature`.
@@ -82,6 +84,13 @@ impl<'a> EncodedSpace<'a> {
             return false;
         };
         matches!(Fields(only).next(), Some((SIGNED_UPDATE, update)) if is_withdrawal(update))
+    }
+
+    /// At most how much work it takes to verify the updates; see
+    /// [`verification_work`](crate::verification_work).
+    pub fn work(self) -> Duration {
+        let of_each = verification_work(self.public_key(), self.0.len());
+        times(of_each, self.update_count())
     }
 
     /// Whether all incoming updates are in the space, byte for byte. Always `false` for verified

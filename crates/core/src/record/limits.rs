@@ -6,7 +6,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{key::RecordKey, node::DocumentLimits, settings};
+use crate::{key::RecordKey, node::DocumentLimits, settings, signatures};
 
 /// The limits of smart records.
 ///
@@ -103,6 +103,23 @@ impl Limits {
 /// many is hostile, and a bad signature costs as much to check as a good one.
 pub const MAX_BAD_SIGNATURES: usize = 16;
 
+/// Checks that the work that is allowed for the signatures of a value is not done yet; see
+/// [`SignatureMemory::during`](crate::SignatureMemory::during). The reader of a value with many
+/// signatures calls this before each.
+///
+/// # Errors
+/// [`LimitExceeded`] of [`Limit::SIGNATURE_WORK`].
+pub fn check_signature_work() -> Result<(), LimitExceeded> {
+    match signatures::exceeded() {
+        None => Ok(()),
+        Some(allowed) => Err(LimitExceeded {
+            limit: Limit::SIGNATURE_WORK,
+            got: None,
+            max: u64::try_from(allowed.as_micros()).unwrap_or(u64::MAX),
+        }),
+    }
+}
+
 /// The default maximum length of a key for every validator; see [`Limits::key_bytes`].
 pub const DEFAULT_KEY_BYTES: usize = 256;
 
@@ -191,6 +208,10 @@ impl Limit {
     pub const CLOCK_SKEW: Self = Self::new("the lead over our clock", "ms");
     /// The bad signatures in one value. At the limit the rest of the value is refused unread.
     pub const BAD_SIGNATURES: Self = Self::new("the value", "bad signatures");
+    /// The work of verifying the signatures in one value, in microseconds of a
+    /// [reference core](crate::SignatureMemory). At the limit the rest of the value is refused
+    /// unread.
+    pub const SIGNATURE_WORK: Self = Self::new("the work of verifying the value", "µs");
     /// The bytes of an update.
     pub const UPDATE_BYTES: Self = Self::new("the update", "bytes");
     /// The bytes of an update's extension fields, tags and lengths included.

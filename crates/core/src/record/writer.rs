@@ -8,7 +8,7 @@
 //! [RFC 0002, signed
 //! envelopes](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md).
 
-use std::fmt;
+use std::{borrow::Borrow, fmt, time::Duration};
 
 use bytes::Bytes;
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -17,7 +17,10 @@ use prost::encoding::decode_varint;
 use sha2::{Digest, Sha256};
 
 use super::limits::{Limit, LimitExceeded};
-use crate::key::RecordKey;
+use crate::{
+    key::RecordKey,
+    signatures::{self, times},
+};
 
 /// The RFC 0002 domain of signatures.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-smart-record";
@@ -37,6 +40,18 @@ const KEY_TYPES: [(&str, bool); 4] = [
     ("secp256k1", cfg!(feature = "secp256k1")),
     ("ECDSA", cfg!(feature = "ecdsa")),
 ];
+/// The work of verifying a signature, decoding the key included, by the numbers of the key types.
+/// In the time of a [reference core](crate::SignatureMemory); `benches/ratios` measures it.
+const ED25519_WORK: Duration = Duration::from_micros(50);
+const SECP256K1_WORK: Duration = Duration::from_micros(110);
+const ECDSA_WORK: Duration = Duration::from_micros(330);
+/// For the square of the modulus in units of 1,024 bits: 32 µs for 2,048 bits, 128 µs for 4,096.
+const RSA_WORK: Duration = Duration::from_micros(8);
+/// The work of decoding a key that is not Ed25519, without verifying anything.
+const DECODING_WORK: Duration = Duration::from_micros(10);
+/// The work of hashing a byte that is signed.
+const MESSAGE_BYTE: Duration = Duration::from_nanos(4);
+
 /// The tags of the type field and the data field of an encoded public key.
 const KEY_TYPE_TAG: u8 = 0x08;
 const KEY_DATA_TAG: u8 = 0x12;
@@ -92,6 +107,7 @@ impl Writer {
         {
             return Err(WriterError::Unsupported(key_type));
         }
+        signatures::spend(DECODING_WORK);
         let key = PublicKey::try_decode_protobuf(&encoded)
             .map_err(|e| WriterError::Key(e.to_string()))?;
         if key.encode_protobuf() != encoded {
@@ -168,6 +184,11 @@ impl Writer {
     /// Checks the writer's signature of bytes that begin with a domain, which separates them from
     /// other uses.
     pub fn verify_bytes(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+        let work = verification_work(&self.0, message.len());
+        signatures::check(&self.0, message, signature, work, || self.verify_now(message, signature))
+    }
+
+    fn verify_now(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
         match ed25519_key(&self.0) {
             Some(point) => {
                 let point = VerifyingKey::from_bytes(point).map_err(|_| BadSignature)?;
@@ -180,6 +201,22 @@ impl Writer {
                 .ok_or(BadSignature),
         }
     }
+}
+
+/// The work of verifying a signature of `message_bytes` by a protobuf-encoded public key, which may
+/// be invalid, in the time of a reference core: one on which an Ed25519 signature takes 50 µs.
+pub fn verification_work(public_key: &[u8], message_bytes: usize) -> Duration {
+    let of_type = match key_type(public_key) {
+        Some(0) => {
+            // The key is little longer than its modulus.
+            let kibits = (public_key.len() / 128).max(1);
+            times(RSA_WORK, kibits.saturating_mul(kibits))
+        }
+        Some(2) => SECP256K1_WORK,
+        Some(3) => ECDSA_WORK,
+        _ => ED25519_WORK,
+    };
+    of_type.saturating_add(times(MESSAGE_BYTE, message_bytes))
 }
 
 /// Checks the length of a signature.
@@ -275,6 +312,13 @@ fn len(bytes: &[u8]) -> u64 {
 impl From<&PublicKey> for Writer {
     fn from(key: &PublicKey) -> Self {
         Self(key.encode_protobuf().into())
+    }
+}
+
+/// A writer is found by its encoded public key, without decoding it.
+impl Borrow<[u8]> for Writer {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 

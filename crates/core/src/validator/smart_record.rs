@@ -1,8 +1,9 @@
 //! The rules of smart records.
 //!
 //! **Invariants.** A record is admitted part by part: a refused update does not affect valid ones,
-//! except that after 16 bad signatures the rest of a value is refused unread. Cheap checks come
-//! first and the signature last. The signature of an update that is already stored is not checked.
+//! except that the rest of a value is refused unread after 16 bad signatures, or once the
+//! [work](crate::SignatureMemory) that its reader allows is done. Cheap checks come first and the
+//! signature last. The signature of an update that is already stored is not checked.
 //!
 //! **Spec.** `docs/design.md`, sections "Update", "Join" and "Validators".
 
@@ -17,7 +18,8 @@ use crate::{
     key::RecordKey,
     record::{
         Admission, Incoming, InsertOutcome, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, Open,
-        SmartRecord, Space, UnverifiedSpace, UnverifiedUpdate, Writer, decode_container,
+        SmartRecord, Space, UnverifiedSpace, UnverifiedUpdate, Writer, check_signature_work,
+        decode_container,
     },
     time::Timestamp,
 };
@@ -190,6 +192,10 @@ impl SpaceRules {
         let spaces = decode_container(value)?;
         let mut admitted = Vec::with_capacity(spaces.len());
         for (public_key, updates) in spaces {
+            if let Err(limit) = check_signature_work() {
+                refusals.push(None, limit.into(), updates.len());
+                continue;
+            }
             match Writer::decode(public_key) {
                 Err(error) => refusals.push(None, error.into(), updates.len()),
                 Ok(writer) => match self.admission.admit(key, &writer) {
@@ -284,6 +290,10 @@ impl SpaceRules {
                     refusals.bad_signatures.saturating_add(1),
                     MAX_BAD_SIGNATURES,
                 );
+                refusals.push(Some(peer), limit.into(), 1);
+                continue;
+            }
+            if let Err(limit) = check_signature_work() {
                 refusals.push(Some(peer), limit.into(), 1);
                 continue;
             }

@@ -21,6 +21,7 @@ use super::{
 use crate::proto::presence as proto;
 use smart_record_core::{
     KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES, ProtobufError, Timestamp,
+    check_signature_work,
 };
 
 /// The presence record of a client: one entry, announcement or withdrawal, for each node.
@@ -142,7 +143,8 @@ impl PresenceRecord {
     /// Joins and truncates the candidates whose signatures are good. Each candidate comes with the
     /// index of its value. `refuse` is called with each refusal and may end the process. The newest
     /// are processed first, so candidates that they hide or leave no room for are not verified.
-    /// After [`MAX_BAD_SIGNATURES`] bad signatures in a value, the rest of that value is not
+    /// After [`MAX_BAD_SIGNATURES`] bad signatures in a value, and once the
+    /// [work](smart_record_core::SignatureMemory) that the caller allows is done, the rest is not
     /// verified either.
     fn gather(
         key: &PresenceKey,
@@ -168,7 +170,9 @@ impl PresenceRecord {
             }
             let bad = bad.entry(origin).or_default();
             let added = signed.weight();
-            let verified = if *bad < MAX_BAD_SIGNATURES {
+            let verified = if let Err(limit) = check_signature_work() {
+                Err(limit.into())
+            } else if *bad < MAX_BAD_SIGNATURES {
                 PresenceEntry::verify(signed)
             } else {
                 let got = bad.saturating_add(1);

@@ -1,0 +1,303 @@
+//! The work of verifying signatures, and a memory of those that were good.
+//!
+//! Work is measured in the time of a *reference core*: one on which an Ed25519 signature takes 50
+//! µs. What else takes is stated relative to that, so it is the same on each machine.
+//!
+//! Every check of a signature in this workspace ends in
+//! [`Writer::verify_bytes`](crate::Writer::verify_bytes), which looks here whether a
+//! [`SignatureMemory`] is in use on the current thread.
+//!
+//! **Invariants.** A memory changes no result, except that a reader that asks for the work that is
+//! left refuses the rest of a value. Only signatures that were verified, or that the caller vouches
+//! for, are remembered. The memory is bounded. A memory that is in use is out of use again when the
+//! closure returns or panics.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+
+/// Memory for one signature: a SHA-256 and its share of a tree. A guess.
+const ENTRY: usize = 64;
+/// Hashing a signature with what it signs: a base, and the time for each byte.
+const HASH: Duration = Duration::from_micros(1);
+const HASH_BYTE: Duration = Duration::from_nanos(4);
+
+/// A memory of good signatures, by hash of public key, message and signature. A clone is the same
+/// memory.
+///
+/// ```
+/// use std::time::Duration;
+/// use libp2p_identity::Keypair;
+/// use smart_record_core::{SignatureMemory, Writer};
+///
+/// let keypair = Keypair::generate_ed25519();
+/// let (writer, signature) = (Writer::from(&keypair.public()), keypair.sign(b"text").unwrap());
+/// let memory = SignatureMemory::new(1_024 * 1_024);
+/// let verify = || memory.during(Duration::MAX, || writer.verify_bytes(b"text", &signature));
+/// let (first, work) = verify();
+/// let (again, less) = verify();
+/// assert!(first.is_ok() && again.is_ok() && less < work);
+/// assert_eq!((memory.counts().verified, memory.counts().remembered), (1, 1));
+/// ```
+#[derive(Clone)]
+pub struct SignatureMemory(Arc<Mutex<Remembered>>);
+
+/// How many signatures were checked with a [`SignatureMemory`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct SignatureCounts {
+    /// Signatures that were verified, good or bad.
+    pub verified: u64,
+    /// Signatures that were remembered as good.
+    pub remembered: u64,
+    /// Signatures and keys that were not looked at, because the allowed work was done.
+    pub unread: u64,
+}
+
+/// Two generations. When the younger is full it becomes the older, and the older is dropped.
+struct Remembered {
+    /// Maximum number of signatures in a generation.
+    max: usize,
+    young: BTreeSet<[u8; 32]>,
+    old: BTreeSet<[u8; 32]>,
+    counts: SignatureCounts,
+}
+
+/// The memory in use on a thread.
+struct Scope {
+    memory: SignatureMemory,
+    /// Whether signatures count as good without being verified.
+    trusts: bool,
+    allowed: Duration,
+    done: Duration,
+}
+
+thread_local! {
+    static SCOPE: RefCell<Option<Scope>> = const { RefCell::new(None) };
+}
+
+/// Puts the memory that was in use before back, with the work that was done since.
+struct Outer(Option<Scope>);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        let inner = SCOPE.replace(self.0.take());
+        if let Some(inner) = inner {
+            spend(inner.done);
+        }
+    }
+}
+
+impl SignatureMemory {
+    /// A memory of at most `max_bytes`.
+    pub fn new(max_bytes: usize) -> Self {
+        let max = (max_bytes / ENTRY / 2).max(1);
+        let (young, old) = (BTreeSet::new(), BTreeSet::new());
+        let remembered = Remembered { max, young, old, counts: SignatureCounts::default() };
+        Self(Arc::new(Mutex::new(remembered)))
+    }
+
+    /// Uses the memory while `check` runs on this thread. Returns also the work that its signatures
+    /// have taken. Readers of values with many signatures refuse the rest of a value once this is
+    /// more than `allowed`; the check that exceeds it is completed.
+    pub fn during<T>(&self, allowed: Duration, check: impl FnOnce() -> T) -> (T, Duration) {
+        self.run(false, allowed, check)
+    }
+
+    /// As [`during`](Self::during), for content that was verified before it was stored: its
+    /// signatures are taken for good, and remembered. So what combines it with other content does
+    /// not verify it again.
+    pub fn trusting<T>(&self, check: impl FnOnce() -> T) -> T {
+        self.run(true, Duration::MAX, check).0
+    }
+
+    /// How many signatures were checked.
+    pub fn counts(&self) -> SignatureCounts {
+        self.lock().counts
+    }
+
+    fn run<T>(&self, trusts: bool, allowed: Duration, check: impl FnOnce() -> T) -> (T, Duration) {
+        let scope = Scope { memory: self.clone(), trusts, allowed, done: Duration::ZERO };
+        let outer = Outer(SCOPE.replace(Some(scope)));
+        let result = check();
+        let done = SCOPE.with_borrow(|scope| scope.as_ref().map(|scope| scope.done));
+        drop(outer);
+        (result, done.unwrap_or_default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a signature is remembered. It then stays for longer.
+    fn knows(&self, id: &[u8; 32]) -> bool {
+        let mut remembered = self.lock();
+        let in_old = remembered.old.contains(id);
+        let knows = in_old || remembered.young.contains(id);
+        if in_old {
+            remembered.insert(*id);
+        }
+        if knows {
+            remembered.counts.remembered = remembered.counts.remembered.saturating_add(1);
+        }
+        knows
+    }
+}
+
+impl Remembered {
+    fn insert(&mut self, id: [u8; 32]) {
+        if self.young.len() >= self.max {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(id);
+    }
+}
+
+/// Does the check of a signature unless it is remembered as good.
+pub(crate) fn check<E>(
+    public_key: &[u8],
+    message: &[u8],
+    signature: &[u8],
+    work: Duration,
+    verify: impl FnOnce() -> Result<(), E>,
+) -> Result<(), E> {
+    let scope = SCOPE.with_borrow(|scope| {
+        scope.as_ref().map(|Scope { memory, trusts, .. }| (memory.clone(), *trusts))
+    });
+    let Some((memory, trusts)) = scope else {
+        return verify();
+    };
+    let id = id_of(public_key, message, signature);
+    spend(HASH.saturating_add(times(HASH_BYTE, message.len())));
+    if trusts {
+        memory.lock().insert(id);
+        return Ok(());
+    }
+    if memory.knows(&id) {
+        return Ok(());
+    }
+    spend(work);
+    let verified = verify();
+    let mut remembered = memory.lock();
+    remembered.counts.verified = remembered.counts.verified.saturating_add(1);
+    if verified.is_ok() {
+        remembered.insert(id);
+    }
+    verified
+}
+
+/// Counts work.
+pub(crate) fn spend(work: Duration) {
+    SCOPE.with_borrow_mut(|scope| {
+        if let Some(scope) = scope {
+            scope.done = scope.done.saturating_add(work);
+        }
+    });
+}
+
+/// The allowed work, if more than that is done. Counts what the caller refuses for it.
+pub(crate) fn exceeded() -> Option<Duration> {
+    SCOPE.with_borrow(|scope| {
+        let scope = scope.as_ref().filter(|scope| scope.done > scope.allowed)?;
+        let mut remembered = scope.memory.lock();
+        remembered.counts.unread = remembered.counts.unread.saturating_add(1);
+        Some(scope.allowed)
+    })
+}
+
+/// `work` for each of `count`.
+pub(crate) fn times(work: Duration, count: usize) -> Duration {
+    work.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+fn id_of(public_key: &[u8], message: &[u8], signature: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in [public_key, message, signature] {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// Shows the counts.
+impl fmt::Debug for SignatureMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SignatureMemory").field(&self.counts()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORK: Duration = Duration::from_micros(50);
+
+    /// Checks signature `n`. Returns whether it was verified.
+    fn is_verified(n: u8, is_good: bool) -> bool {
+        let mut verified = false;
+        let result = check(&[n], b"message", &[n], WORK, || {
+            verified = true;
+            if is_good { Ok(()) } else { Err(()) }
+        });
+        assert_eq!(result.is_ok(), is_good);
+        verified
+    }
+
+    #[test]
+    fn a_good_signature_is_verified_once_and_a_bad_one_each_time() {
+        let memory = SignatureMemory::new(1_024);
+        assert!(is_verified(1, true) && is_verified(1, true), "no memory is in use");
+        let (verified, work) = memory.during(Duration::MAX, || {
+            [is_verified(1, true), is_verified(1, true), is_verified(2, false)]
+        });
+        assert_eq!(verified, [true, false, true]);
+        assert!(work >= 2 * WORK && work < 3 * WORK, "{work:?}");
+        assert!(memory.during(Duration::MAX, || is_verified(2, false)).0);
+        assert_eq!(memory.counts(), SignatureCounts { verified: 3, remembered: 1, unread: 0 });
+    }
+
+    #[test]
+    fn what_the_caller_vouches_for_is_not_verified() {
+        let memory = SignatureMemory::new(1_024);
+        assert!(!memory.trusting(|| is_verified(1, true)));
+        assert!(!memory.during(Duration::MAX, || is_verified(1, true)).0);
+        assert!(memory.during(Duration::MAX, || is_verified(2, true)).0, "it ends with the call");
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_what_is_in_use_stays() {
+        let memory = SignatureMemory::new(10 * ENTRY);
+        memory.during(Duration::MAX, || {
+            for n in 0..200 {
+                is_verified(n, true);
+                assert!(n == 0 || !is_verified(0, true), "it was seen again and again");
+            }
+            assert!(is_verified(1, true), "long ago");
+        });
+        let remembered = memory.lock();
+        assert!(remembered.young.len() <= 5 && remembered.old.len() <= 5);
+    }
+
+    #[test]
+    fn more_work_than_allowed_is_told_until_the_end_of_the_call() {
+        let memory = SignatureMemory::new(1_024);
+        let ((), outer) = memory.during(Duration::MAX, || {
+            memory.during(WORK, || {
+                is_verified(1, true);
+                assert_eq!(exceeded(), Some(WORK), "hashing takes some too");
+            });
+            assert_eq!(exceeded(), None);
+        });
+        assert!(outer > WORK, "the work of both");
+        let panics = || memory.during(WORK, || panic!("expected by the test"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        spend(2 * WORK);
+        assert_eq!((exceeded(), memory.counts().unread), (None, 1));
+    }
+}
