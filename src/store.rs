@@ -19,6 +19,7 @@ mod collect;
 mod config;
 mod event;
 mod eviction_index;
+mod eviction_memory;
 mod kad;
 mod memory;
 mod plan;
@@ -56,6 +57,7 @@ pub use self::redb::{Durability, OpenError, OpenOptions, RedbConfig, RedbStorage
 use self::{
     candidates::EvictionCandidates,
     event::EventLog,
+    eviction_memory::EvictionMemory,
     plan::WritePlan,
     provided::Providers,
     quota::Protection,
@@ -121,6 +123,7 @@ pub struct SmartRecordStore {
     table: Table,
     /// Finds what can be evicted.
     candidates: EvictionCandidates,
+    memory: EvictionMemory,
     news: EventLog,
     providers: Providers,
     meter: Meter,
@@ -219,10 +222,12 @@ impl SmartRecordStore {
         storage: Box<dyn Storage>,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let memory = EvictionMemory::new(config.max_remembered(), storage.is_durable());
         let mut store = Self {
             committed: Observed::new(storage.usage()),
             table: Table::new(local, storage, Protection::new(local, config.protected())),
             candidates: EvictionCandidates::default(),
+            memory,
             news: EventLog::default(),
             registry,
             clock,
@@ -235,7 +240,7 @@ impl SmartRecordStore {
             config,
             snapshot: Mutex::default(),
         };
-        store.restore_providers();
+        store.restore_notes();
         store
     }
 
@@ -341,6 +346,8 @@ impl SmartRecordStore {
         if applied.is_ok() {
             self.replies.on_write(true);
             self.has_changed = true;
+        } else {
+            self.memory.on_commit(false);
         }
         applied
     }
@@ -354,6 +361,11 @@ impl SmartRecordStore {
         let committed = self.table.storage.commit();
         self.meter.end(Timed::Commit, begun);
         self.providers.on_commit(committed.is_ok());
+        self.memory.on_commit(committed.is_ok());
+        let dropped = self.memory.take_dropped();
+        self.news.count(|c| &mut c.remembered_dropped, dropped);
+        let remembered = u64::try_from(self.memory.len()).unwrap_or(u64::MAX);
+        self.news.counters.change(|c| c.remembered = remembered);
         if committed.is_err() {
             // Evicted rows may be back, and written rows gone.
             self.candidates = EvictionCandidates::default();

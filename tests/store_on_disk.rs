@@ -21,6 +21,7 @@ mod store {
     mod contract;
     mod cost;
     mod events;
+    mod evictions;
     mod failures;
     mod given_out;
     mod probe;

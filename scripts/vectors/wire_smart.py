@@ -94,7 +94,7 @@ class Document:
 RECORD, SPACE = schema("1 spaces bytes repeated"), schema("1 public_key bytes, 2 updates bytes repeated")
 SIGNED_UPDATE = schema("1 update bytes, 2 signature bytes")
 UPDATE = schema("1 seq uint64, 2 expires_at uint64, 3 retain_until uint64 optional, 4 kind enum, 5 document bytes")
-LIMITS = {"update_bytes": 2048, "updates_per_space": 64, "space_bytes": 8192, "spaces_per_record": 1024}
+LIMITS = {"update_bytes": 2048, "updates_per_space": 64, "space_bytes": 8192, "spaces_per_record": 1024, "withdrawn_per_record": 4096}
 
 
 def loose(data, inside, *numbers):
@@ -163,7 +163,8 @@ def read_record(value, key, now, policy=None, limits=LIMITS):
                     break
     kept = join({}, state, key, limits)
     for public_key, space in state.items():
-        reason = "stale" if public_key in kept else "spaces"
+        without_place = "withdrawn-spaces" if is_withdrawn(truncate(space, limits)) else "spaces"
+        reason = "stale" if public_key in kept else without_place
         refused[reason, peer_id(public_key)] += len(space) - len(kept.get(public_key, {}))
     return kept, +refused
 
@@ -181,9 +182,21 @@ def unite_states(a, b):
 
 
 def join(a, b, key, limits=LIMITS):
-    union = unite_states(a, b)
-    staying = sorted(union, key=lambda public_key: rank(key, public_key))[: limits["spaces_per_record"]]
-    return {public_key: truncate(union[public_key], limits) for public_key in staying}
+    union = {public_key: truncate(space, limits) for public_key, space in unite_states(a, b).items()}
+    ranked = sorted(union, key=lambda public_key: rank(key, public_key))
+    others = [public_key for public_key in ranked if not is_withdrawn(union[public_key])]
+    for public_key in others[limits["spaces_per_record"] :]:
+        oldest = min(union[public_key])
+        if is_withdrawn({oldest: union[public_key][oldest]}):
+            union[public_key] = {oldest: union[public_key][oldest]}
+    withdrawn = [public_key for public_key in ranked if is_withdrawn(union[public_key])]
+    staying = others[: limits["spaces_per_record"]] + withdrawn[: limits["withdrawn_per_record"]]
+    return {public_key: union[public_key] for public_key in staying}
+
+
+def is_withdrawn(space):
+    """6.4: one update, a replace with an empty document."""
+    return len(space) == 1 and all(update.kind == 1 and not update.document.pairs for update in space.values())
 
 
 def truncate(space, limits):

@@ -30,10 +30,14 @@ pub struct Board {
     pub protected_spaces: u32,
     #[prost(uint64, tag = "4")]
     pub protected_bytes: u64,
-    /// Fingerprint of the list of protected writers by which these were counted; zero for the empty
-    /// list.
+    /// Fingerprint of the list of protected writers by which these were counted.
     #[prost(fixed64, tag = "5")]
     pub protected_by: u64,
+    /// How many of those that are not protected are withdrawn, and the total bytes of their rows.
+    #[prost(uint32, tag = "6")]
+    pub withdrawn_spaces: u32,
+    #[prost(uint64, tag = "7")]
+    pub withdrawn_bytes: u64,
 }
 /// A single value, in a form that only its validator knows.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -76,4 +80,31 @@ pub struct Provider {
     /// Unix milliseconds; absent if it does not expire.
     #[prost(uint64, optional, tag = "2")]
     pub expires_at: ::core::option::Option<u64>,
+}
+/// A note: a part of a record was evicted. Its name is "evicted/" and the first half of the SHA-256
+/// of the record's id and the rank of the space.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Evicted {
+    /// Unix milliseconds: when the part was first stored here.
+    #[prost(uint64, tag = "1")]
+    pub stored_at: u64,
+    /// Milliseconds for which it had been stored when it was evicted.
+    #[prost(uint64, tag = "2")]
+    pub stored_for: u64,
+    /// Unix milliseconds until which it is remembered.
+    #[prost(uint64, tag = "3")]
+    pub until: u64,
+    /// Of a space: the `seq` of its newest update, and the first 8 bytes of the hash of that update.
+    #[prost(uint64, tag = "4")]
+    pub newest_seq: u64,
+    #[prost(fixed64, tag = "5")]
+    pub newest_hash: u64,
+    /// The same of its newest replace; zero if it had none.
+    #[prost(uint64, tag = "6")]
+    pub replace_seq: u64,
+    #[prost(fixed64, tag = "7")]
+    pub replace_hash: u64,
+    /// Of a value: the order key that its validator gives. Absent for a space.
+    #[prost(bytes = "bytes", optional, tag = "8")]
+    pub order_key: ::core::option::Option<::prost::bytes::Bytes>,
 }

@@ -5,29 +5,36 @@
 //!
 //! **Spec.** `docs/design.md`, section "Quotas".
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     StorageError, StoreConfig,
     eviction_index::EvictionIndex,
     plan::WritePlan,
     quota::Charge,
-    rows,
+    rows::{self, Place},
     storage::{PartId, RecordId, SpaceId},
     table::Table,
 };
 use crate::proto::storage::{Board, head::Body};
-use smart_record_core::{Limit, LimitExceeded, RecordKey};
+use smart_record_core::{Limit, LimitExceeded, RecordKey, Timestamp};
 
 /// For how many records the evictable spaces are indexed. Only records that are full and have
 /// protected spaces need it. When there are more, the index is built again.
 const MAX_BOARDS: usize = 64;
+
+/// How many of the withdrawn spaces of a record are kept in order, those that go first. One scan of
+/// a full record serves as many evictions.
+const WITHDRAWN: usize = 64;
 
 /// Indexes of the evictable records and spaces.
 #[derive(Debug, Default)]
 pub(super) struct EvictionCandidates {
     records: HashMap<CandidateKind, EvictionIndex<RecordId>>,
     spaces: HashMap<RecordId, EvictionIndex<SpaceId>>,
+    /// The withdrawn spaces of a record that were first stored last, the last one at the end. Those
+    /// that are not among them were stored before.
+    withdrawn: HashMap<RecordId, Vec<(Timestamp, SpaceId)>>,
 }
 
 /// The kind of records to evict: of one namespace that has a quota, or of any; only those that can
@@ -53,8 +60,24 @@ impl EvictionCandidates {
         }
     }
 
+    /// Adds a withdrawn space that was written.
+    pub(super) fn notice_withdrawn(&mut self, id: PartId, stored_at: Timestamp) {
+        if let Some(known) = self.withdrawn.get_mut(&id.record) {
+            let entry = (stored_at, id.space);
+            match known.binary_search(&entry) {
+                // It may belong to those that are not kept.
+                Ok(_) | Err(0) => {}
+                Err(at) => known.insert(at, entry),
+            }
+            if known.len() > 2 * WITHDRAWN {
+                known.drain(..WITHDRAWN);
+            }
+        }
+    }
+
     pub(super) fn forget(&mut self, record: RecordId) {
         self.spaces.remove(&record);
+        self.withdrawn.remove(&record);
     }
 
     /// The records to evict for a plan, the farthest first, or the bound that forbids it.
@@ -171,7 +194,37 @@ impl EvictionCandidates {
         }
     }
 
-    /// The unprotected space of the highest rank, below `below`.
+    /// The withdrawn space that was first stored last and is not in `except`, and since when it is
+    /// stored. A space of a protected writer is not one of them.
+    pub(super) fn last_withdrawn(
+        &mut self,
+        table: &Table,
+        record: RecordId,
+        except: &BTreeSet<SpaceId>,
+    ) -> Result<Option<(Timestamp, SpaceId)>, StorageError> {
+        if self.withdrawn.len() >= MAX_BOARDS && !self.withdrawn.contains_key(&record) {
+            self.withdrawn.clear();
+        }
+        for is_fresh in [false, true] {
+            if is_fresh || !self.withdrawn.contains_key(&record) {
+                self.withdrawn.insert(record, table.last_withdrawn(record, WITHDRAWN)?);
+            }
+            let known = self.withdrawn.entry(record).or_default();
+            while let Some(at) = known.iter().rposition(|(_, space)| !except.contains(space)) {
+                let (stored_at, space) = known.remove(at);
+                // It may have been written or removed since.
+                if table.storage.get(&record.part(space))?.is_some_and(|part| {
+                    part.stored_at == stored_at && table.place_of(&part) == Place::Withdrawn
+                }) {
+                    known.insert(at, (stored_at, space));
+                    return Ok(Some((stored_at, space)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The unprotected space of the highest rank that is not withdrawn, below `below`.
     pub(super) fn next_open_space(
         &mut self,
         table: &Table,
@@ -180,7 +233,7 @@ impl EvictionCandidates {
         below: Option<SpaceId>,
     ) -> Result<Option<SpaceId>, StorageError> {
         let last = |up_to| table.last_space(record, up_to);
-        if board.protected_spaces == 0 {
+        if board.protected_spaces == 0 && board.withdrawn_spaces == 0 {
             return match below {
                 Some(below) => below.before().map_or(Ok(None), last),
                 None => last(SpaceId::MAX),
@@ -192,7 +245,7 @@ impl EvictionCandidates {
         let eviction_index = self.spaces.entry(record).or_default();
         let found = eviction_index.next(below, None, last, |space| {
             let part = table.storage.get(&record.part(space))?;
-            Ok(part.is_some_and(|part| !table.is_protected(&part)).then_some(()))
+            Ok(part.is_some_and(|part| table.place_of(&part) == Place::Open).then_some(()))
         })?;
         Ok(found.map(|(space, ())| space))
     }
@@ -224,7 +277,7 @@ impl EvictionCandidate {
             for part in table.parts_of(record).filter(|_| namespace.is_none()) {
                 let (id, part) = part?;
                 let is_space = id.space != SpaceId::HEAD;
-                if !(is_space && table.is_protected(&part)) {
+                if !(is_space && table.place_of(&part) == Place::Protected) {
                     let bytes = rows::cost(part.bytes.len());
                     rest = Some(rest.unwrap_or(0_usize).saturating_add(bytes));
                 }
@@ -240,12 +293,12 @@ impl EvictionCandidate {
             return Ok(None);
         }
         let board = table.board(record)?;
+        let (spaces, bytes) = board.evictable();
         if board.protected_spaces == 0 {
-            let bytes = board.open_cost().saturating_add(own_cost);
+            let bytes = bytes.saturating_add(own_cost);
             return Ok(Some(Self { record, bytes, is_whole: true }));
         }
-        let may_go = board.open_spaces() > 0;
-        Ok(may_go.then_some(Self { record, bytes: board.open_cost(), is_whole: false }))
+        Ok((spaces > 0).then_some(Self { record, bytes, is_whole: false }))
     }
 }
 

@@ -13,13 +13,28 @@ use super::{
     event::StoreEvent,
     plan::WritePlan,
     quota::ChargedTallies,
-    rows,
+    rows::{self, Place},
     storage::{Part, PartId, RecordId, SpaceId},
+    table::Table,
 };
 use smart_record_core::{RecordKey, Timestamp, Writer};
 
 /// How many due parts are collected in one step.
 const COLLECT_AT_ONCE: usize = 256;
+
+/// A stored space: the size of its row, its writer, and the places that it takes.
+struct OldSpace {
+    bytes: usize,
+    writer: Option<PeerId>,
+    place: Place,
+}
+
+impl OldSpace {
+    fn of(table: &Table, part: &Part<'_>) -> Self {
+        let (writer, place) = (rows::peer_of(part), table.place_of(part));
+        Self { bytes: part.bytes.len(), writer, place }
+    }
+}
 
 impl SmartRecordStore {
     /// Removes a record from this node, expired or not. Other replicas may send it again; to
@@ -40,10 +55,14 @@ impl SmartRecordStore {
     /// [`StorageError`] if it could not be removed.
     pub fn forget_space(&mut self, key: &RecordKey, writer: &Writer) -> Result<(), StorageError> {
         let id = self.table.record_id(key).part(SpaceId(writer.rank(key)));
-        let Some(bytes) = self.table.storage.get(&id)?.map(|part| part.bytes.len()) else {
-            return Ok(());
-        };
-        self.replace_space(id, bytes, Some(writer.peer_id()), None)?;
+        if let Some(forgotten) = self.memory.forget(id) {
+            self.change(vec![forgotten])?;
+        }
+        if let Some(part) = self.table.storage.get(&id)? {
+            let old = OldSpace::of(&self.table, &part);
+            drop(part);
+            self.replace_space(id, old, None)?;
+        }
         self.commit()
     }
 
@@ -106,14 +125,14 @@ impl SmartRecordStore {
         let Some(part) = self.table.storage.get(&id)? else {
             return Ok(0);
         };
-        let old = part.bytes.len();
-        let writer = rows::peer_of(&part);
-        let read = rows::read_owned_space(&part);
+        let old = OldSpace::of(&self.table, &part);
+        let (read, stored_at) = (rows::read_owned_space(&part), part.stored_at);
         drop(part);
         let (collected, rest) = match read {
             Ok((writer, mut space)) => {
                 let collected = space.collect(now);
-                let rest = (!space.is_empty()).then(|| rows::space_part(&space, &writer));
+                let rest = || rows::space_part(&space, &writer, stored_at);
+                let rest = (!space.is_empty()).then(rest);
                 (collected, rest)
             }
             Err(error) => {
@@ -123,36 +142,35 @@ impl SmartRecordStore {
                 (1, None)
             }
         };
-        self.replace_space(id, old, writer, rest)?;
+        self.replace_space(id, old, rest)?;
         Ok(collected)
     }
 
-    /// Replaces the row of a writer's space, of `old` bytes, by the rest of the space. Removes the
-    /// row if nothing is left, and the head with the last space.
+    /// Replaces the row of a writer's space by the rest of the space. Removes the row if nothing is
+    /// left, and the head with the last space.
     fn replace_space(
         &mut self,
         id: PartId,
-        old: usize,
-        writer: Option<PeerId>,
+        old: OldSpace,
         rest: Option<Part<'static>>,
     ) -> Result<(), StorageError> {
+        let OldSpace { bytes: old, writer, place } = old;
         let mut plan = WritePlan::default();
         let head = self.table.storage.get(&id.record.head())?;
-        let old_head = head.as_ref().map(|part| part.bytes.len());
+        let old_head = head.as_ref().map(|part| (part.bytes.len(), part.stored_at));
         let head = head.and_then(|head| rows::decode_head(&head).ok());
         let (key, head_payers) = self.table.head_payers(head);
         let charged = ChargedTallies::of_space(head_payers.namespace, writer.as_ref());
-        let is_protected = writer.is_some_and(|writer| self.table.protection.covers(&writer));
         let mut board = match self.table.known_board(id.record)? {
             Some(mut board) => {
-                board.subtract(old, is_protected);
+                board.subtract(old, place);
                 board
             }
             None => self.table.count_board(id.record, Some(id.space))?,
         };
         match rest {
             Some(part) => {
-                board.add(part.bytes.len(), is_protected);
+                board.add(part.bytes.len(), self.table.place_of(&part));
                 plan.set(id, part, Some((old, charged)), charged);
             }
             None => plan.remove(id, old, charged),
@@ -163,19 +181,20 @@ impl SmartRecordStore {
         }
         let head = id.record.head();
         match (&key, old_head) {
-            (Some(key), Some(old)) if board.spaces > 0 => {
-                let part = rows::board_part(Bytes::copy_from_slice(key.as_bytes()), board);
+            (Some(key), Some((old, stored_at))) if board.spaces > 0 => {
+                let key = Bytes::copy_from_slice(key.as_bytes());
+                let part = rows::board_part(key, board, stored_at);
                 plan.set(head, part, Some((old, head_payers)), head_payers);
             }
             (_, old) => {
                 self.forget_places(id.record);
-                if let Some(old) = old {
+                if let Some((old, _)) = old {
                     plan.remove(head, old, head_payers);
                 }
             }
         }
         self.apply(plan)?;
-        if is_protected && board.spaces > 0 && board.protected_spaces == 0 {
+        if place == Place::Protected && board.spaces > 0 && board.protected_spaces == 0 {
             self.candidates.notice(head, key.as_ref().and_then(RecordKey::namespace));
         }
         Ok(())

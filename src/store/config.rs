@@ -42,9 +42,14 @@ pub struct Quota {
 /// When a bound is reached, expired data is removed first. Then data is evicted in a fixed order.
 /// Bounds of the store and of a namespace evict the records farther from the local peer than the
 /// new one, the farthest first. Bounds of a record evict its spaces of a higher rank than the new
-/// one, the highest first. A write that would itself be first in this order is refused, where
-/// possible before its signature is checked. A writer over its quota is refused; its other spaces
-/// are not evicted.
+/// one, the highest first. Withdrawn spaces have places of their own in a record, as many bytes and
+/// [`Limits::withdrawn_per_record`]; of these the one that was first stored last goes first. A write
+/// that would itself be first in this order is refused, where possible before its signature is
+/// checked. A writer over its quota is refused; its other spaces are not evicted.
+///
+/// Evictions are remembered ([`max_remembered`](Self::max_remembered)): what was evicted comes back
+/// as it was or newer, never older alone. Of values this holds if their validator gives an order
+/// key ([`Validator::order_key`](smart_record_core::Validator::order_key)).
 ///
 /// Spaces of [`protected`](Self::protected) writers, the local peer among them, and values that the
 /// local node wrote are never evicted for others. Everything else is evicted for them.
@@ -62,6 +67,7 @@ pub struct StoreConfig {
     max_events: usize,
     max_age: Duration,
     receipt_memory: Duration,
+    max_remembered: usize,
     signature_memory: usize,
     value_work: Duration,
     providers: MemoryStoreConfig,
@@ -82,6 +88,7 @@ impl Default for StoreConfig {
             max_events: 1_024,
             max_age: Duration::from_secs(48 * 60 * 60),
             receipt_memory: Duration::from_secs(48 * 60 * 60),
+            max_remembered: 100_000,
             signature_memory: 2 * MIB,
             value_work: VALUE_WORK,
             providers: MemoryStoreConfig::default(),
@@ -146,6 +153,12 @@ settings! { StoreConfig:
     /// remembered for its TTL, up to 30 days. Defaults to 48 hours, as long as a copy can circulate
     /// in a DHT of nodes that do not know such values.
     receipt_memory, with_receipt_memory: Duration;
+    /// How many evictions the store remembers, so that what was evicted comes back as it was or
+    /// newer, and never older alone. Each takes some 150 bytes of memory beside
+    /// [`max_bytes`](Self::max_bytes), and with a store on disk some 90 bytes of the file. When
+    /// there are more, those of spaces and values that had been stored for the shortest time are
+    /// forgotten first. Defaults to 100,000, some 15 MB.
+    max_remembered, with_max_remembered: usize;
     /// How many bytes the [memory of good signatures](smart_record_core::SignatureMemory) takes. A
     /// signature in it is not verified again; time, admission and room are checked again. Defaults
     /// to 2 MiB, some 32,000 signatures: more than a board of maximum size has spaces.

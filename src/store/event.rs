@@ -103,6 +103,16 @@ pub struct Counters {
     pub spaces_evicted: u64,
     /// Records evicted because the store or a namespace was full.
     pub records_evicted: u64,
+    /// Evictions that are remembered now, at most
+    /// [`max_remembered`](super::StoreConfig::max_remembered).
+    pub remembered: u64,
+    /// Evictions forgotten because there were too many.
+    pub remembered_dropped: u64,
+    /// Evicted spaces and values that came back.
+    pub remembered_returned: u64,
+    /// Updates and values refused because they are older than what was evicted. They also count as
+    /// refused, as stale.
+    pub remembered_refused: u64,
     /// Parts removed because they were damaged or would not be admitted now.
     pub rows_discarded: u64,
     /// Failures of the storage. Failed reads are only counted and cause no event.
@@ -142,6 +152,10 @@ impl Source for Counters {
             superseded,
             spaces_evicted,
             records_evicted,
+            remembered,
+            remembered_dropped,
+            remembered_returned,
+            remembered_refused,
             rows_discarded,
             storage_failures,
             behind,
@@ -166,6 +180,21 @@ impl Source for Counters {
                 "store_evicted_records",
                 "Records dropped because the store was full",
                 records_evicted,
+            ),
+            (
+                "store_forgotten_evictions",
+                "Evictions forgotten because too many were remembered",
+                remembered_dropped,
+            ),
+            (
+                "store_returned_parts",
+                "Evicted spaces and values that came back",
+                remembered_returned,
+            ),
+            (
+                "store_refused_by_memory",
+                "Updates and values refused as older than what was evicted",
+                remembered_refused,
             ),
             (
                 "store_discarded_rows",
@@ -202,7 +231,9 @@ impl Source for Counters {
             )
             .with_label("fault", fault.as_str())
         });
-        counts.into_iter().chain(refused).collect()
+        let remembered =
+            Sample::gauge("store_remembered_evictions", "Evictions remembered", *remembered);
+        counts.into_iter().chain(refused).chain([remembered]).collect()
     }
 }
 

@@ -40,16 +40,23 @@ struct Row {
     bytes: Box<[u8]>,
     due_at: Option<Timestamp>,
     expires_at: Option<Timestamp>,
+    stored_at: Timestamp,
 }
 
 impl Row {
     fn new(part: Part<'static>) -> Self {
-        let Part { bytes, due_at, expires_at } = part;
-        Self { bytes: bytes.into_owned().into_boxed_slice(), due_at, expires_at }
+        let Part { bytes, due_at, expires_at, stored_at } = part;
+        Self { bytes: bytes.into_owned().into_boxed_slice(), due_at, expires_at, stored_at }
     }
 
     fn part(&self) -> Part<'_> {
-        Part { bytes: Cow::Borrowed(&self.bytes), due_at: self.due_at, expires_at: self.expires_at }
+        let Self { bytes, due_at, expires_at, stored_at } = self;
+        Part {
+            bytes: Cow::Borrowed(bytes),
+            due_at: *due_at,
+            expires_at: *expires_at,
+            stored_at: *stored_at,
+        }
     }
 }
 
@@ -160,6 +167,10 @@ impl Storage for MemoryStorage {
 
     fn tally(&self, id: &TallyId) -> Result<Tally, StorageError> {
         Ok(self.tallies.get(id).copied().unwrap_or_default())
+    }
+
+    fn is_durable(&self) -> bool {
+        false
     }
 
     fn notes(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {

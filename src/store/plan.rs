@@ -7,6 +7,7 @@
 
 use super::{
     StorageError,
+    eviction_memory::Departed,
     quota::{ChargedTallies, Ledger},
     rows,
     storage::{Change, Part, PartId, Storage},
@@ -21,6 +22,8 @@ pub(super) struct WritePlan {
     pub(super) removed: usize,
     pub(super) is_new_record: bool,
     pub(super) evicted_spaces: usize,
+    /// The evicted parts.
+    pub(super) evicted: Vec<Departed>,
 }
 
 impl WritePlan {
@@ -46,6 +49,46 @@ impl WritePlan {
         self.removed = self.removed.saturating_add(rows::cost(old));
         self.ledger.refund(id, old, charged);
         self.changes.push(Change::Remove(id));
+    }
+
+    /// Evicts the row of a space.
+    pub(super) fn evict(&mut self, id: PartId, part: &Part<'_>, charged: ChargedTallies) {
+        self.evicted.extend(Departed::of(id, part));
+        self.evicted_spaces = self.evicted_spaces.saturating_add(1);
+        self.remove(id, part.bytes.len(), charged);
+    }
+
+    /// Evicts a part of a space. The rest stays.
+    pub(super) fn reduce(
+        &mut self,
+        id: PartId,
+        part: &Part<'_>,
+        rest: Part<'static>,
+        charged: ChargedTallies,
+    ) {
+        self.evicted.extend(Departed::of(id, part));
+        self.evicted_spaces = self.evicted_spaces.saturating_add(1);
+        self.set(id, rest, Some((part.bytes.len(), charged)), charged);
+    }
+
+    /// Removes the row of a space, if there is one, instead of writing this state of it, which is to
+    /// be remembered.
+    pub(super) fn dismiss(
+        &mut self,
+        id: PartId,
+        part: &Part<'_>,
+        old: Option<(usize, ChargedTallies)>,
+    ) {
+        self.evicted.extend(Departed::of(id, part));
+        self.evicted_spaces = self.evicted_spaces.saturating_add(1);
+        if let Some((old, charged)) = old {
+            self.remove(id, old, charged);
+        }
+    }
+
+    /// Writes or removes notes.
+    pub(super) fn note(&mut self, notes: Vec<Change>) {
+        self.changes.extend(notes);
     }
 
     pub(super) fn grows(&self) -> bool {

@@ -85,8 +85,8 @@ fn name(key: &KadKey) -> Vec<u8> {
 }
 
 impl SmartRecordStore {
-    /// Restores the provider records of the earlier process.
-    pub(super) fn restore_providers(&mut self) {
+    /// Restores what the notes of the earlier process say: its provider records, and its evictions.
+    pub(super) fn restore_notes(&mut self) {
         let notes = match self.table.storage.notes() {
             Ok(notes) => notes,
             Err(error) => return self.news.read_failed(&error),
@@ -94,6 +94,9 @@ impl SmartRecordStore {
         let now = self.clock.now();
         for (name, note) in notes {
             let Some(key) = name.strip_prefix(PREFIX) else {
+                if let Err(error) = self.memory.restore(&name, &note) {
+                    self.news.read_failed(&error);
+                }
                 continue;
             };
             match Provider::decode(Bytes::from(note)) {

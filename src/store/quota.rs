@@ -29,22 +29,20 @@ use smart_record_core::{LimitExceeded, RecordKey};
 pub(super) struct Protection {
     local: PeerId,
     writers: BTreeSet<PeerId>,
-    /// A hash of the list; zero if it is empty.
+    /// A hash of the list and of how spaces are counted.
     pub(super) fingerprint: u64,
 }
 
 impl Protection {
     pub(super) fn new(local: PeerId, writers: &BTreeSet<PeerId>) -> Self {
-        let mut hash = Sha256::new();
+        // Heads that were written before withdrawn spaces were counted have other fingerprints.
+        let mut hash = Sha256::new().chain_update("withdrawn");
         for writer in writers {
             hash.update(writer.to_bytes());
         }
         let hash: [u8; 32] = hash.finalize().into();
         let [a, b, c, d, e, f, g, h, ..] = hash;
-        let fingerprint = match writers.is_empty() {
-            true => 0,
-            false => u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-        };
+        let fingerprint = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
         Self { local, writers: writers.clone(), fingerprint }
     }
 

@@ -155,13 +155,42 @@ impl SmartRecordStore {
         record: RecordId,
         now: Timestamp,
     ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
-        self.spaces(record, SpaceId::HEAD..=SpaceId::MAX, now).take(self.max_spaces(key))
+        let mut fits = self.max_spaces(key).fits();
+        let spaces = self.spaces(record, SpaceId::HEAD..=SpaceId::MAX, now);
+        spaces.filter(move |part| part.as_ref().map_or(true, |(_, part)| fits(part)))
     }
 
-    pub(super) fn max_spaces(&self, key: &RecordKey) -> usize {
+    pub(super) fn max_spaces(&self, key: &RecordKey) -> MaxSpaces {
         match self.registry.resolve(key) {
-            Ok(Namespace::Spaces(rules)) => rules.limits().spaces_per_record(),
-            _ => 0,
+            Ok(Namespace::Spaces(rules)) => {
+                let limits = rules.limits();
+                MaxSpaces {
+                    open: limits.spaces_per_record(),
+                    withdrawn: limits.withdrawn_per_record(),
+                }
+            }
+            _ => MaxSpaces { open: 0, withdrawn: 0 },
+        }
+    }
+}
+
+/// How many spaces of a record are given out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MaxSpaces {
+    /// Those that are not withdrawn.
+    pub(super) open: usize,
+    pub(super) withdrawn: usize,
+}
+
+impl MaxSpaces {
+    /// Whether one more space, that in the row, is within these limits.
+    pub(super) fn fits(self) -> impl FnMut(&Part<'_>) -> bool {
+        let Self { mut open, mut withdrawn } = self;
+        move |part| {
+            let left = if rows::encoded(part).is_withdrawn() { &mut withdrawn } else { &mut open };
+            let fits = *left > 0;
+            *left = left.saturating_sub(1);
+            fits
         }
     }
 }

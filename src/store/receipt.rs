@@ -28,6 +28,7 @@ pub(super) struct Kept {
     pub(super) key: Bytes,
     pub(super) stored: Value,
     pub(super) expires_at: Option<Timestamp>,
+    pub(super) stored_at: Timestamp,
 }
 
 impl Kept {

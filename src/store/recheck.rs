@@ -128,7 +128,8 @@ impl RowVerifier {
             // If nothing was refused, updates were dropped by limits that are lower now.
             (Some((writer, rest)), refused) => {
                 let fault = refused.unwrap_or(ValidationError::Stale).into();
-                Ok(ValidPart::Partly(rows::space_part(&rest, &writer), fault))
+                let rest = rows::space_part(&rest, &writer, part.stored_at);
+                Ok(ValidPart::Partly(rest, fault))
             }
             (None, Some(reason)) => Err(reason.into()),
             (None, None) => Err(RowFault::Damaged),
@@ -169,7 +170,8 @@ impl SmartRecordStore {
         // The spaces can be read, and so counted, only with a head.
         let of_no_list =
             Board { protected_by: !self.table.protection.fingerprint, ..Board::default() };
-        let head = |board| rows::board_part(Bytes::copy_from_slice(key.as_bytes()), board);
+        let now = self.clock.now();
+        let head = |board| rows::board_part(Bytes::copy_from_slice(key.as_bytes()), board, now);
         self.change(vec![Change::Set(record.head(), head(of_no_list))])?;
         let charged = ChargedTallies { writer: None, namespace: namespace_tally(key) };
         let mut plan = WritePlan::default();
@@ -185,7 +187,7 @@ impl SmartRecordStore {
         };
         let mut plan = WritePlan::default();
         let head = self.table.storage.get(&record.head())?;
-        let old_head = head.as_ref().map(|part| part.bytes.len());
+        let old_head = head.as_ref().map(|part| (part.bytes.len(), part.stored_at));
         let (mut key, head_payers) =
             self.table.head_payers(head.and_then(|head| rows::decode_head(&head).ok()));
         let mut was_protected = false;
@@ -207,11 +209,12 @@ impl SmartRecordStore {
         }
         let has_bad_space = rejected.iter().any(|rejected| rejected.id.space != SpaceId::HEAD);
         let mut left = None;
-        if let (Some(key), Some(old), true) = (&key, old_head, has_bad_space) {
+        if let (Some(key), Some((old, stored_at)), true) = (&key, old_head, has_bad_space) {
             let board = self.table.count_board(record, None)?;
             left = Some(board);
             if board.spaces > 0 {
-                let part = rows::board_part(Bytes::copy_from_slice(key.as_bytes()), board);
+                let key = Bytes::copy_from_slice(key.as_bytes());
+                let part = rows::board_part(key, board, stored_at);
                 plan.set(record.head(), part, Some((old, head_payers)), head_payers);
             } else {
                 plan.remove(record.head(), old, head_payers);

@@ -256,7 +256,7 @@ impl RedbStorage {
 }
 
 fn owned(part: Part<'_>) -> Part<'static> {
-    Part { bytes: part.bytes.into_owned().into(), due_at: part.due_at, expires_at: part.expires_at }
+    Part { bytes: part.bytes.into_owned().into(), ..part }
 }
 
 impl Storage for RedbStorage {

@@ -73,8 +73,15 @@ struct Cursor {
     lap: u64,
     /// How many slices of this lap have been sent.
     slices: usize,
-    /// The highest rank that is given out in this lap, once it has begun.
-    last: Option<SpaceId>,
+    /// The highest ranks that are given out in this lap, once it has begun.
+    last: Option<LastRanks>,
+}
+
+/// The highest ranks that are given out: of a space that is not withdrawn, and of any.
+#[derive(Clone, Copy, Debug)]
+struct LastRanks {
+    open: SpaceId,
+    any: SpaceId,
 }
 
 impl Cursor {
@@ -105,7 +112,7 @@ impl Cursor {
 type Answered = (Option<Record>, Option<Timestamp>, Option<Timestamp>);
 
 impl SmartRecordStore {
-    /// The highest rank that is given out. Reads rows only if the record holds more spaces than
+    /// The highest ranks that are given out. Reads rows only if the record holds more spaces than
     /// that.
     fn last_given_out(
         &self,
@@ -113,12 +120,20 @@ impl SmartRecordStore {
         id: RecordId,
         board: &Board,
         now: Timestamp,
-    ) -> Result<SpaceId, StorageError> {
-        if usize::try_from(board.spaces).is_ok_and(|spaces| spaces <= self.max_spaces(key)) {
-            return Ok(SpaceId::MAX);
+    ) -> Result<LastRanks, StorageError> {
+        let spaces = board.spaces.saturating_sub(board.withdrawn_spaces);
+        if usize::try_from(spaces).is_ok_and(|spaces| spaces <= self.max_spaces(key).open) {
+            return Ok(LastRanks { open: SpaceId::MAX, any: SpaceId::MAX });
         }
-        let last = self.given_out(key, id, now).last().transpose()?;
-        Ok(last.map_or(SpaceId::MAX, |(id, _)| id.space))
+        let mut last = LastRanks { open: SpaceId::HEAD, any: SpaceId::HEAD };
+        for part in self.given_out(key, id, now) {
+            let (id, part) = part?;
+            last.any = id.space;
+            if !rows::encoded(&part).is_withdrawn() {
+                last.open = id.space;
+            }
+        }
+        Ok(last)
     }
 
     /// The reply to a GET.
@@ -226,14 +241,19 @@ impl SmartRecordStore {
             None => self.last_given_out(key, id, board, now)?,
         };
         let start = Cursor::start(id);
-        let before_start = start.before().map_or(SpaceId::HEAD, |before| before.min(last));
+        let before_start = start.before().map_or(SpaceId::HEAD, |before| before.min(last.any));
         let (ahead, behind) = match cursor.space < start {
             true => (cursor.space..=before_start, SpaceId::HEAD..=SpaceId::HEAD),
-            false => (cursor.space..=last, SpaceId::HEAD..=before_start),
+            false => (cursor.space..=last.any, SpaceId::HEAD..=before_start),
         };
-        // New spaces may be below the last rank.
         let ring = self.spaces(id, ahead, now).chain(self.spaces(id, behind, now));
-        let ring = ring.take(self.max_spaces(key));
+        // Withdrawn spaces have places of their own. New spaces may be below the last rank.
+        let mut fits = self.max_spaces(key).fits();
+        let ring = ring.filter(move |part| {
+            part.as_ref().map_or(true, |(id, part)| {
+                (id.space <= last.open || rows::encoded(part).is_withdrawn()) && fits(part)
+            })
+        });
         let mut failed = None;
         let mut expires_at = None;
         let spaces = ring.map_while(|part| match part {

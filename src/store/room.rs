@@ -8,10 +8,15 @@
 //! applied in the same step. Expired data goes first. Then unprotected data of records farther from
 //! the local peer than the written one is evicted, the farthest first; for a protected writer, of
 //! all records. In a record with too many spaces or bytes, the unprotected spaces of the highest
-//! ranks are evicted. A write that would be evicted itself is refused, a new space before its
+//! ranks are evicted. Withdrawn spaces have places of their own, and of these the last that was
+//! first stored goes first. What is evicted is remembered ([`EvictionMemory`]). A write that would be evicted itself is refused, a new space before its
 //! signature is checked. A write that does not grow always fits.
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "Quotas".
+//!
+//! [`EvictionMemory`]: super::eviction_memory::EvictionMemory
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
@@ -20,9 +25,10 @@ use super::{
     candidates::CandidateKind,
     plan::WritePlan,
     quota::{Charge, ChargedTallies, Ledger},
-    rows,
+    rows::{self, Place},
     storage::{Part, PartId, RecordId, SpaceId},
 };
+use crate::proto::storage::Board;
 use smart_record_core::{Limit, LimitExceeded, RecordKey, Timestamp};
 
 /// How many due parts are collected in one step when room is needed.
@@ -43,8 +49,37 @@ pub(super) struct PlannedRow<'a> {
     pub(super) part: Part<'static>,
     /// What the write is charged to.
     pub(super) charge: &'a Charge,
-    /// How many spaces the record may have.
+    /// The places that it takes in its record.
+    pub(super) place: Place,
+    /// How many spaces the record may have, and how many withdrawn ones.
     pub(super) max_spaces: usize,
+    pub(super) max_withdrawn: usize,
+    /// Whether it was evicted and is remembered.
+    pub(super) is_remembered: bool,
+    /// Whether it makes up for what is remembered of it.
+    pub(super) returns: bool,
+}
+
+impl<'a> PlannedRow<'a> {
+    /// The head of a value.
+    pub(super) fn value(
+        key: &'a RecordKey,
+        record: RecordId,
+        part: Part<'static>,
+        charge: &'a Charge,
+    ) -> Self {
+        Self {
+            key,
+            id: record.head(),
+            part,
+            charge,
+            place: Place::Open,
+            max_spaces: 0,
+            max_withdrawn: 0,
+            is_remembered: false,
+            returns: false,
+        }
+    }
 }
 
 /// A plan with the records to evict for it, or the bound that forbids it.
@@ -76,7 +111,8 @@ impl SmartRecordStore {
             let Some(candidate) = self.candidates.next(&self.table, &charge, &kind, None)? else {
                 return Ok(());
             };
-            self.evict_and_apply(&charge, WritePlan::default(), vec![candidate.record])?;
+            let candidates = vec![candidate.record];
+            self.evict_and_apply(&charge, WritePlan::default(), candidates, now)?;
             if usage.bytes.saturating_sub(self.usage().bytes) >= SHED_BYTES {
                 return Ok(());
             }
@@ -111,16 +147,18 @@ impl SmartRecordStore {
         newcomer: PlannedRow<'_>,
         now: Timestamp,
     ) -> Result<Option<LimitExceeded>, StorageError> {
-        let PlannedRow { id, ref part, charge, max_spaces, .. } = newcomer;
+        let PlannedRow { id, ref part, charge, place, max_spaces, max_withdrawn, .. } = newcomer;
         let least = part.bytes.len();
         let cost = rows::cost(least);
         let board = self.table.board(id.record)?;
         let usage = self.usage();
+        let (taken, taken_bytes) = board.taken(place);
         let mut is_roomy = charge.namespace_quota.is_none()
-            && board.open_cost().saturating_add(cost) <= self.config.max_record_bytes()
+            && taken_bytes.saturating_add(cost) <= self.config.max_record_bytes()
             && (board.spaces > 0 || usage.records < self.config.max_records())
-            && usage.bytes.saturating_add(cost.saturating_mul(2)) <= self.config.max_bytes();
-        if is_roomy && board.open_spaces() >= max_spaces && !charge.is_protected {
+            && usage.bytes.saturating_add(cost.saturating_mul(2)) <= self.config.max_bytes()
+            && (place != Place::Withdrawn || taken < max_withdrawn);
+        if is_roomy && taken >= max_spaces && place == Place::Open {
             // If only the number of spaces is reached, one may be evicted for it.
             let last = self.candidates.next_open_space(&self.table, id.record, &board, None)?;
             is_roomy = last.is_some_and(|last| last > id.space);
@@ -136,16 +174,32 @@ impl SmartRecordStore {
         Ok(self.make_room(&newcomer, now)?.err())
     }
 
-    /// Writes a row, or returns the bound that forbids it.
+    /// Writes a row, or returns the bound that forbids it. A withdrawal without room removes what it
+    /// withdraws all the same, and is remembered as if it had been evicted.
     pub(super) fn put_row(
         &mut self,
         wanted: &PlannedRow<'_>,
         now: Timestamp,
     ) -> Result<Result<(), LimitExceeded>, StorageError> {
-        match self.make_room(wanted, now)? {
-            Ok((plan, candidates)) => self.evict_and_apply(wanted.charge, plan, candidates).map(Ok),
-            Err(limit) => Ok(Err(limit)),
+        let (mut plan, candidates) = match self.make_room(wanted, now)? {
+            Ok(planned) => planned,
+            Err(limit) => match self.plan_dismissal(wanted)? {
+                Some(plan) => (plan, Vec::new()),
+                None => return Ok(Err(limit)),
+            },
+        };
+        if wanted.returns {
+            plan.note(self.memory.forget(wanted.id).into_iter().collect());
+            self.news.count(|c| &mut c.remembered_returned, 1);
         }
+        self.evict_and_apply(wanted.charge, plan, candidates, now)?;
+        if self.table.storage.get(&wanted.id.record.head())?.is_none() {
+            self.forget_places(wanted.id.record);
+        }
+        if wanted.place == Place::Withdrawn {
+            self.candidates.notice_withdrawn(wanted.id, wanted.part.stored_at);
+        }
+        Ok(Ok(()))
     }
 
     /// Plans a row. Collects expired data before anything is evicted for it.
@@ -196,69 +250,168 @@ impl SmartRecordStore {
         let mut plan = WritePlan::default();
         let old = self.table.head_cost(wanted.id.record)?;
         plan.is_new_record = old.is_none();
+        let old = old.map(|head| (head.bytes, head.charged));
         plan.set(wanted.id, wanted.part.clone(), old, wanted.charge.charged);
         Ok(plan)
     }
 
-    /// Plans the write of a space: its row, the head, and the eviction of the spaces of the highest
-    /// ranks if the record has too many; with `clears`, of all unprotected spaces.
+    /// Plans the write of a space: its row, the head, and the eviction of other spaces if the record
+    /// has too many: those of the highest ranks, or the withdrawn ones that were stored last. With
+    /// `clears`, all unprotected spaces are evicted.
     fn plan_space(
         &mut self,
         wanted: &PlannedRow<'_>,
         clears: bool,
     ) -> Result<Result<WritePlan, LimitExceeded>, StorageError> {
-        let PlannedRow { key, id, ref part, charge, max_spaces } = *wanted;
+        let PlannedRow { id, ref part, charge, place, max_spaces, max_withdrawn, .. } = *wanted;
         let mut plan = WritePlan::default();
         let mut board = self.table.board(id.record)?;
-        let old = self.table.storage.get(&id)?.map(|part| part.bytes.len());
-        let grows = old.is_none_or(|old| old < part.bytes.len());
-        if let Some(old) = old {
-            board.subtract(old, charge.is_protected);
+        let old = self.table.storage.get(&id)?;
+        let old = old.map(|part| (part.bytes.len(), self.table.place_of(&part)));
+        if let Some((bytes, place)) = old {
+            board.subtract(bytes, place);
         }
-        board.add(part.bytes.len(), charge.is_protected);
-        plan.set(id, part.clone(), old.map(|old| (old, charge.charged)), charge.charged);
+        board.add(part.bytes.len(), place);
+        let old_charge = old.map(|(bytes, _)| (bytes, charge.charged));
+        plan.set(id, part.clone(), old_charge, charge.charged);
 
-        let max_bytes = self.config.max_record_bytes();
+        // A protected space, or one that does not grow, evicts none of its record.
+        let grows = old.is_none_or(|(bytes, before)| bytes < part.bytes.len() || before != place);
+        let grown = Some(place).filter(|_| grows);
         let mut below = None;
         loop {
-            let (spaces, bytes) = (board.open_spaces(), board.open_cost());
-            let excess = if spaces > max_spaces {
-                Some(LimitExceeded::new(Limit::SPACES_PER_RECORD, spaces, max_spaces))
-            } else if bytes > max_bytes {
-                Some(LimitExceeded::new(StoreConfig::RECORD_BYTES, bytes, max_bytes))
-            } else {
-                None
-            };
-            // A protected space, or one that does not grow, evicts none by rank.
-            let excess = excess.filter(|_| grows && !charge.is_protected);
+            let excess = self.excess_of(&board, Place::Open, max_spaces);
+            let excess = excess.filter(|_| grown == Some(Place::Open));
             if excess.is_none() && !clears {
                 break;
             }
             match (self.candidates.next_open_space(&self.table, id.record, &board, below)?, excess)
             {
                 (Some(last), None) | (Some(last), Some(_)) if clears || last > id.space => {
+                    below = Some(last);
                     let last = id.record.part(last);
-                    below = Some(last.space);
-                    if let Some(part) = self.table.storage.get(&last)? {
-                        let (bytes, writer) = (part.bytes.len(), rows::peer_of(&part));
-                        board.subtract(bytes, false);
-                        let charged =
-                            ChargedTallies::of_space(charge.charged.namespace, writer.as_ref());
-                        plan.remove(last, bytes, charged);
-                        plan.evicted_spaces = plan.evicted_spaces.saturating_add(1);
-                    }
+                    let keeps_withdrawal = (!clears).then_some(max_withdrawn);
+                    self.plan_eviction(last, keeps_withdrawal, charge, &mut board, &mut plan)?;
                 }
                 (_, Some(limit)) => return Ok(Err(limit)),
                 (_, None) => break,
             }
         }
-
-        let old = self.table.head_cost(id.record)?;
-        plan.is_new_record = old.is_none();
-        let charged = ChargedTallies { writer: None, ..charge.charged };
-        let key = Bytes::copy_from_slice(key.as_bytes());
-        plan.set(id.record.head(), rows::board_part(key, board), old, charged);
+        let mut passed = BTreeSet::from([id.space]);
+        loop {
+            let excess = self.excess_of(&board, Place::Withdrawn, max_withdrawn);
+            let excess = excess.filter(|_| grown == Some(Place::Withdrawn));
+            if excess.is_none() && !clears {
+                break;
+            }
+            match self.candidates.last_withdrawn(&self.table, id.record, &passed)? {
+                Some((stored_at, last)) if clears || stored_at > part.stored_at => {
+                    passed.insert(last);
+                    let last = id.record.part(last);
+                    self.plan_eviction(last, None, charge, &mut board, &mut plan)?;
+                }
+                _ => match excess {
+                    Some(limit) => return Ok(Err(limit)),
+                    None => break,
+                },
+            }
+        }
+        self.plan_head(wanted, board, &mut plan)?;
         Ok(Ok(plan))
+    }
+
+    /// Plans the removal of a space whose withdrawal has no room. `None` if the row is no withdrawal,
+    /// or one of a space that was never stored.
+    fn plan_dismissal(&self, wanted: &PlannedRow<'_>) -> Result<Option<WritePlan>, StorageError> {
+        let PlannedRow { id, ref part, charge, place, is_remembered, .. } = *wanted;
+        let old = self.table.storage.get(&id)?;
+        let old = old.map(|part| (part.bytes.len(), self.table.place_of(&part)));
+        if place != Place::Withdrawn || (old.is_none() && !is_remembered) {
+            return Ok(None);
+        }
+        let mut plan = WritePlan::default();
+        plan.dismiss(id, part, old.map(|(bytes, _)| (bytes, charge.charged)));
+        if let Some((bytes, place)) = old {
+            let mut board = self.table.board(id.record)?;
+            board.subtract(bytes, place);
+            self.plan_head(wanted, board, &mut plan)?;
+        }
+        Ok(Some(plan))
+    }
+
+    /// Plans the head of a record with these spaces.
+    fn plan_head(
+        &self,
+        wanted: &PlannedRow<'_>,
+        board: Board,
+        plan: &mut WritePlan,
+    ) -> Result<(), StorageError> {
+        let PlannedRow { key, id, ref part, charge, .. } = *wanted;
+        let old = self.table.head_cost(id.record)?;
+        let charged = ChargedTallies { writer: None, ..charge.charged };
+        if board.spaces == 0 {
+            if let Some(old) = old {
+                plan.remove(id.record.head(), old.bytes, old.charged);
+            }
+            return Ok(());
+        }
+        plan.is_new_record = old.is_none();
+        let stored_at = old.map_or(part.stored_at, |old| old.stored_at);
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        let old = old.map(|head| (head.bytes, head.charged));
+        plan.set(id.record.head(), rows::board_part(key, board, stored_at), old, charged);
+        Ok(())
+    }
+
+    /// By what a record has too many spaces, or bytes of them, of those that share a kind of place.
+    fn excess_of(&self, board: &Board, place: Place, max_spaces: usize) -> Option<LimitExceeded> {
+        let (spaces, bytes) = board.taken(place);
+        let max_bytes = self.config.max_record_bytes();
+        let limit = match place {
+            Place::Withdrawn => Limit::WITHDRAWN_PER_RECORD,
+            _ => Limit::SPACES_PER_RECORD,
+        };
+        if spaces > max_spaces {
+            Some(LimitExceeded::new(limit, spaces, max_spaces))
+        } else if bytes > max_bytes {
+            Some(LimitExceeded::new(StoreConfig::RECORD_BYTES, bytes, max_bytes))
+        } else {
+            None
+        }
+    }
+
+    /// Plans the eviction of a space for another one of its record. If its withdrawal has one of
+    /// `max_withdrawn` places, that stays.
+    fn plan_eviction(
+        &self,
+        id: PartId,
+        max_withdrawn: Option<usize>,
+        charge: &Charge,
+        board: &mut Board,
+        plan: &mut WritePlan,
+    ) -> Result<(), StorageError> {
+        let Some(part) = self.table.storage.get(&id)? else {
+            return Ok(());
+        };
+        let writer = rows::peer_of(&part);
+        board.subtract(part.bytes.len(), self.table.place_of(&part));
+        let charged = ChargedTallies::of_space(charge.charged.namespace, writer.as_ref());
+        let withdrawal = max_withdrawn.and_then(|max| {
+            let (writer, space) = rows::read_owned_space(&part).ok()?;
+            let withdrawal = rows::space_part(&space.withdrawal()?, &writer, part.stored_at);
+            let mut with_it = *board;
+            with_it.add(withdrawal.bytes.len(), Place::Withdrawn);
+            let fits = self.excess_of(&with_it, Place::Withdrawn, max).is_none();
+            fits.then_some((withdrawal, with_it))
+        });
+        match withdrawal {
+            Some((withdrawal, with_it)) => {
+                *board = with_it;
+                plan.reduce(id, &part, withdrawal, charged);
+            }
+            None => plan.evict(id, &part, charged),
+        }
+        Ok(())
     }
 
     fn evict_and_apply(
@@ -266,11 +419,14 @@ impl SmartRecordStore {
         charge: &Charge,
         mut plan: WritePlan,
         candidates: Vec<RecordId>,
+        now: Timestamp,
     ) -> Result<(), StorageError> {
         let mut evicted = Vec::with_capacity(candidates.len());
         for candidate in &candidates {
             evicted.extend(self.table.plan_removal(*candidate, true, &mut plan)?);
         }
+        let departed = std::mem::take(&mut plan.evicted);
+        plan.note(self.memory.remember(departed, &self.registry, now));
         let evicted_spaces = plan.evicted_spaces;
         let mut written: Vec<_> = plan
             .written()

@@ -61,17 +61,18 @@ pub(super) fn live_space(
     Ok((Cow::Owned(space.encode(&writer)), space.retain_until()))
 }
 
-pub(super) fn space_part(space: &Space, writer: &Writer) -> Part<'static> {
+pub(super) fn space_part(space: &Space, writer: &Writer, stored_at: Timestamp) -> Part<'static> {
     Part {
         bytes: Cow::Owned(space.encode(writer)),
         due_at: space.first_collectable_at(),
         expires_at: space.retain_until(),
+        stored_at,
     }
 }
 
-pub(super) fn board_part(key: Bytes, board: Board) -> Part<'static> {
+pub(super) fn board_part(key: Bytes, board: Board, stored_at: Timestamp) -> Part<'static> {
     let head = Head { key, body: Some(Body::Board(board)) };
-    Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: None, expires_at: None }
+    Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: None, expires_at: None, stored_at }
 }
 
 /// The row of a value that expires at one instant and is collected at another, no earlier one.
@@ -80,10 +81,11 @@ pub(super) fn value_part(
     stored: Value,
     expires_at: Option<Timestamp>,
     forget_at: Option<Timestamp>,
+    stored_at: Timestamp,
 ) -> Part<'static> {
     let head =
         Head { key: Bytes::copy_from_slice(key.as_bytes()), body: Some(Body::Value(stored)) };
-    Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: forget_at, expires_at }
+    Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: forget_at, expires_at, stored_at }
 }
 
 /// The writer of the space in a row; `None` if it cannot be decoded.
@@ -91,38 +93,70 @@ pub(super) fn peer_of(part: &Part<'_>) -> Option<PeerId> {
     encoded(part).writer().ok().map(|writer| writer.peer_id())
 }
 
+/// The places of a record that a space takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Those of all writers.
+    Open,
+    /// Those of withdrawn spaces.
+    Withdrawn,
+    /// None, because its writer is protected.
+    Protected,
+}
+
 impl Board {
     /// Adds a space whose row has `bytes`.
-    pub(super) fn add(&mut self, bytes: usize, is_protected: bool) {
+    pub(super) fn add(&mut self, bytes: usize, place: Place) {
         let bytes = as_u64(bytes);
         self.spaces = self.spaces.saturating_add(1);
         self.bytes = self.bytes.saturating_add(bytes);
-        if is_protected {
-            self.protected_spaces = self.protected_spaces.saturating_add(1);
-            self.protected_bytes = self.protected_bytes.saturating_add(bytes);
+        if let Some((spaces, sum)) = self.counts(place) {
+            *spaces = spaces.saturating_add(1);
+            *sum = sum.saturating_add(bytes);
         }
     }
 
     /// Subtracts a space whose row has `bytes`.
-    pub(super) fn subtract(&mut self, bytes: usize, is_protected: bool) {
+    pub(super) fn subtract(&mut self, bytes: usize, place: Place) {
         let bytes = as_u64(bytes);
         self.spaces = self.spaces.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
-        if is_protected {
-            self.protected_spaces = self.protected_spaces.saturating_sub(1);
-            self.protected_bytes = self.protected_bytes.saturating_sub(bytes);
+        if let Some((spaces, sum)) = self.counts(place) {
+            *spaces = spaces.saturating_sub(1);
+            *sum = sum.saturating_sub(bytes);
         }
     }
 
-    /// How many spaces are not protected.
-    pub(super) fn open_spaces(&self) -> usize {
-        as_usize(self.spaces.saturating_sub(self.protected_spaces).into())
+    fn counts(&mut self, place: Place) -> Option<(&mut u32, &mut u64)> {
+        match place {
+            Place::Open => None,
+            Place::Withdrawn => Some((&mut self.withdrawn_spaces, &mut self.withdrawn_bytes)),
+            Place::Protected => Some((&mut self.protected_spaces, &mut self.protected_bytes)),
+        }
     }
 
-    /// The cost of the rows of the spaces that are not protected.
-    pub(super) fn open_cost(&self) -> usize {
-        as_usize(self.bytes.saturating_sub(self.protected_bytes))
-            .saturating_add(self.open_spaces().saturating_mul(Usage::ROW))
+    /// How many spaces take these places, and the cost of their rows.
+    pub(super) fn taken(&self, place: Place) -> (usize, usize) {
+        let (spaces, bytes) = match place {
+            Place::Withdrawn => (self.withdrawn_spaces, self.withdrawn_bytes),
+            Place::Protected => (self.protected_spaces, self.protected_bytes),
+            Place::Open => (
+                self.spaces
+                    .saturating_sub(self.protected_spaces)
+                    .saturating_sub(self.withdrawn_spaces),
+                self.bytes
+                    .saturating_sub(self.protected_bytes)
+                    .saturating_sub(self.withdrawn_bytes),
+            ),
+        };
+        let spaces = as_usize(spaces.into());
+        (spaces, as_usize(bytes).saturating_add(spaces.saturating_mul(Usage::ROW)))
+    }
+
+    /// How many spaces are not protected, and the cost of their rows.
+    pub(super) fn evictable(&self) -> (usize, usize) {
+        let (open, withdrawn) = (self.taken(Place::Open), self.taken(Place::Withdrawn));
+        (open.0.saturating_add(withdrawn.0), open.1.saturating_add(withdrawn.1))
     }
 }
 

@@ -142,6 +142,8 @@ pub struct Part<'a> {
     pub due_at: Option<Timestamp>,
     /// When all of it has expired.
     pub expires_at: Option<Timestamp>,
+    /// When the part was first stored here: it stays the same when the part is written again.
+    pub stored_at: Timestamp,
 }
 
 /// A change of one row, tally or note. The enum is exhaustive, because a storage has to apply every
@@ -214,7 +216,8 @@ pub type Notes = Vec<(Vec<u8>, Vec<u8>)>;
 pub type Parts<'a> = Box<dyn Iterator<Item = Result<(PartId, Part<'a>), StorageError>> + 'a>;
 
 /// Ordered storage of parts, with an index by expiry. It also holds tallies, of which there may be
-/// as many as parts, and notes, which are few.
+/// as many as parts, and notes: one for each provider record of the local node, and for each
+/// eviction that is remembered ([`StoreConfig::max_remembered`](crate::store::StoreConfig)).
 ///
 /// Applied changes are visible at once; committed changes are durable. A storage on disk may write
 /// applied changes as late as the commit.
@@ -252,6 +255,12 @@ pub trait Storage: Send + 'static {
     /// # Errors
     /// [`StorageError`] if it cannot be read.
     fn tally(&self, id: &TallyId) -> Result<Tally, StorageError>;
+
+    /// Whether what is committed is there after a restart. If not, the store writes no notes that
+    /// only matter then. Defaults to true.
+    fn is_durable(&self) -> bool {
+        true
+    }
 
     /// Returns all notes, in ascending order of their names.
     ///

@@ -6,18 +6,21 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "Quotas".
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use super::{
     StorageError,
+    eviction_memory::Departed,
     plan::WritePlan,
     quota::{ChargedTallies, Protection, namespace_tally},
-    rows,
+    rows::{self, Place},
     storage::{Part, PartId, Parts, RecordId, SpaceId, Storage, TallyId},
 };
 use crate::proto::storage::{Board, Head, head::Body};
-use smart_record_core::RecordKey;
+use smart_record_core::{RecordKey, Timestamp};
 
 /// The rows, their owner, and the protected writers.
 pub(super) struct Table {
@@ -65,9 +68,15 @@ impl Table {
         Ok(other.is_some())
     }
 
-    /// Whether the space in a row is protected.
-    pub(super) fn is_protected(&self, part: &Part<'_>) -> bool {
-        rows::peer_of(part).is_some_and(|writer| self.protection.covers(&writer))
+    /// The places that the space in a row takes.
+    pub(super) fn place_of(&self, part: &Part<'_>) -> Place {
+        match rows::encoded(part).is_withdrawn() {
+            _ if rows::peer_of(part).is_some_and(|writer| self.protection.covers(&writer)) => {
+                Place::Protected
+            }
+            true => Place::Withdrawn,
+            false => Place::Open,
+        }
     }
 
     /// The counts of a record's spaces, from its head or by counting.
@@ -104,10 +113,31 @@ impl Table {
         for part in self.parts_of(record) {
             let (id, part) = part?;
             if id.space != SpaceId::HEAD && Some(id.space) != except {
-                board.add(part.bytes.len(), self.is_protected(&part));
+                board.add(part.bytes.len(), self.place_of(&part));
             }
         }
         Ok(board)
+    }
+
+    /// Of the withdrawn spaces of a record, the `max` that were first stored last, in ascending
+    /// order of that time.
+    pub(super) fn last_withdrawn(
+        &self,
+        record: RecordId,
+        max: usize,
+    ) -> Result<Vec<(Timestamp, SpaceId)>, StorageError> {
+        let mut found = BTreeSet::new();
+        // Rows that may be evicted need not be checked for that.
+        for part in of_one(record, self.storage.scan_unchecked(&record.head())) {
+            let (id, part) = part?;
+            if id.space != SpaceId::HEAD && self.place_of(&part) == Place::Withdrawn {
+                found.insert((part.stored_at, id.space));
+                if found.len() > max {
+                    found.pop_first();
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     pub(super) fn empty_board(&self) -> Board {
@@ -128,19 +158,17 @@ impl Table {
         (Some(key), charged)
     }
 
-    /// The size of a record's head, and the tallies that it is charged to.
-    pub(super) fn head_cost(
-        &self,
-        record: RecordId,
-    ) -> Result<Option<(usize, ChargedTallies)>, StorageError> {
+    /// The size of a record's head, the tallies that it is charged to, and when it was first
+    /// stored.
+    pub(super) fn head_cost(&self, record: RecordId) -> Result<Option<HeadCost>, StorageError> {
         Ok(self.storage.get(&record.head())?.map(|head| {
             let (_, charged) = self.head_payers(rows::decode_head(&head).ok());
-            (head.bytes.len(), charged)
+            HeadCost { bytes: head.bytes.len(), charged, stored_at: head.stored_at }
         }))
     }
 
-    /// Plans the removal of a record, or of its unprotected parts. Returns its key, if it can be
-    /// decoded.
+    /// Plans the removal of a record; if it `spares`, its eviction: protected parts stay, and what
+    /// goes is noted in the plan. Returns its key, if it can be decoded.
     pub(super) fn plan_removal(
         &self,
         record: RecordId,
@@ -156,28 +184,43 @@ impl Table {
             if id.space == SpaceId::HEAD {
                 let (key, charged) = self.head_payers(rows::decode_head(&part).ok());
                 namespace = charged.namespace;
-                head = Some((key, bytes, charged));
+                if spares {
+                    plan.evicted.extend(Departed::of(id, &part));
+                }
+                head = Some((key, bytes, charged, part.stored_at));
                 continue;
             }
             let writer = rows::peer_of(&part);
             if spares && writer.is_some_and(|writer| self.protection.covers(&writer)) {
-                rest.add(bytes, true);
+                rest.add(bytes, Place::Protected);
             } else {
+                if spares {
+                    plan.evicted.extend(Departed::of(id, &part));
+                }
                 plan.remove(id, bytes, ChargedTallies::of_space(namespace, writer.as_ref()));
             }
         }
-        let Some((key, bytes, charged)) = head else {
+        let Some((key, bytes, charged, stored_at)) = head else {
             return Ok(None);
         };
         match &key {
             Some(key) if rest.spaces > 0 => {
-                let part = rows::board_part(Bytes::copy_from_slice(key.as_bytes()), rest);
+                let key = Bytes::copy_from_slice(key.as_bytes());
+                let part = rows::board_part(key, rest, stored_at);
                 plan.set(record.head(), part, Some((bytes, charged)), charged);
             }
             _ => plan.remove(record.head(), bytes, charged),
         }
         Ok(key)
     }
+}
+
+/// A stored head.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeadCost {
+    pub(super) bytes: usize,
+    pub(super) charged: ChargedTallies,
+    pub(super) stored_at: Timestamp,
 }
 
 /// The parts of `record` at the start of an iterator.

@@ -45,15 +45,26 @@ impl SmartRecordStore {
             // If there is no room, no signature is checked.
             let stored = Value { is_local: meta.origin == Origin::Local, ..Value::default() };
             let charge = self.value_charge(key, &stored);
-            let part = rows::value_part(key, stored, None, None);
-            let wanted =
-                PlannedRow { key, id: record.head(), part, charge: &charge, max_spaces: 0 };
+            let part = rows::value_part(key, stored, None, None, now);
+            let wanted = PlannedRow::value(key, record, part, &charge);
             self.make_room(&wanted, now)?.map_err(ValidationError::from)?;
         }
         let mut validity = match checked {
             Some(validity) => validity,
             None => validator.validate(key, value, now)?,
         };
+        let mut stored_at = kept.as_ref().map_or(now, |kept| kept.stored_at);
+        let mut returns = false;
+        if !kept.as_ref().is_some_and(|kept| kept.lives_at(now))
+            && let Some((since, least)) = self.memory.value(record.head(), now)
+        {
+            let order_key = validator.order_key(key, value);
+            if order_key.is_none_or(|order_key| order_key.as_bytes() < least) {
+                self.news.count(|c| &mut c.remembered_refused, 1);
+                return Err(ValidationError::Stale.into());
+            }
+            (stored_at, returns) = (since.min(stored_at), true);
+        }
         // From here on, the new and the stored value are without their expired parts.
         let collected = |value| validator.collect(key, value, now);
         let collected_value = collected(value);
@@ -112,9 +123,8 @@ impl SmartRecordStore {
         };
         if old.is_none_or(|old| old.stored != stored || old.expires_at != expires_at) {
             let charge = self.value_charge(key, &stored);
-            let part = rows::value_part(key, stored, expires_at, forget_at);
-            let wanted =
-                PlannedRow { key, id: record.head(), part, charge: &charge, max_spaces: 0 };
+            let part = rows::value_part(key, stored, expires_at, forget_at, stored_at);
+            let wanted = PlannedRow { returns, ..PlannedRow::value(key, record, part, &charge) };
             self.put_row(&wanted, now)?.map_err(ValidationError::from)?;
             lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }
@@ -138,9 +148,11 @@ impl SmartRecordStore {
         let Some(part) = self.table.storage.get(&record.head())? else {
             return Ok(None);
         };
-        let expires_at = part.expires_at;
+        let (expires_at, stored_at) = (part.expires_at, part.stored_at);
         Ok(match rows::decode_head(&part)? {
-            Head { key, body: Some(Body::Value(stored)) } => Some(Kept { key, stored, expires_at }),
+            Head { key, body: Some(Body::Value(stored)) } => {
+                Some(Kept { key, stored, expires_at, stored_at })
+            }
             _ => None,
         })
     }

@@ -13,16 +13,17 @@ use std::time::Duration;
 use super::{
     SmartRecordStore, StorageError,
     event::{Origin, StoreEvent},
+    eviction_memory::RememberedSpace,
     room::PlannedRow,
-    rows,
+    rows::{self, Place},
     storage::{Part, PartId, RecordId, SpaceId},
     validated::{ValidatedBody, ValidatedRecord},
 };
 use crate::meter::{Begun, Timed};
 use libp2p_identity::PeerId;
 use smart_record_core::{
-    EncodedSpace, Fault, Incoming, Malformed, Namespace, RecordKey, Refusals, Refused, Space,
-    SpaceRules, Timestamp, ValidationError, Writer,
+    EncodedSpace, Fault, Incoming, LimitExceeded, Malformed, Namespace, RecordKey, Refusals,
+    Refused, Space, SpaceRules, Timestamp, ValidationError, Writer,
 };
 
 /// How many due parts each write collects, so that collection keeps up without a timer.
@@ -376,8 +377,21 @@ impl SmartRecordStore {
         refusals: &mut Refusals,
     ) -> Result<(usize, usize), StorageError> {
         let charge = self.charge(key, Some(&writer.peer_id()));
-        let max_spaces = rules.limits().spaces_per_record();
-        let wanted = |part| PlannedRow { key, id, part, charge: &charge, max_spaces };
+        let limits = rules.limits();
+        let wanted = |part, place, remembered: Option<RememberedSpace>, returns| PlannedRow {
+            key,
+            id,
+            part,
+            charge: &charge,
+            place: if charge.is_protected { Place::Protected } else { place },
+            max_spaces: limits.spaces_per_record(),
+            max_withdrawn: limits.withdrawn_per_record(),
+            is_remembered: remembered.is_some(),
+            returns,
+        };
+        let remembered = self.memory.space(id, now);
+        let peer = writer.peer_id();
+        let (mut stored_at, mut was_withdrawn) = (now, false);
         let stored = match self.table.storage.get(&id)? {
             // Most received updates are already stored; this costs only a comparison.
             Some(part) if rows::encoded(&part).holds(&updates) => {
@@ -385,35 +399,84 @@ impl SmartRecordStore {
             }
             // An expired row may be unverified, and holds nothing of use.
             Some(part) if part.expires_at.is_some_and(|at| at <= now) => Space::new(),
-            Some(part) => rows::read_space(&part)?,
+            Some(part) => {
+                stored_at = part.stored_at;
+                was_withdrawn = rows::encoded(&part).is_withdrawn();
+                rows::read_space(&part)?
+            }
             None => {
                 // There may be an invalid row.
                 self.discard_rejected()?;
+                if remembered.is_some_and(|known| known.is_after(updates.newest_seq())) {
+                    self.news.count(|c| &mut c.remembered_refused, updates.update_count());
+                    refusals.push(Some(peer), ValidationError::Stale, updates.update_count());
+                    return Ok((0, 0));
+                }
                 // How much a write grows an existing space is known only after the join. A new
                 // space needs room at least for the smallest update. Without that room no signature
                 // is checked.
                 let least = updates.least_bytes().saturating_add(writer.as_bytes().len());
-                let part = Part { bytes: vec![0; least].into(), due_at: None, expires_at: None };
-                if let Some(limit) = self.newcomer_refusal(wanted(part), now)? {
-                    refusals.push(Some(writer.peer_id()), limit.into(), updates.update_count());
+                let bytes = vec![0; least].into();
+                let part = Part { bytes, due_at: None, expires_at: None, stored_at: now };
+                // The withdrawal of a space that was evicted is remembered even without a place.
+                let may_withdraw = updates.claims_withdrawal();
+                let places = if may_withdraw {
+                    &[Place::Open, Place::Withdrawn][..]
+                } else {
+                    &[Place::Open]
+                };
+                let mut refused = None;
+                for place in places.iter().filter(|_| !(may_withdraw && remembered.is_some())) {
+                    let newcomer = wanted(part.clone(), *place, remembered, false);
+                    refused = self.newcomer_refusal(newcomer, now)?;
+                    if refused.is_none() {
+                        break;
+                    }
+                }
+                if let Some(limit) = refused {
+                    refusals.push(Some(peer), limit.into(), updates.update_count());
                     return Ok((0, 0));
                 }
                 Space::new()
             }
         };
         let before = stored.updates().len();
-        let merged = rules.merge(key, writer, stored, updates, Some(now), refusals);
+        let mut merged = rules.merge(key, writer, stored, updates, Some(now), refusals);
         let Some(mut space) = merged.space else {
             return Ok((0, merged.known));
         };
+        let mut returns = false;
+        if let Some(known) = remembered {
+            let too_old = known.admits(&mut space).unwrap_or(merged.admitted).min(merged.admitted);
+            if too_old > 0 {
+                self.news.count(|c| &mut c.remembered_refused, too_old);
+                refusals.push(Some(peer), ValidationError::Stale, too_old);
+                merged.admitted = merged.admitted.saturating_sub(too_old);
+            }
+            if merged.admitted == 0 {
+                return Ok((0, merged.known));
+            }
+            returns = known.is_made_up_by(&space);
+            stored_at = stored_at.min(known.stored_at);
+        }
         let collected = space.collect(now);
         let superseded = before
             .saturating_add(merged.admitted)
             .saturating_sub(collected)
             .saturating_sub(space.updates().len());
-        let wanted = wanted(rows::space_part(&space, writer));
-        if let Err(limit) = self.put_row(&wanted, now)? {
-            refusals.push(Some(writer.peer_id()), limit.into(), merged.admitted);
+        let place = if space.is_withdrawn() { Place::Withdrawn } else { Place::Open };
+        let part = rows::space_part(&space, writer, stored_at);
+        let refused = self.put_row(&wanted(part, place, remembered, returns), now)?.err();
+        if let Some(limit) = refused {
+            refusals.push(Some(peer), limit.into(), merged.admitted);
+            // Its withdrawal may have a place even if what came after it has none.
+            let withdrawal = space.withdrawal().filter(|_| !was_withdrawn);
+            if let Some(withdrawal) = withdrawal {
+                let part = rows::space_part(&withdrawal, writer, stored_at);
+                let withdrawn = wanted(part, Place::Withdrawn, remembered, false);
+                // Without a place it stays as it is.
+                let _: Result<(), LimitExceeded> = self.put_row(&withdrawn, now)?;
+            }
             return Ok((0, merged.known));
         }
         self.news.count(|c| &mut c.collected, collected);

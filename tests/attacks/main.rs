@@ -14,3 +14,4 @@
 #[cfg(feature = "redb")]
 mod at_rest;
 mod costs;
+mod withdrawals;

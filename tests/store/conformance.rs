@@ -50,6 +50,7 @@ fn part(row: &Row) -> Part<'static> {
         bytes: Cow::Owned(row.0.clone()),
         due_at: row.1.map(Timestamp::from_millis),
         expires_at: row.2.map(Timestamp::from_millis),
+        stored_at: Timestamp::from_millis(row.0.len() as u64),
     }
 }
 

@@ -103,7 +103,15 @@ fn a_write_that_fails_halfway_tells_of_the_first_half() {
 const DAMAGE: &[u8] = &[0xff; 40];
 
 fn damaged(id: PartId, due_at: Option<Timestamp>) -> Change {
-    Change::Set(id, Part { bytes: Cow::Borrowed(DAMAGE), due_at, expires_at: due_at })
+    Change::Set(
+        id,
+        Part {
+            bytes: Cow::Borrowed(DAMAGE),
+            due_at,
+            expires_at: due_at,
+            stored_at: Timestamp::EPOCH,
+        },
+    )
 }
 
 #[test]

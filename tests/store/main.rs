@@ -18,6 +18,7 @@ mod conformance;
 mod contract;
 mod cost;
 mod events;
+mod evictions;
 mod failures;
 mod given_out;
 mod laws;

@@ -62,8 +62,8 @@ pub use crate::{
     text::{Printable, escaped, parse_cid, printable, unescape},
     time::Timestamp,
     validator::{
-        AcceptAny, Fault, Malformed, MergedSpace, Namespace, NamespaceItem, Namespaces, Refusals,
-        Refused, Registry, SpaceRules, Validated, ValidationError, Validator, Validity, best_index,
-        best_of,
+        AcceptAny, Fault, Malformed, MergedSpace, Namespace, NamespaceItem, Namespaces, OrderKey,
+        Refusals, Refused, Registry, SpaceRules, Validated, ValidationError, Validator, Validity,
+        best_index, best_of,
     },
 };

@@ -239,20 +239,44 @@ impl SmartRecord {
     }
 
     /// Drops what exceeds `limits`: the oldest updates of a space, and the spaces of the highest
-    /// rank. Truncating before or after a join gives the same result.
+    /// rank, withdrawn ones and others each by a limit of their own. A space without a place stays
+    /// as its withdrawal alone, if it begins with one.
+    ///
+    /// Within a space, truncating before or after a join gives the same result. Which spaces stay
+    /// is the same once the same updates have been joined again: a space that is withdrawn later
+    /// leaves a place to one that was dropped for it before.
     pub fn truncate(&mut self, limits: &Limits) {
         for space in self.spaces.values_mut() {
             space.truncate(limits);
         }
-        let surplus = self.spaces.len().saturating_sub(limits.spaces_per_record());
-        if surplus > 0 {
-            let mut ranked: Vec<_> =
-                self.spaces.keys().map(|writer| (writer.rank(&self.key), writer.clone())).collect();
-            ranked.sort_unstable_by(|a, b| b.cmp(a));
-            for (_, writer) in ranked.into_iter().take(surplus) {
-                self.spaces.remove(&writer);
+        let maxima = [(false, limits.spaces_per_record()), (true, limits.withdrawn_per_record())];
+        for (withdrawn, max) in maxima {
+            let surplus = self.count(withdrawn).saturating_sub(max);
+            if surplus > 0 {
+                let spaces = self.spaces.iter().filter(|(_, s)| s.is_withdrawn() == withdrawn);
+                let mut ranked: Vec<_> =
+                    spaces.map(|(writer, _)| (writer.rank(&self.key), writer.clone())).collect();
+                ranked.sort_unstable_by(|a, b| b.cmp(a));
+                for (_, writer) in ranked.into_iter().take(surplus) {
+                    let space = self.spaces.remove(&writer).unwrap_or_default();
+                    if let Some(withdrawal) = space.withdrawal().filter(|_| !withdrawn) {
+                        self.spaces.insert(writer, withdrawal);
+                    }
+                }
             }
         }
+    }
+
+    /// The number of withdrawn spaces, or of the others.
+    fn count(&self, withdrawn: bool) -> usize {
+        self.spaces.values().filter(|space| space.is_withdrawn() == withdrawn).count()
+    }
+
+    /// Whether it has as many spaces as `limits` allow, withdrawn or not, so that a space may be
+    /// missing for want of a place.
+    pub(crate) fn is_full(&self, limits: &Limits) -> bool {
+        self.count(false) >= limits.spaces_per_record()
+            || self.count(true) >= limits.withdrawn_per_record()
     }
 
     /// Drops the updates of one space that do not fit into the limits.

@@ -15,6 +15,7 @@
 
 mod any;
 mod error;
+mod order_key;
 mod registry;
 mod smart_record;
 
@@ -23,6 +24,7 @@ use std::time::Duration;
 pub use self::{
     any::AcceptAny,
     error::{Fault, Malformed, ValidationError},
+    order_key::OrderKey,
     registry::{Namespace, NamespaceItem, Namespaces, Registry, Validated},
     smart_record::{MergedSpace, Refusals, Refused, SpaceRules},
 };
@@ -118,6 +120,17 @@ pub trait Validator: Send + Sync {
     /// value counts as known, any other as stale. A validator whose values combine must define it.
     fn contains(&self, _key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
         whole == part
+    }
+
+    /// The place of a valid value among those of its key: [`select`](Self::select) prefers a value
+    /// to every one of a lesser order key. By default there is none.
+    ///
+    /// A store that evicts the value remembers this, and refuses values of a lesser order key until
+    /// the value would have expired. Without it, nothing is remembered: once a full store has
+    /// evicted a value, anybody can put an older one in its place. It is called for each evicted
+    /// value, so it should be cheap; the signature need not be verified again.
+    fn order_key(&self, _key: &RecordKey, _value: &[u8]) -> Option<OrderKey> {
+        None
     }
 
     /// A valid value without its expired parts at `now`; `None` if no part or every part has

@@ -10,9 +10,9 @@
 //!
 //! A row is: checksum; the first 4 bytes of its session; flags u8; the other 8 bytes of its session
 //! if flag 16; due at u64 if flag 1; expires at u64 if flag 2, and if flag 4 it is the same
-//! instant; the bytes. A row without flag 16 is of format 2, whose sessions were numbers. Integers
-//! are little-endian unless noted otherwise. A checksum is the CRC-32 of the key and of everything
-//! else in the value.
+//! instant; stored at u64 if flag 8; the bytes. A row without the flags 8 and 16 is of format 2,
+//! whose sessions were numbers. Integers are little-endian unless noted otherwise. A checksum is
+//! the CRC-32 of the key and of everything else in the value.
 //!
 //! **Invariants.** `format` can be read in any version of the format. The expiry index holds only
 //! the first halves of ids. Two rows with equal halves that are due in the same millisecond share
@@ -148,6 +148,7 @@ mod flag {
     pub(super) const DUE: u8 = 1;
     pub(super) const EXPIRES: u8 = 2;
     pub(super) const EXPIRES_WHEN_DUE: u8 = 4;
+    pub(super) const STORED: u8 = 8;
     pub(super) const SESSION: u8 = 16;
 }
 
@@ -165,6 +166,8 @@ pub(super) struct Header {
     pub(super) session: Option<Session>,
     pub(super) due_at: Option<Timestamp>,
     pub(super) expires_at: Option<Timestamp>,
+    /// The epoch in a row of format 2, which does not say it.
+    stored_at: Timestamp,
     len: usize,
 }
 
@@ -193,16 +196,17 @@ impl Header {
         if flags & flag::EXPIRES_WHEN_DUE != 0 {
             expires_at = due_at;
         }
+        let stored_at = instant(flag::STORED)?.unwrap_or(Timestamp::EPOCH);
         let len = value.len().checked_sub(rest.len())?;
-        Some(Self { session, due_at, expires_at, len })
+        Some(Self { session, due_at, expires_at, stored_at, len })
     }
 }
 
 impl Row {
     /// Encodes a part as a row.
     pub(super) fn new(id: &PartId, part: &Part<'_>, session: Session) -> Self {
-        let mut flags = flag::SESSION;
-        let mut instants = [None, None];
+        let mut flags = flag::STORED | flag::SESSION;
+        let mut instants = [None, None, Some(part.stored_at)];
         if let Some(due_at) = part.due_at {
             flags |= flag::DUE;
             instants[0] = Some(due_at);
@@ -215,7 +219,7 @@ impl Row {
                 instants[1] = other;
             }
         }
-        let mut value = Vec::with_capacity(part.bytes.len().saturating_add(33));
+        let mut value = Vec::with_capacity(part.bytes.len().saturating_add(41));
         value.extend([0; 4]);
         let (begin, end) = session.parts();
         value.extend(begin);
@@ -230,8 +234,9 @@ impl Row {
         if let (Some(sum), Some((place, _))) = (sum, value.split_first_chunk_mut::<4>()) {
             *place = sum;
         }
-        let (due_at, expires_at, session) = (part.due_at, part.expires_at, Some(session));
-        let header = Header { session, due_at, expires_at, len };
+        let Part { due_at, expires_at, stored_at, .. } = *part;
+        let session = Some(session);
+        let header = Header { session, due_at, expires_at, stored_at, len };
         Self { value: value.into(), header }
     }
 
@@ -255,7 +260,8 @@ impl Row {
 }
 
 fn part<'a>(header: &Header, bytes: std::borrow::Cow<'a, [u8]>) -> Part<'a> {
-    Part { bytes, due_at: header.due_at, expires_at: header.expires_at }
+    let Header { due_at, expires_at, stored_at, .. } = *header;
+    Part { bytes, due_at, expires_at, stored_at }
 }
 
 fn checksum(id: &PartId, rest: &[u8]) -> [u8; 4] {
@@ -361,7 +367,8 @@ mod tests {
         for (due_at, expires_at) in
             [(None, None), (at(1), None), (None, at(2)), (at(3), at(3)), (at(4), at(u64::MAX))]
         {
-            let part = Part { bytes: b"bytes".into(), due_at, expires_at };
+            let stored_at = Timestamp::from_millis(9);
+            let part = Part { bytes: b"bytes".into(), due_at, expires_at, stored_at };
             let session = Session::draw();
             let row = Row::new(&id(1, 2), &part, session);
             assert_eq!(row.part(), part);

@@ -293,7 +293,12 @@ fn what_is_remembered_does_not_keep_out_what_has_replaced_it() {
 struct Shared(Arc<Mutex<MemoryStorage>>);
 
 fn owned(part: &Part<'_>) -> Part<'static> {
-    Part { bytes: part.bytes.to_vec().into(), due_at: part.due_at, expires_at: part.expires_at }
+    Part {
+        bytes: part.bytes.to_vec().into(),
+        due_at: part.due_at,
+        expires_at: part.expires_at,
+        stored_at: part.stored_at,
+    }
 }
 
 impl Storage for Shared {

@@ -120,13 +120,16 @@ fn checksum(key: &[u8], rest: &[u8]) -> [u8; 4] {
     hasher.finalize().to_le_bytes()
 }
 
-/// Makes a file one of format 2: sessions are numbers of four bytes.
+/// Makes a file one of format 2: sessions are numbers of four bytes, and rows do not say when their
+/// parts were stored.
 fn to_format_2(device: &Device) {
     alter(device, |key, value| {
-        assert!(value[8] & 16 != 0);
+        assert_eq!(value[8] & 24, 24);
         value[4..8].copy_from_slice(&1_u32.to_le_bytes());
-        value[8] &= !16;
+        value[8] &= !24;
         value.drain(9..17);
+        let stored_at = 9 + 8 * (value[8] & 3).count_ones() as usize;
+        value.drain(stored_at..stored_at + 8);
         let sum = checksum(key, &value[4..]);
         value[..4].copy_from_slice(&sum);
         true
@@ -166,6 +169,30 @@ fn a_file_of_format_2_is_converted_and_loses_nothing() {
         store.collect().unwrap();
         assert_eq!(store.usage().records, 1);
     }
+}
+
+/// Heads of format 2 do not count withdrawn spaces.
+#[test]
+fn a_file_of_format_2_keeps_what_is_withdrawn() {
+    let (device, clock) = (Device::default(), clock());
+    let board = RecordKey::new("/sr/a");
+    let mut alice = signer(&board, 1, Limits::default());
+    alice.merge(text(10), clock.now(), HOUR).unwrap();
+    alice.withdraw(clock.now()).unwrap();
+    let mut store = store_on(&device, Durability::Immediate, &clock);
+    store.write(&board, &one_space(&board, 2, 10, HOUR)).unwrap();
+    store.write(&board, &alice.record(clock.now()).encode()).unwrap();
+    let before = store.record(&board).unwrap().unwrap();
+    drop(store);
+    to_format_2(&device);
+    let mut store = store_on(&device, Durability::Immediate, &clock);
+    assert_eq!(store.record(&board).unwrap().unwrap(), before);
+    store.write(&board, &one_space(&board, 3, 10, HOUR)).unwrap();
+    drop(store);
+    // Now it is one of this format.
+    let store = store_on(&device, Durability::Immediate, &clock);
+    assert_eq!(store.record(&board).unwrap().unwrap().spaces().len(), 3);
+    assert_eq!(store.counters().rows_discarded, 0);
 }
 
 #[test]

@@ -246,7 +246,12 @@ fn committing_to_a_disk_that_hangs_waits_for_nothing() {
     device.fail(HANGS);
     let mut longest = Duration::ZERO;
     let refused = (0..=u8::MAX).find_map(|n| {
-        let part = Part { bytes: vec![n; 1_000].into(), due_at: None, expires_at: None };
+        let part = Part {
+            bytes: vec![n; 1_000].into(),
+            due_at: None,
+            expires_at: None,
+            stored_at: Timestamp::EPOCH,
+        };
         let id = RecordId([n; 32]).head();
         let (held, applied) = timed(|| storage.apply(vec![Change::Set(id, part)]));
         if let Err(error) = applied {

@@ -9,12 +9,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use prost::Message;
 
 use super::{
+    extensions::Extensions,
     incoming::Incoming,
     writer::{Writer, WriterError, verification_work},
 };
-use crate::{key::RecordKey, protobuf::Fields, signatures::times};
+use crate::{key::RecordKey, proto::smart_record as proto, protobuf::Fields, signatures::times};
 
 /// `SmartRecord.spaces`, `Space.public_key`, `Space.updates`, `SignedUpdate.update` and
 /// `SignedUpdate.signature`.
@@ -74,6 +76,16 @@ impl<'a> EncodedSpace<'a> {
         self.updates().count()
     }
 
+    /// Whether the space is withdrawn, as [`Space::is_withdrawn`](super::Space::is_withdrawn). Bytes
+    /// that cannot be read are not.
+    pub fn is_withdrawn(self) -> bool {
+        let mut updates = self.updates();
+        let (Some(only), None) = (updates.next(), updates.next()) else {
+            return false;
+        };
+        matches!(Fields(only).next(), Some((SIGNED_UPDATE, update)) if is_withdrawal(update))
+    }
+
     /// At most how much work it takes to verify the updates; see
     /// [`verification_work`](crate::verification_work).
     pub fn work(self) -> Duration {
@@ -97,4 +109,16 @@ impl<'a> EncodedSpace<'a> {
     fn updates(self) -> impl Iterator<Item = &'a [u8]> {
         Fields(self.0).filter(|(tag, _)| *tag == SPACE_UPDATES).map(|(_, update)| update)
     }
+}
+
+/// Whether an encoded update is a replace with an empty document.
+fn is_withdrawal(update: &[u8]) -> bool {
+    // An update without a document has at most four other fields and the extension fields.
+    update.len() <= 64 + Extensions::MAX_BYTES
+        && proto::Update::decode(update).is_ok_and(|update| is_empty_replace(&update))
+}
+
+/// Whether an update is a replace with an empty document.
+pub(super) fn is_empty_replace(update: &proto::Update) -> bool {
+    update.kind() == proto::UpdateKind::Replace && update.document.is_empty()
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{RecordError, space::Space};
+use super::{RecordError, encoded::is_empty_replace, seq::Seq, space::Space};
 use crate::{proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp};
 
 /// Unchecked updates received for the space of one writer.
@@ -25,6 +25,19 @@ impl UnverifiedSpace {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &proto::SignedUpdate> {
         self.0.iter()
+    }
+
+    /// Whether the update of the greatest `seq` is a replace with an empty document. Nothing is
+    /// verified.
+    pub(crate) fn claims_withdrawal(&self) -> bool {
+        self.newest(|_| true).is_some_and(|newest| is_empty_replace(&newest))
+    }
+
+    /// The update of the greatest `seq` of some, of those that can be decoded.
+    fn newest(&self, of: impl Fn(&proto::Update) -> bool) -> Option<proto::Update> {
+        let signed = self.0.iter();
+        let decoded = signed.filter_map(|signed| proto::Update::decode(signed.update.clone()).ok());
+        decoded.filter(of).max_by_key(|update| update.seq)
     }
 
     pub(crate) fn into_updates(self) -> impl Iterator<Item = proto::SignedUpdate> {
@@ -62,6 +75,25 @@ impl Incoming {
         match self {
             Self::Unverified(updates) => updates.len(),
             Self::Verified(space) => space.updates().len(),
+        }
+    }
+
+    /// Whether a withdrawal is the newest replace among the updates, verified or not. Then the space
+    /// may stay as a withdrawn one.
+    pub fn claims_withdrawal(&self) -> bool {
+        match self {
+            Self::Unverified(updates) => updates
+                .newest(|update| update.kind() == proto::UpdateKind::Replace)
+                .is_some_and(|newest| is_empty_replace(&newest)),
+            Self::Verified(space) => space.withdrawal().is_some(),
+        }
+    }
+
+    /// The greatest `seq` of the updates, verified or not.
+    pub fn newest_seq(&self) -> Option<Seq> {
+        match self {
+            Self::Unverified(updates) => Some(Seq::from_micros(updates.newest(|_| true)?.seq)),
+            Self::Verified(space) => space.newest().map(|newest| newest.seq),
         }
     }
 

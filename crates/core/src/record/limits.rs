@@ -27,6 +27,7 @@ pub struct Limits {
     updates_per_space: usize,
     space_bytes: usize,
     spaces_per_record: usize,
+    withdrawn_per_record: usize,
     document: DocumentLimits,
     max_ttl: Duration,
     max_clock_skew: Duration,
@@ -40,6 +41,7 @@ impl Default for Limits {
             updates_per_space: 64,
             space_bytes: 8 * 1_024,
             spaces_per_record: 1_024,
+            withdrawn_per_record: 4_096,
             document: DocumentLimits::default(),
             max_ttl: Duration::from_secs(48 * 60 * 60),
             max_clock_skew: Duration::from_secs(5 * 60),
@@ -67,9 +69,16 @@ settings! { Limits:
     ///
     /// Signatures do not count, because two replicas may hold different signatures of one update.
     space_bytes, with_space_bytes: usize;
-    /// The maximum number of spaces in a record. Those with the lowest rank `sha256(key ‖ writer)`
-    /// stay. Defaults to 1,024.
+    /// The maximum number of spaces in a record that are not withdrawn. Those with the lowest rank
+    /// `sha256(key ‖ writer)` stay. Defaults to 1,024.
     spaces_per_record, with_spaces_per_record: usize;
+    /// The maximum number of withdrawn spaces in a record ([`Space::is_withdrawn`]). They take no
+    /// place of the others, so nobody can push a withdrawal out by writing. In a join those with
+    /// the lowest rank stay; in a store those that were first stored there longest ago. Defaults to
+    /// 4,096.
+    ///
+    /// [`Space::is_withdrawn`]: crate::Space::is_withdrawn
+    withdrawn_per_record, with_withdrawn_per_record: usize;
     /// The maximum depth and number of nodes of a document. Defaults to 16 and 1,024.
     document, with_document: DocumentLimits;
     /// The maximum time from the `seq` of an update to its `retain_until`. Defaults to 48 hours, as
@@ -217,6 +226,8 @@ impl Limit {
     pub const UPDATES_PER_SPACE: Self = Self::new("the space", "updates");
     /// The spaces of a record.
     pub const SPACES_PER_RECORD: Self = Self::new("the record", "spaces");
+    /// The withdrawn spaces of a record.
+    pub const WITHDRAWN_PER_RECORD: Self = Self::new("the record", "withdrawn spaces");
 
     /// A limit on the size of `what`, counted in `unit`.
     pub const fn new(what: &'static str, unit: &'static str) -> Self {

@@ -93,7 +93,7 @@ impl SpaceSigner {
     /// ranks only, and a replica that protects the writer holds its space in addition.
     pub fn resume(&mut self, record: &SmartRecord) {
         self.learn(record);
-        let has_room = record.spaces().len() < self.limits.spaces_per_record();
+        let has_room = !record.is_full(&self.limits);
         if *record.key() == self.key && (has_room || record.space(&self.writer()).is_some()) {
             self.history.complete();
         }

@@ -69,6 +69,19 @@ impl Space {
         self.updates.last().map(SignedUpdate::position)
     }
 
+    /// Whether the space is withdrawn: its only update is a replace with an empty document.
+    /// Withdrawn spaces have places of their own in a record; see
+    /// [`Limits::withdrawn_per_record`].
+    pub fn is_withdrawn(&self) -> bool {
+        matches!(&self.updates[..], [only] if only.is_withdrawal())
+    }
+
+    /// Its withdrawal alone, if its oldest update is one: what stays of a space without a place.
+    pub fn withdrawal(&self) -> Option<Self> {
+        let first = self.updates.first().filter(|update| update.is_withdrawal())?;
+        Some(Self { updates: vec![first.clone()] })
+    }
+
     /// The update at this position.
     pub fn get(&self, position: Position) -> Option<&SignedUpdate> {
         let at = self.updates.binary_search_by(|u| u.position().cmp(&position)).ok()?;
@@ -89,7 +102,7 @@ impl Space {
     /// replace.
     pub fn insert(&mut self, update: SignedUpdate) -> InsertOutcome {
         let position = update.position();
-        if self.replaced_before() > Some(position) {
+        if self.newest_replace() > Some(position) {
             return InsertOutcome::Replaced;
         }
         match self.updates.binary_search_by(|u| u.position().cmp(&position)) {
@@ -120,7 +133,7 @@ impl Space {
 
     /// The position of the newest replace. It is the first update, because updates below it are
     /// dropped.
-    fn replaced_before(&self) -> Option<Position> {
+    pub fn newest_replace(&self) -> Option<Position> {
         self.updates
             .first()
             .filter(|update| update.kind() == UpdateKind::Replace)
@@ -129,7 +142,7 @@ impl Space {
 
     /// Whether an update of this kind at this position would stay if it were joined now.
     pub fn has_room_for(&self, kind: UpdateKind, position: Position, limits: &Limits) -> bool {
-        if self.replaced_before() > Some(position) {
+        if self.newest_replace() > Some(position) {
             return false;
         }
         if kind == UpdateKind::Replace {
@@ -180,7 +193,7 @@ impl Space {
             bytes = bytes.saturating_add(update.as_bytes().len());
         }
         let end = self.updates.len().saturating_sub(count);
-        usize::from(self.replaced_before().is_some()).min(end)..end
+        usize::from(self.newest_replace().is_some()).min(end)..end
     }
 
     /// Drops the updates whose `retain_until` is at or before `now`. Returns their number. No view
@@ -188,6 +201,13 @@ impl Space {
     pub fn collect(&mut self, now: Timestamp) -> usize {
         let before = self.updates.len();
         self.updates.retain(|update| update.retain_until() > now);
+        before.saturating_sub(self.updates.len())
+    }
+
+    /// Drops the updates at positions for which `keeps` returns false. Returns their number.
+    pub fn retain(&mut self, keeps: impl Fn(Position) -> bool) -> usize {
+        let before = self.updates.len();
+        self.updates.retain(|update| keeps(update.position()));
         before.saturating_sub(self.updates.len())
     }
 

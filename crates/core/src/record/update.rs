@@ -364,6 +364,11 @@ impl SignedUpdate {
         self.kind
     }
 
+    /// Whether it withdraws its space: a replace with an empty document.
+    pub fn is_withdrawal(&self) -> bool {
+        self.kind == UpdateKind::Replace && self.document.is_empty()
+    }
+
     /// The document.
     pub fn document(&self) -> Dict {
         // It was decoded before, within limits, so decoding cannot fail.

@@ -12,7 +12,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::{SpaceRules, ValidationError, Validator, Validity};
+use super::{OrderKey, SpaceRules, ValidationError, Validator, Validity};
 use crate::{
     key::{NamespaceError, RecordKey, check_namespace},
     record::SmartRecord,
@@ -284,6 +284,16 @@ impl Registry {
         match self.resolve(key)? {
             Namespace::Spaces(rules) => rules.consolidate(key, values),
             Namespace::Value(validator) => validator.consolidate(key, values),
+        }
+    }
+}
+
+impl Registry {
+    /// The order key of a valid value; see [`Validator::order_key`]. Smart records have none.
+    pub fn order_key(&self, key: &RecordKey, value: &[u8]) -> Option<OrderKey> {
+        match self.resolve(key).ok()? {
+            Namespace::Spaces(_) => None,
+            Namespace::Value(validator) => validator.order_key(key, value),
         }
     }
 }

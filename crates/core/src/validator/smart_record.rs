@@ -412,14 +412,23 @@ impl SpaceRules {
         let mut refusals = Refusals::default();
         let mut spaces = self.open(key, Bytes::copy_from_slice(value), &mut refusals)?;
         let max = self.limits.spaces_per_record();
-        if spaces.len() > max {
+        let max_withdrawn = self.limits.withdrawn_per_record();
+        if spaces.len() > max.min(max_withdrawn) {
             // Drops the spaces that could not stay before any signature is verified.
             spaces.sort_by_cached_key(|(writer, _)| writer.rank(key));
-            for (writer, updates) in spaces.drain(max..) {
-                let limit =
-                    LimitExceeded::new(Limit::SPACES_PER_RECORD, max.saturating_add(1), max);
-                refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
-            }
+            let (mut open, mut withdrawn) = (0_usize, 0_usize);
+            spaces.retain(|(writer, updates)| {
+                let (count, limit, max) = match updates.claims_withdrawal() {
+                    true => (&mut withdrawn, Limit::WITHDRAWN_PER_RECORD, max_withdrawn),
+                    false => (&mut open, Limit::SPACES_PER_RECORD, max),
+                };
+                *count = count.saturating_add(1);
+                if *count > max {
+                    let limit = LimitExceeded::new(limit, max.saturating_add(1), max);
+                    refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
+                }
+                *count <= max
+            });
         }
         let mut record = SmartRecord::new(key.clone());
         for (writer, updates) in spaces {
@@ -429,6 +438,8 @@ impl SpaceRules {
                 record.join_space(writer, space);
             }
         }
+        // A withdrawal that was claimed may not be valid.
+        record.truncate(&self.limits);
         Ok((record, refusals))
     }
 

@@ -165,9 +165,35 @@ pub fn small_limits() -> Limits {
         .with_spaces_per_record(2)
 }
 
+/// The limits of a space alone: any number of spaces stays.
+pub fn limits_of_spaces() -> Limits {
+    small_limits().with_spaces_per_record(1_024)
+}
+
+/// Updates and limits for laws of truncation. How many spaces stay is a part of the join only where
+/// none is withdrawn.
+pub fn limited(updates: Updates) -> [(Limits, Updates); 2] {
+    let open = updates.iter().filter(|(_, update)| !update.is_withdrawal()).cloned().collect();
+    [(limits_of_spaces(), updates), (small_limits(), open)]
+}
+
 pub fn truncated(mut record: SmartRecord, limits: &Limits) -> SmartRecord {
     record.truncate(limits);
     record
+}
+
+/// A record without the spaces that stay as their withdrawal, although their writers have written
+/// again: these have no place as they are, and whether their withdrawal stays depends on what was
+/// heard last.
+pub fn decided(record: &SmartRecord, whole: &SmartRecord) -> SmartRecord {
+    let mut decided = SmartRecord::new(key());
+    for (writer, space) in record.spaces() {
+        let is_withdrawn = whole.space(writer).is_some_and(|whole| whole.is_withdrawn());
+        if !space.is_withdrawn() || is_withdrawn {
+            decided.join_space(writer.clone(), space.clone());
+        }
+    }
+    decided
 }
 
 pub fn collected(mut record: SmartRecord, now: Timestamp) -> SmartRecord {

@@ -12,11 +12,11 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::{
-    ipns::{IpnsError, IpnsName, IpnsRecord},
+    ipns::{IpnsError, IpnsName, IpnsRecord, data::Data},
     proto::ipns as proto,
 };
 use smart_record_core::{
-    Malformed, RecordKey, Timestamp, ValidationError, Validator, Validity, best_of,
+    Malformed, OrderKey, RecordKey, Timestamp, ValidationError, Validator, Validity, best_of,
 };
 
 /// Validates IPNS records under `/ipns/<peer id>`.
@@ -86,6 +86,14 @@ impl Validator for IpnsValidator {
             let fields = record.entry.encode_to_vec();
             Ok((record.sequence(), record.eol(), fields, Reverse((value.len(), value))))
         })
+    }
+
+    /// Sequence and EOL, which decide before the bytes do.
+    fn order_key(&self, _: &RecordKey, value: &[u8]) -> Option<OrderKey> {
+        let data = Data::decode(&proto::IpnsEntry::decode(value).ok()?.data?).ok()?;
+        // The sign bit is inverted, so that the order of the bytes is that of the numbers.
+        let eol = data.eol.unix_nanos() ^ i128::MIN;
+        OrderKey::new(&[&data.sequence.to_be_bytes()[..], &eol.to_be_bytes()].concat()).ok()
     }
 
     /// Whether the two values have the same signed data.

@@ -140,6 +140,7 @@ fn limit(limit: Limit) -> &'static str {
         (Limit::DOCUMENT_DEPTH, "document-depth"),
         (Limit::DOCUMENT_NODES, "document-nodes"),
         (Limit::SPACES_PER_RECORD, "spaces"),
+        (Limit::WITHDRAWN_PER_RECORD, "withdrawn-spaces"),
         (PresenceLimits::ANNOUNCEMENT_BYTES, "announcement-bytes"),
         (PresenceLimits::NODES_PER_CLIENT, "nodes"),
         (SignedRecordLimits::CONTENT_BYTES, "content-bytes"),

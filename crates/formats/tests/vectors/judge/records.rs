@@ -20,6 +20,7 @@ pub fn limits_of(case: &Value) -> Limits {
             "space_bytes" => limits.with_space_bytes(value),
             "update_bytes" => limits.with_update_bytes(value),
             "spaces_per_record" => limits.with_spaces_per_record(value),
+            "withdrawn_per_record" => limits.with_withdrawn_per_record(value),
             other => panic!("{other}"),
         };
     }

@@ -386,6 +386,76 @@ pub fn limits() -> Vec<Value> {
             }
             case.done()
         },
+        new(
+            "withdrawn-besides",
+            "6.4",
+            "Withdrawn spaces take no place of the others: two and three of eight stay.",
+            &(0..8)
+                .map(|n| Author::ed25519(20 + n))
+                .enumerate()
+                .map(|(n, author)| {
+                    let update =
+                        if n % 2 == 0 { withdrawal(0, NOW + TTL) } else { Update::saying(1) };
+                    encode([author.says(&update)])
+                })
+                .collect::<Vec<_>>(),
+        )
+        .limit("spaces_per_record", 2)
+        .limit("withdrawn_per_record", 3)
+        .viewed(&[NOW]),
+        new(
+            "withdrawn-again",
+            "6.4",
+            "A space is not withdrawn if it has something else, if only an update without content.",
+            &[
+                encode([Author::ed25519(20).says(&Update::saying(1))]),
+                encode([alice.space([
+                    alice.sign(&withdrawal(0, NOW + TTL)),
+                    alice.sign(&Update::of(Vec::new()).after(1)),
+                ])]),
+                encode([Author::ed25519(21).says(&Update::of(Vec::new()))]),
+            ],
+        )
+        .limit("spaces_per_record", 3)
+        .limit("withdrawn_per_record", 1)
+        .done(),
+        {
+            let mut authors: Vec<_> = (0..3).map(|n| Author::ed25519(20 + n)).collect();
+            authors.sort_by_key(|author| author.writer().rank(&RecordKey::new(KEY)));
+            let last = &authors[2];
+            new(
+                "withdrawn-stays",
+                "6.4",
+                "A space that was withdrawn and has no place stays as its withdrawal.",
+                &[
+                    encode([authors[0].says(&Update::saying(1))]),
+                    encode([last.space([
+                        last.sign(&withdrawal(0, NOW + TTL)),
+                        last.sign(&Update::saying(1).after(1)),
+                    ])]),
+                    encode([authors[1].says(&Update::saying(1))]),
+                ],
+            )
+            .limit("spaces_per_record", 2)
+            .viewed(&[NOW])
+        },
+        {
+            let authors: Vec<_> = (0..3).map(|n| Author::ed25519(20 + n)).collect();
+            let spaces = authors.iter().map(|author| author.says(&withdrawal(0, NOW + TTL)));
+            let mut case = new(
+                "withdrawn-1-in-one",
+                "6.4",
+                "Of three withdrawn spaces in one value the one of the lowest rank.",
+                &[encode(spaces)],
+            )
+            .limit("withdrawn_per_record", 1);
+            let mut ranked: Vec<_> = authors.iter().collect();
+            ranked.sort_by_key(|author| author.writer().rank(&RecordKey::new(KEY)));
+            for author in &ranked[1..] {
+                case = case.refused(author, "limit", "withdrawn-spaces", 1);
+            }
+            case.done()
+        },
     ]
 }
 

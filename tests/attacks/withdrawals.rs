@@ -1,0 +1,154 @@
+//! Undoing a withdrawal: the attacker fills a board until the withdrawal is evicted, and replays
+//! what it withdrew.
+
+use std::time::{Duration, Instant};
+
+use libp2p_identity::Keypair;
+use libp2p_kad::{self as kad, Record, store::RecordStore};
+use libp2p_smart_record::{
+    Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SpaceRules, SpaceSigner, Timestamp,
+    Writer,
+    store::{MemoryStorage, SmartRecordStore, StoreConfig},
+};
+use smart_record_testing::{ManualClock, NOW, at, keys::keypair};
+
+const REPLICAS: u64 = 20;
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn key() -> RecordKey {
+    RecordKey::new("/sr/board")
+}
+
+fn says(text: &str) -> Dict {
+    [("text", text)].into_iter().collect()
+}
+
+fn replica(seed: u64, clock: &ManualClock) -> SmartRecordStore {
+    let local = keypair(1_000_000 + seed).public().to_peer_id();
+    let (registry, config) = (Registry::default(), StoreConfig::default());
+    let storage = MemoryStorage::default();
+    SmartRecordStore::with_storage(local, registry, config, storage, clock.clone()).unwrap()
+}
+
+/// A PUT as Kademlia passes it on.
+fn put(store: &mut SmartRecordStore, value: &[u8]) {
+    store.put(Record::new(kad::RecordKey::new(&key()), value.to_vec())).unwrap();
+}
+
+/// The first writer of these numbers whose rank leaves half of the ring below it.
+fn victim() -> Keypair {
+    let middle = |n: &u64| Writer::from(&keypair(*n).public()).rank(&key())[0] == 0x80;
+    keypair((0..).find(middle).unwrap())
+}
+
+/// What the victim says, and its withdrawal.
+fn said_and_withdrawn(now: Timestamp) -> (PeerState, PeerState) {
+    let mut signer = SpaceSigner::new(key(), victim(), Limits::default());
+    signer.resume(&SmartRecord::new(key()));
+    signer.merge(says("a secret"), now, HOUR).unwrap();
+    let said = signer.record(now).encode();
+    signer.withdraw(now).unwrap();
+    (said, signer.record(now).encode())
+}
+
+type PeerState = Vec<u8>;
+
+/// As many spaces as a board has places, all of ranks below the victim's, in packets.
+fn flood(now: Timestamp) -> Vec<Vec<u8>> {
+    let bar = Writer::from(&victim().public()).rank(&key());
+    let places = Limits::default().spaces_per_record();
+    let begun = Instant::now();
+    let ground = (0_u64..).map(|n| keypair(10_000_000 + n));
+    let ground = ground.filter(|keypair| Writer::from(&keypair.public()).rank(&key()) < bar);
+    let ground: Vec<_> = ground.take(places).collect();
+    let grinding = begun.elapsed();
+    let mut record = SmartRecord::new(key());
+    for keypair in ground {
+        let mut signer = SpaceSigner::new(key(), keypair, Limits::default());
+        signer.resume(&SmartRecord::new(key()));
+        let update = signer.merge(Dict::new(), now, Duration::from_secs(2)).unwrap();
+        record.insert(signer.writer(), update).unwrap();
+    }
+    let packets: Vec<_> = record.chunks(15 * 1_024).collect();
+    println!(
+        "a withdrawal undone: {places} keys in {grinding:.1?} of one core, {} B of PUT to each replica",
+        packets.iter().map(Vec::len).sum::<usize>()
+    );
+    packets
+}
+
+/// Replicas that were flooded while they had the withdrawal, after the flood has expired.
+fn flooded(clock: &ManualClock, withdrawal: &[u8], said: &[u8]) -> Vec<SmartRecordStore> {
+    let packets = flood(clock.now());
+    let mut replicas: Vec<_> = (0..REPLICAS).map(|n| replica(n, clock)).collect();
+    for store in &mut replicas {
+        put(store, said);
+        put(store, withdrawal);
+        for packet in &packets {
+            put(store, packet);
+        }
+    }
+    clock.advance(Duration::from_secs(3));
+    replicas
+}
+
+/// How many replicas show content of the victim.
+fn shown(replicas: &[SmartRecordStore]) -> usize {
+    let victim = victim().public().to_peer_id();
+    replicas.iter().filter(|store| store.view(&key()).unwrap().get(&victim).is_some()).count()
+}
+
+#[test]
+fn a_flood_below_the_victim_s_rank_does_not_undo_its_withdrawal() {
+    let clock = ManualClock::at(at(NOW));
+    let (said, withdrawal) = said_and_withdrawn(clock.now());
+    let mut replicas = flooded(&clock, &withdrawal, &said);
+    assert_eq!(shown(&replicas), 0);
+    for store in &mut replicas {
+        put(store, &said);
+    }
+    assert_eq!(shown(&replicas), 0, "replicas of {REPLICAS} show what was withdrawn");
+    for store in &replicas {
+        let record = store.record(&key()).unwrap().unwrap();
+        assert!(record.space(&Writer::from(&victim().public())).unwrap().is_withdrawn());
+    }
+}
+
+/// What a reader sees that joins answers of these replicas, a few of each, and of a holder that
+/// shows `first`.
+#[test]
+fn a_reader_sees_the_withdrawal_though_one_holder_shows_what_was_withdrawn() {
+    let clock = ManualClock::at(at(NOW));
+    let (said, withdrawal) = said_and_withdrawn(clock.now());
+    let writer = Writer::from(&victim().public());
+    let rules = SpaceRules::default();
+    // While the flood lives, and after it.
+    for (wait, name) in [(0, "during the flood"), (3, "after the flood")] {
+        let replicas = {
+            let clock = ManualClock::at(at(NOW));
+            let replicas = flooded(&clock, &withdrawal, &said);
+            clock.set(at(NOW + wait * 1_000));
+            replicas
+        };
+        let now = at(NOW + wait * 1_000);
+        for liar_is_first in [true, false] {
+            let mut joined = SmartRecord::new(key());
+            let mut hear = |value: &[u8]| {
+                let answer = rules.read(&key(), value, now).unwrap();
+                joined.join(answer).unwrap();
+                joined.truncate(rules.limits());
+            };
+            if liar_is_first {
+                hear(&said);
+            }
+            for _ in 0..3 {
+                for store in &replicas {
+                    hear(&store.get(&kad::RecordKey::new(&key())).unwrap().value);
+                }
+            }
+            hear(&said);
+            assert!(joined.space(&writer).unwrap().is_withdrawn(), "{name}");
+            assert_eq!(joined.view(now).get(&writer.peer_id()), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,502 @@
+//! What was withdrawn stays withdrawn, whatever is evicted: places of withdrawn spaces, and the
+//! memory of evictions.
+
+use libp2p_smart_record::{OrderKey, SignedUpdate, UpdateKind};
+
+use super::*;
+
+fn limits() -> Limits {
+    Limits::default().with_spaces_per_record(2).with_withdrawn_per_record(2)
+}
+
+fn registry_within(limits: &Limits) -> Registry {
+    Registry::empty()
+        .with("sr", SpaceRules::new(limits.clone(), Open))
+        .unwrap()
+        .with("ordered", Ordered)
+        .unwrap()
+        .with("number", Number)
+        .unwrap()
+}
+
+/// A store that can be closed and opened again.
+struct Fixture {
+    store: Option<SmartRecordStore>,
+    storage: Shared,
+    clock: ManualClock,
+    config: StoreConfig,
+}
+
+impl Fixture {
+    fn new(config: StoreConfig) -> Self {
+        let (storage, clock) = (Shared::default(), ManualClock::at(Timestamp::from_millis(T0)));
+        let mut fixture = Self { store: None, storage, clock, config };
+        fixture.open();
+        fixture
+    }
+
+    fn open(&mut self) {
+        let (registry, config) = (registry_within(&limits()), self.config.clone());
+        let (storage, clock) = (self.storage.share(), self.clock.clone());
+        self.store = Some(
+            SmartRecordStore::with_storage(local(), registry, config, storage, clock).unwrap(),
+        );
+    }
+
+    fn restart(&mut self) {
+        self.store = None;
+        self.storage.reopen();
+        self.open();
+    }
+
+    fn store(&mut self) -> &mut SmartRecordStore {
+        self.store.as_mut().unwrap()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn write(&mut self, key: &RecordKey, value: &[u8]) -> Result<usize, WriteError> {
+        self.store().write_remote(key, value)
+    }
+
+    fn writers(&mut self, key: &RecordKey) -> BTreeSet<PeerId> {
+        let record = self.store().record(key).unwrap();
+        let record = record.unwrap_or_else(|| SmartRecord::new(key.clone()));
+        record.spaces().map(|(writer, _)| writer.peer_id()).collect()
+    }
+}
+
+/// A remote write with its outcome.
+trait WriteRemote {
+    fn write_remote(&mut self, key: &RecordKey, value: &[u8]) -> Result<usize, WriteError>;
+}
+
+impl WriteRemote for SmartRecordStore {
+    fn write_remote(&mut self, key: &RecordKey, value: &[u8]) -> Result<usize, WriteError> {
+        let now = self.clock().now();
+        let checked = ValidatedRecord::new(self.registry(), key.clone(), value, now);
+        self.insert(checked, Origin::Remote).map(|report| report.stored)
+    }
+}
+
+fn encoded(key: &RecordKey, signer: &SpaceSigner, update: &SignedUpdate) -> Vec<u8> {
+    let mut record = SmartRecord::new(key.clone());
+    record.insert(signer.writer(), update.clone()).unwrap();
+    record.encode()
+}
+
+/// The numbers of writers in ascending order of their ranks under a key.
+fn by_rank(key: &RecordKey, n: u64) -> Vec<u64> {
+    let mut writers: Vec<_> = (1..=n).collect();
+    writers.sort_by_cached_key(|writer| Writer::from(&keypair(*writer).public()).rank(key));
+    writers
+}
+
+fn board() -> RecordKey {
+    RecordKey::new("/sr/board")
+}
+
+fn withdrawn(key: &RecordKey, writer: u64, now: Timestamp) -> (Vec<u8>, Vec<u8>) {
+    let mut signer = signer(key, writer, Limits::default());
+    let said = signer.merge(text(5), now, HOUR).unwrap();
+    let withdrawal = signer.withdraw(now).unwrap();
+    (encoded(key, &signer, &said), encoded(key, &signer, &withdrawal))
+}
+
+fn is_stale(outcome: Result<usize, WriteError>) -> bool {
+    outcome == Err(ValidationError::Stale.into())
+}
+
+#[test]
+fn withdrawn_spaces_have_places_of_their_own() {
+    let (mut fixture, key) = (Fixture::new(StoreConfig::default()), board());
+    let order = by_rank(&key, 8);
+    let now = fixture.now();
+    // The highest rank withdraws, and all others write.
+    let (said, withdrawal) = withdrawn(&key, order[7], now);
+    assert_eq!(fixture.write(&key, &said), Ok(1));
+    assert_eq!(fixture.write(&key, &withdrawal), Ok(1));
+    for writer in order[..7].iter().rev() {
+        assert_eq!(fixture.write(&key, &one_space(&key, *writer, 5, HOUR)), Ok(1));
+    }
+    let expected: BTreeSet<_> = [0, 1, 7].map(|n| peer(order[n])).into();
+    assert_eq!(fixture.writers(&key), expected);
+    assert!(is_stale(fixture.write(&key, &said)));
+    // It writes again, and goes by rank again.
+    let mut again = signer(&key, order[7], Limits::default());
+    again.learn(&decode(&key, &withdrawal));
+    let update = again.merge(text(5), now, HOUR).unwrap();
+    let value = encoded(&key, &again, &update);
+    assert!(matches!(
+        fixture.write(&key, &value),
+        Err(WriteError::Refused(ValidationError::LimitExceeded(_)))
+    ));
+    assert_eq!(fixture.writers(&key), expected, "it stays withdrawn");
+    assert!(is_stale(fixture.write(&key, &said)));
+}
+
+#[test]
+fn of_too_many_withdrawn_spaces_those_stay_that_were_stored_first() {
+    let (mut fixture, key) = (Fixture::new(StoreConfig::default()), board());
+    for writer in 1..=2 {
+        let (said, withdrawal) = withdrawn(&key, writer, fixture.now());
+        fixture.write(&key, &said).unwrap();
+        fixture.clock.advance(Duration::from_secs(1));
+        fixture.write(&key, &withdrawal).unwrap();
+    }
+    // There is no place for a withdrawal of what was never stored.
+    let (_, of_nothing) = withdrawn(&key, 3, fixture.now());
+    assert!(matches!(
+        fixture.write(&key, &of_nothing),
+        Err(WriteError::Refused(ValidationError::LimitExceeded(LimitExceeded {
+            limit: Limit::WITHDRAWN_PER_RECORD,
+            ..
+        })))
+    ));
+    // What is withdrawn goes all the same, and does not come back.
+    let (said, withdrawal) = withdrawn(&key, 4, fixture.now());
+    fixture.write(&key, &said).unwrap();
+    assert!(fixture.writers(&key).contains(&peer(4)));
+    for _ in 0..2 {
+        assert_eq!(fixture.write(&key, &withdrawal), Ok(1));
+        assert_eq!(fixture.writers(&key), [1, 2].map(peer).into());
+        assert!(is_stale(fixture.write(&key, &said)));
+        fixture.restart();
+        assert!(is_stale(fixture.write(&key, &said)));
+        // It may be sent again, and still has no place.
+    }
+    // One that was stored before them has a place.
+    let (mut fixture, key) = (Fixture::new(StoreConfig::default()), board());
+    let (said, withdrawal) = withdrawn(&key, 5, fixture.now());
+    fixture.write(&key, &said).unwrap();
+    for writer in 1..=2 {
+        fixture.clock.advance(Duration::from_secs(1));
+        let (_, withdrawal) = withdrawn(&key, writer, fixture.now());
+        fixture.write(&key, &withdrawal).unwrap();
+    }
+    assert_eq!(fixture.write(&key, &withdrawal), Ok(1));
+    assert_eq!(fixture.writers(&key), [1, 5].map(peer).into());
+    assert!(is_stale(fixture.write(&key, &said)));
+}
+
+/// A store with room for one record, of which each write under another key evicts what it has.
+fn cramped() -> (Fixture, Vec<RecordKey>) {
+    let config = StoreConfig::default().with_max_records(1);
+    let mut keys: Vec<_> = (0..200).map(|i| RecordKey::new(format!("/sr/{i}"))).collect();
+    keys.sort_by_cached_key(|key| std::cmp::Reverse(RecordId::new(&local(), key)));
+    (Fixture::new(config), keys)
+}
+
+#[test]
+fn what_was_evicted_comes_back_as_it_was_or_newer() {
+    for restarts in [false, true] {
+        let (mut fixture, keys) = cramped();
+        let (key, now) = (&keys[0], fixture.now());
+        let mut alice = signer(key, 1, Limits::default());
+        let old = alice.merge(text(1), now, HOUR).unwrap();
+        let new = alice.merge(text(2), now, HOUR).unwrap();
+        let whole = alice.record(now).encode();
+        let newest = alice.merge(text(3), now, HOUR).unwrap();
+        let [old, new, newest] = [old, new, newest].map(|update| encoded(key, &alice, &update));
+        for comes_back_with in [&whole, &new, &newest] {
+            fixture.write(key, &whole).unwrap();
+            fixture.write(&keys[1], &one_space(&keys[1], 2, 1, HOUR)).unwrap();
+            assert_eq!(fixture.store().counters().remembered, 1);
+            fixture.store().forget(&keys[1]).unwrap();
+            assert_eq!(fixture.writers(key), [].into());
+            if restarts {
+                fixture.restart();
+            }
+            assert!(is_stale(fixture.write(key, &old)));
+            assert!(fixture.store().counters().remembered_refused > 0);
+            // Another writer is not concerned.
+            assert_eq!(fixture.write(key, &one_space(key, 9, 1, HOUR)), Ok(1));
+            assert!(fixture.write(key, comes_back_with).unwrap() > 0);
+            assert!(fixture.writers(key).contains(&peer(1)));
+            assert_eq!(fixture.store().counters().remembered, 0, "it is forgotten");
+            fixture.store().forget(key).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_newer_update_alone_does_not_bring_back_what_was_withdrawn() {
+    let (mut fixture, keys) = cramped();
+    let (key, now) = (&keys[0], fixture.now());
+    let mut alice = signer(key, 1, Limits::default());
+    let said = alice.merge(text(1), now, HOUR).unwrap();
+    let withdrawal = alice.withdraw(now).unwrap();
+    let later = alice.merge(text(3), now, HOUR).unwrap();
+    let [said, withdrawal, later] =
+        [said, withdrawal, later].map(|update| encoded(key, &alice, &update));
+    fixture.write(key, &said).unwrap();
+    fixture.write(key, &withdrawal).unwrap();
+    fixture.write(&keys[1], &one_space(&keys[1], 2, 1, HOUR)).unwrap();
+    fixture.store().forget(&keys[1]).unwrap();
+    assert!(is_stale(fixture.write(key, &said)));
+    // Somebody has kept the latest update without the withdrawal.
+    assert_eq!(fixture.write(key, &later), Ok(1));
+    let shown = |fixture: &mut Fixture| fixture.store().view(key).unwrap().get(&peer(1)).cloned();
+    let expected = shown(&mut fixture);
+    for _ in 0..2 {
+        assert!(is_stale(fixture.write(key, &said)));
+        assert_eq!(shown(&mut fixture), expected);
+        fixture.restart();
+    }
+    // Evicted once more, it still knows.
+    fixture.write(&keys[1], &one_space(&keys[1], 2, 1, HOUR)).unwrap();
+    fixture.store().forget(&keys[1]).unwrap();
+    assert!(is_stale(fixture.write(key, &said)));
+    assert!(is_stale(fixture.write(key, &withdrawal)));
+    assert_eq!(fixture.write(key, &later), Ok(1));
+    assert!(is_stale(fixture.write(key, &said)));
+    // The space itself hides it again.
+    assert_eq!(fixture.write(key, &withdrawal), Ok(1));
+    assert_eq!(fixture.store().counters().remembered, 0);
+    assert!(is_stale(fixture.write(key, &said)));
+    assert_eq!(shown(&mut fixture), expected);
+}
+
+#[test]
+fn a_flood_forgets_its_own_evictions_first() {
+    let (fixture, keys) = cramped();
+    let config = fixture.config.clone().with_max_remembered(10);
+    let mut fixture = Fixture::new(config);
+    let now = fixture.now();
+    let (said, withdrawal) = withdrawn(&keys[0], 1, now);
+    fixture.write(&keys[0], &said).unwrap();
+    fixture.write(&keys[0], &withdrawal).unwrap();
+    fixture.clock.advance(Duration::from_secs(60));
+    // Ten times as many evictions as are remembered, each of a closer record.
+    for (n, key) in keys[1..102].iter().enumerate() {
+        fixture.clock.advance(Duration::from_millis(10));
+        let value = one_space(key, 100 + n as u64, 1, HOUR);
+        assert_eq!(fixture.write(key, &value), Ok(1), "nobody who was not evicted is refused");
+    }
+    let counters = fixture.store().counters();
+    assert_eq!((counters.remembered, counters.remembered_dropped), (10, 91));
+    fixture.restart();
+    assert_eq!(fixture.store().counters().remembered_refused, 0);
+    fixture.store().forget(&keys[101]).unwrap();
+    assert!(is_stale(fixture.write(&keys[0], &said)));
+    // An evicted space that lives is back with its refresh, remembered or not.
+    for (n, key) in keys[1..102].iter().enumerate().rev().step_by(30) {
+        assert_eq!(fixture.write(key, &one_space(key, 100 + n as u64, 1, HOUR)), Ok(1));
+        fixture.store().forget(key).unwrap();
+    }
+    assert!(is_stale(fixture.write(&keys[0], &said)));
+    assert_eq!(fixture.write(&keys[0], &withdrawal), Ok(1));
+}
+
+#[test]
+fn what_has_expired_is_forgotten_before_what_has_not() {
+    let (fixture, keys) = cramped();
+    let mut fixture = Fixture::new(fixture.config.clone().with_max_remembered(3));
+    // They had been stored for longer, and expire soon.
+    for (n, key) in keys[..4].iter().enumerate() {
+        fixture.write(key, &one_space(key, n as u64, 1, Duration::from_secs(90))).unwrap();
+        fixture.clock.advance(Duration::from_secs(20));
+    }
+    fixture.clock.advance(Duration::from_secs(20));
+    let (said, withdrawal) = withdrawn(&keys[4], 9, fixture.now());
+    fixture.write(&keys[4], &said).unwrap();
+    fixture.write(&keys[4], &withdrawal).unwrap();
+    let mut last = signer(&keys[5], 10, Limits::default());
+    last.merge(text(1), fixture.now(), HOUR).unwrap();
+    let last = last.record(fixture.now()).encode();
+    fixture.write(&keys[5], &last).unwrap();
+    fixture.store().forget(&keys[5]).unwrap();
+    assert!(is_stale(fixture.write(&keys[4], &said)));
+    assert_eq!(fixture.store().counters().remembered_dropped, 0);
+}
+
+/// Numbers in text; the greatest wins.
+struct Ordered;
+
+impl Validator for Ordered {
+    fn validate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        Number.validate(key, value, now)
+    }
+
+    fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        Number.select(key, values)
+    }
+
+    fn order_key(&self, _: &RecordKey, value: &[u8]) -> Option<OrderKey> {
+        let number: u64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+        OrderKey::new(&number.to_be_bytes()).ok()
+    }
+}
+
+#[test]
+fn a_value_with_an_order_key_is_not_rolled_back_by_an_eviction() {
+    let config = StoreConfig::default().with_max_records(1);
+    for (namespace, is_remembered) in [("ordered", true), ("number", false)] {
+        let mut fixture = Fixture::new(config.clone());
+        let mut keys: Vec<_> =
+            (0..2).map(|i| RecordKey::new(format!("/{namespace}/{i}"))).collect();
+        keys.sort_by_cached_key(|key| std::cmp::Reverse(RecordId::new(&local(), key)));
+        for (evicted, older, same) in [(&b"50"[..], &b"9"[..], true), (b"60", b"59", false)] {
+            fixture.write(&keys[0], evicted).unwrap();
+            fixture.write(&keys[1], b"1").unwrap();
+            fixture.store().forget(&keys[1]).unwrap();
+            assert_eq!(fixture.store().value(&keys[0]).unwrap(), None);
+            fixture.restart();
+            let outcome = fixture.write(&keys[0], older);
+            assert_eq!(is_stale(outcome), is_remembered, "{namespace}");
+            let back: &[u8] = if same { evicted } else { b"61" };
+            assert_eq!(fixture.write(&keys[0], back), Ok(1));
+            assert_eq!(fixture.store().counters().remembered, 0);
+            fixture.store().forget(&keys[0]).unwrap();
+        }
+    }
+}
+
+/// A step of a history.
+#[derive(Clone, Debug)]
+enum Step {
+    Merge(usize, usize),
+    Replace(usize, usize),
+    Withdraw(usize, usize),
+    /// Sends again what a writer has signed under a key, or a part of it.
+    Replay(usize, usize, usize),
+    /// Writers of their own write under a key.
+    Flood(usize, u8, u64),
+    Wait(u64),
+    Collect,
+    Restart,
+}
+
+const KEYS: usize = 3;
+const WRITERS: usize = 4;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let (key, writer) = (|| 0..KEYS, || 0..WRITERS);
+    let step = prop_oneof![
+        3 => (key(), writer()).prop_map(|(k, w)| Step::Merge(k, w)),
+        1 => (key(), writer()).prop_map(|(k, w)| Step::Replace(k, w)),
+        3 => (key(), writer()).prop_map(|(k, w)| Step::Withdraw(k, w)),
+        6 => (key(), writer(), any::<prop::sample::Index>())
+            .prop_map(|(k, w, i)| Step::Replay(k, w, i.index(1 << 16))),
+        3 => (key(), 1_u8..4, 1_u64..3_000).prop_map(|(k, n, ttl)| Step::Flood(k, n, ttl)),
+        2 => (1_u64..2_000).prop_map(Step::Wait),
+        1 => Just(Step::Collect),
+        1 => Just(Step::Restart),
+    ];
+    vec(step, 1..80)
+}
+
+/// What a writer has signed under a key.
+struct Author {
+    signer: SpaceSigner,
+    updates: Vec<SignedUpdate>,
+    /// The latest withdrawal that the store has taken, and until when it is retained.
+    withdrawn: Option<(SignedUpdate, Timestamp)>,
+}
+
+#[test]
+fn a_withdrawn_update_is_never_visible_again() {
+    // A disk is closed and opened again in each case.
+    let cases = if new_storage().is_durable() { 12 } else { 400 };
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource(
+            "proptest-regressions",
+        ))),
+        source_file: Some(file!()),
+        ..ProptestConfig::default()
+    });
+    runner.run(&steps(), |steps| check(&steps)).unwrap();
+}
+
+fn check(steps: &[Step]) -> Result<(), TestCaseError> {
+    let config = StoreConfig::default().with_max_records(KEYS - 1);
+    let mut fixture = Fixture::new(config);
+    let keys: Vec<_> = (0..KEYS).map(|n| RecordKey::new(format!("/sr/{n}"))).collect();
+    let mut authors = BTreeMap::new();
+    for (k, key) in keys.iter().enumerate() {
+        for w in 0..WRITERS {
+            let limits = limits().with_max_ttl(Duration::from_secs(10));
+            let signer = signer(key, w as u64, limits);
+            authors.insert((k, w), Author { signer, updates: Vec::new(), withdrawn: None });
+        }
+    }
+    let mut strangers = 1_000;
+    for step in steps {
+        let now = fixture.now();
+        match *step {
+            Step::Merge(k, w) | Step::Replace(k, w) | Step::Withdraw(k, w) => {
+                let author = authors.get_mut(&(k, w)).unwrap();
+                let ttl = Duration::from_secs(5);
+                let update = match step {
+                    Step::Merge(..) => author.signer.merge(text(1), now, ttl),
+                    Step::Replace(..) => author.signer.replace(text(2), now, ttl),
+                    _ => author.signer.withdraw(now),
+                };
+                let update = update.unwrap();
+                author.updates.push(update.clone());
+                let value = encoded(&keys[k], &author.signer, &update);
+                let stored = fixture.write(&keys[k], &value);
+                if stored == Ok(1) && update.kind() == UpdateKind::Replace {
+                    author.withdrawn = Some((update.clone(), update.retain_until()));
+                }
+            }
+            Step::Replay(k, w, i) => {
+                let author = authors.get_mut(&(k, w)).unwrap();
+                if author.updates.is_empty() {
+                    continue;
+                }
+                let update = author.updates[i % author.updates.len()].clone();
+                let value = encoded(&keys[k], &author.signer, &update);
+                let is_news = author
+                    .withdrawn
+                    .as_ref()
+                    .is_none_or(|(newest, _)| newest.position() < update.position());
+                let stored = fixture.write(&keys[k], &value);
+                if stored == Ok(1) && update.kind() == UpdateKind::Replace && is_news {
+                    author.withdrawn = Some((update.clone(), update.retain_until()));
+                }
+            }
+            Step::Flood(k, n, ttl) => {
+                for _ in 0..n {
+                    strangers += 1;
+                    let mut stranger = signer(&keys[k], strangers, Limits::default());
+                    let ttl = Duration::from_millis(ttl);
+                    stranger.merge(Dict::new(), now, ttl).unwrap();
+                    let value = stranger.record(now).encode();
+                    let outcome = fixture.write(&keys[k], &value);
+                    prop_assert!(!is_stale(outcome), "a stranger is refused for the past");
+                }
+            }
+            Step::Wait(ms) => fixture.clock.advance(Duration::from_millis(ms)),
+            Step::Collect => drop(fixture.store().collect().unwrap()),
+            Step::Restart => fixture.restart(),
+        }
+        let now = fixture.now();
+        for ((k, _), author) in &authors {
+            let Some((hidden_by, _)) = author.withdrawn.as_ref().filter(|(_, at)| *at > now) else {
+                continue;
+            };
+            let peer = author.signer.writer().peer_id();
+            let Some(record) = fixture.store().record_of(&keys[*k], [&peer]).unwrap() else {
+                continue;
+            };
+            for (_, space) in record.spaces() {
+                for update in space.updates() {
+                    prop_assert!(
+                        update.position() >= hidden_by.position(),
+                        "an update that was replaced is back"
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
