@@ -150,6 +150,34 @@ pub(crate) fn best(
     ranked.into_iter().map(|(_, address)| address).filter(fits).take(MAX_ADDRESSES).collect()
 }
 
+/// The network of an address: the first 24 bits of an IPv4 address, the first 48 of an IPv6 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Prefix {
+    V4([u8; 3]),
+    V6([u8; 6]),
+}
+
+impl Prefix {
+    /// The network of the first host in an address; `None` if it has no IP address.
+    pub(crate) fn of(address: &Multiaddr) -> Option<Self> {
+        let ip = address.iter().find_map(|part| match part {
+            Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
+            Protocol::Ip6(ip) => Some(IpAddr::V6(ip)),
+            _ => None,
+        })?;
+        Some(match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, _] = ip.octets();
+                Self::V4([a, b, c])
+            }
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, e, f, ..] = ip.octets();
+                Self::V6([a, b, c, d, e, f])
+            }
+        })
+    }
+}
+
 /// Returns the address without a trailing peer id.
 pub(crate) fn without_peer(address: &Multiaddr) -> Multiaddr {
     let mut address = address.clone();

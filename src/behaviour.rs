@@ -245,8 +245,11 @@ impl Behaviour {
             }
             match self.env.kad.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(mut event)) => {
-                    if let kad::Event::RoutingUpdated { peer, .. } = event {
+                    if let kad::Event::RoutingUpdated { peer, is_new_peer, .. } = event {
                         self.remotes.trim(&mut self.env, peer);
+                        if is_new_peer {
+                            self.env.tell_neighbours();
+                        }
                     }
                     self.operations.on_kad_event(&mut self.env, &mut event);
                     return Poll::Ready(ToSwarm::GenerateEvent(Event::Kad(event)));
@@ -358,7 +361,12 @@ impl NetworkBehaviour for Behaviour {
         let begun = self.env.meter.begin();
         let Env { kad, net, .. } = &mut self.env;
         match event {
-            Either::Left(event) => kad.on_connection_handler_event(peer, connection, event),
+            Either::Left(event) => {
+                // Kademlia asks the store while it handles the message of this peer.
+                kad.store_mut().asked_by(Some(self.remotes.asker(peer)));
+                kad.on_connection_handler_event(peer, connection, event);
+                kad.store_mut().asked_by(None);
+            }
             Either::Right(event) => {
                 net.outbound.on_connection_handler_event(peer, connection, event);
             }

@@ -129,6 +129,14 @@ def check_rank(case):
     agree("the rank", wire.rank(case["key"], case["public_key"]), case["rank"])
 
 
+def check_coverage(case):
+    said = wire.read_coverage(case["value"])
+    said = said and {"arcs": said[0], "spaces": said[1], "digest": said[2].hex()}
+    agree("the coverage", said, case["coverage"])
+    state, _ = wire.read_record(case["value"], case["key"], case["now"])
+    agree("the digest", wire.digest(state, case["key"]), case["digest"])
+
+
 def check_shard(case):
     digest = wire.sha256(wire.sha256(case["topic"]) + wire.unbase58(case["peer_id"]))
     number = int.from_bytes(digest, "big") >> 256 - case["bits"]
@@ -234,6 +242,7 @@ CHECKS = {
     **{f"sr/{name}": check_record for name in ("updates", "extensions", "containers", "joins", "limits", "views")},
     "sr/choices": choose_with(rank_of_record),
     "sr/ranks": check_rank,
+    "sr/coverage": check_coverage,
     "sr/shards": check_shard,
     "iprs/schemes": check_scheme,
     "iprs/records": check_with(read_iprs),
@@ -249,7 +258,7 @@ CHECKS = {
     "py-libp2p/refused-records": check_not_of_py_libp2p,
 }
 # The fields of cases that are bytes.
-BYTES = "public_key peer_id_bytes body key preimage signature bytes record topic rank block cid_bytes value envelope".split()
+BYTES = "public_key peer_id_bytes body key preimage signature bytes record topic rank block cid_bytes value envelope digest".split()
 
 
 def disagreements(name, path):

@@ -9,7 +9,7 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::FromSwarm;
 
 use super::env::Env;
-use crate::addresses;
+use crate::{addresses, store::Asker};
 
 /// Remote address of each connected peer.
 #[derive(Debug, Default)]
@@ -30,6 +30,11 @@ impl Remotes {
             }
             _ => {}
         }
+    }
+
+    /// A peer that asks for records.
+    pub(super) fn asker(&self, peer: PeerId) -> Asker {
+        Asker::new(peer, self.0.get(&peer))
     }
 
     /// Removes surplus addresses of a peer from the routing table.

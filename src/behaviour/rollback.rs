@@ -25,9 +25,14 @@ impl RollbackMemory {
     }
 
     /// Remembers the positions of a record. Returns the writers whose newest update in it is older
-    /// than one seen before.
-    pub(super) fn observe(&mut self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
-        let withheld = self.compare(record, now);
+    /// than one seen before, of those about whom the record `tells` all that there is.
+    pub(super) fn observe(
+        &mut self,
+        record: &SmartRecord,
+        tells: impl Fn(&Writer) -> bool,
+        now: Timestamp,
+    ) -> Vec<Withheld> {
+        let withheld = self.compare(record, tells, now);
         if record.spaces().len() == 0 && self.keys.peek(record.key()).is_none() {
             return withheld;
         }
@@ -63,14 +68,19 @@ impl RollbackMemory {
 
     /// The writers whose newest update in `record` is older than one seen before that would still
     /// be retained.
-    fn compare(&self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
+    fn compare(
+        &self,
+        record: &SmartRecord,
+        tells: impl Fn(&Writer) -> bool,
+        now: Timestamp,
+    ) -> Vec<Withheld> {
         let Some(entry) = self.keys.peek(record.key()) else {
             return Vec::new();
         };
         let live = entry.iter().filter(|(_, (_, retain_until))| *retain_until > now);
         live.filter_map(|(writer, (known, _))| {
             let found = record.space(writer).and_then(|space| space.newest());
-            (found < Some(*known)).then(|| Withheld {
+            (found < Some(*known) && tells(writer)).then(|| Withheld {
                 writer: writer.peer_id(),
                 known: known.seq,
                 found: found.map(|position| position.seq),
@@ -91,6 +101,10 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const MINUTE: Duration = Duration::from_secs(60);
+
+    const fn all(_: &Writer) -> bool {
+        true
+    }
 
     fn signer(key: &str) -> SpaceSigner {
         let mut signer =
@@ -114,28 +128,28 @@ mod tests {
             |record: &SmartRecord| record.spaces().next().unwrap().1.newest().unwrap().seq,
             alice.writer().peer_id(),
         );
-        assert_eq!(known.observe(&old, NOW), []);
-        assert_eq!(known.observe(&new, NOW), []);
+        assert_eq!(known.observe(&old, all, NOW), []);
+        assert_eq!(known.observe(&new, all, NOW), []);
         let rollback = Withheld { writer: alice, known: seq_of(&new), found: Some(seq_of(&old)) };
-        assert_eq!(known.observe(&old, NOW), [rollback]);
+        assert_eq!(known.observe(&old, all, NOW), [rollback]);
         let nothing = SmartRecord::new("/sr/a".into());
         let silence = Withheld { writer: alice, known: seq_of(&new), found: None };
-        assert_eq!(known.observe(&nothing, NOW), [silence]);
-        assert_eq!(known.observe(&nothing, NOW.saturating_add(MINUTE)), []);
+        assert_eq!(known.observe(&nothing, all, NOW), [silence]);
+        assert_eq!(known.observe(&nothing, all, NOW.saturating_add(MINUTE)), []);
     }
 
     #[test]
     fn empty_keys_are_not_remembered() {
         let mut known = RollbackMemory::new(10);
         for n in 0..1_000 {
-            known.observe(&SmartRecord::new(format!("/sr/{n}").as_str().into()), NOW);
+            known.observe(&SmartRecord::new(format!("/sr/{n}").as_str().into()), all, NOW);
         }
         assert_eq!(known.keys.len(), 0);
         let mut alice = signer("/sr/a");
         let record = says(&mut alice, "x");
-        known.observe(&record, NOW);
+        known.observe(&record, all, NOW);
         assert_eq!((known.keys.len(), known.writers), (1, 1));
-        known.observe(&SmartRecord::new("/sr/a".into()), NOW.saturating_add(MINUTE));
+        known.observe(&SmartRecord::new("/sr/a".into()), all, NOW.saturating_add(MINUTE));
         assert_eq!(
             (known.keys.len(), known.writers),
             (0, 0),
@@ -149,11 +163,11 @@ mod tests {
         let records: Vec<_> =
             ["/sr/a", "/sr/b", "/sr/c"].map(|key| says(&mut signer(key), "x")).into();
         for record in &records {
-            known.observe(record, NOW);
+            known.observe(record, all, NOW);
         }
         assert_eq!((known.keys.len(), known.writers), (2, 2));
         let nothing = |key: &str| SmartRecord::new(key.into());
-        assert_eq!(known.observe(&nothing("/sr/a"), NOW), [], "forgotten");
-        assert_eq!(known.observe(&nothing("/sr/c"), NOW).len(), 1);
+        assert_eq!(known.observe(&nothing("/sr/a"), all, NOW), [], "forgotten");
+        assert_eq!(known.observe(&nothing("/sr/c"), all, NOW).len(), 1);
     }
 }

@@ -16,7 +16,7 @@ use smart_record_core::{Timestamp, ValidationError};
 use smart_record_lookup::{self as search, Failure, NetworkSize, RequestId, Requests};
 
 use super::{
-    joined::CheckedAnswer,
+    joined::Answer,
     lookup::{ReadPolicy, RecordLookup},
 };
 
@@ -103,8 +103,9 @@ impl Read {
             return;
         }
         if self.search.is_settled(requests, size, now) {
+            self.answers.set_asked(self.search.asked_closest());
             if self.answers.on_round() {
-                self.again = self.answers.holders().collect();
+                self.again = self.answers.unfinished().collect();
             }
             self.has_all_rounds = self.again.is_empty();
         }
@@ -138,23 +139,27 @@ impl Read {
     pub(crate) fn on_checked_answer(
         &mut self,
         peer: PeerId,
-        shown: Result<CheckedAnswer, ValidationError>,
+        answer: Result<Answer, ValidationError>,
         expires_at: Option<Timestamp>,
     ) -> bool {
         let before = self.answers.news_count();
-        self.has_ended |= self.answers.on_answer(peer, shown, expires_at);
+        self.has_ended |= self.answers.on_answer(peer, answer, expires_at);
         self.answers.news_count() > before
     }
 
     pub(crate) fn on_failure(&mut self, peer: &PeerId, failure: Failure) {
         self.met_silence |= failure == Failure::Silent;
-        if !self.repeated.remove(peer) {
+        if self.repeated.remove(peer) {
+            self.answers.on_no_answer(peer, false);
+        } else {
             self.search.on_failure(peer, failure);
         }
     }
 
     pub(crate) fn on_late(&mut self, peer: &PeerId) {
-        if !self.repeated.remove(peer) {
+        if self.repeated.remove(peer) {
+            self.answers.on_no_answer(peer, true);
+        } else {
             self.search.on_late(peer);
         }
     }

@@ -104,6 +104,8 @@ pub struct Counters {
     pub storage_failures: u64,
     /// Events that a subscriber lost because it did not keep up.
     pub events_lost: u64,
+    /// Peers whose next slice of a large record begins anew, because too many peers were asking.
+    pub walks_forgotten: u64,
 }
 
 impl Counters {
@@ -129,6 +131,7 @@ impl Source for Counters {
             rows_discarded,
             storage_failures,
             events_lost,
+            walks_forgotten,
         } = self;
         let counts = [
             ("store_admitted_updates", "Updates admitted to spaces", admitted),
@@ -153,6 +156,11 @@ impl Source for Counters {
             ),
             ("store_failures", "Failures of the storage", storage_failures),
             ("store_lost_events", "Events lost by subscribers that did not keep up", events_lost),
+            (
+                "store_forgotten_walks",
+                "Peers whose next slice begins anew because too many were asking",
+                walks_forgotten,
+            ),
         ];
         let counts = counts.map(|(name, help, count)| Sample::counter(name, help, *count));
         let refused = Fault::ALL.map(|fault| {
@@ -169,7 +177,7 @@ impl Source for Counters {
 }
 
 /// Increments a counter, saturating.
-fn count(counter: &mut u64, by: usize) {
+pub(super) fn count(counter: &mut u64, by: usize) {
     *counter = counter.saturating_add(u64::try_from(by).unwrap_or(u64::MAX));
 }
 

@@ -23,7 +23,7 @@ use crate::{
     files::{self, Existing},
     keys,
     network::{NetworkArguments, answered, finish, lifetime},
-    output::{Format, progress},
+    output::{Format, progress, say},
     stop::Stop,
 };
 
@@ -217,6 +217,28 @@ pub fn peers(peers: &[PeerId]) -> Value {
     peers.iter().map(ToString::to_string).collect()
 }
 
+/// A share as a percentage that is 0 or 100 only if the share is 0 or 1.
+pub fn percent(share: f64) -> String {
+    match 100.0 * share {
+        percent if percent > 0.0 && percent < 1.0 => "less than 1 %".to_owned(),
+        percent if percent > 99.0 && percent < 100.0 => "more than 99 %".to_owned(),
+        percent => format!("{percent:.0} %"),
+    }
+}
+
+/// What a reading that is not complete lacks.
+pub fn shortfall(reading: &Reading) -> Option<String> {
+    if reading.is_complete() {
+        return None;
+    }
+    Some(match reading.missing() {
+        missing if missing > 0.0 => {
+            format!("not complete: {} was not shown by enough peers", percent(missing))
+        }
+        _ => "not complete: too few of the closest peers have answered".to_owned(),
+    })
+}
+
 /// Reads a record and fails if no peer answers.
 pub async fn read(key: &RecordKey, node: &Host) -> Result<Reading> {
     let reading = progress("reading", node.client().get(key.clone())).await;
@@ -245,6 +267,8 @@ pub async fn get(arguments: Get, format: Format) -> Result<ExitCode> {
     let json = || {
         let mut fields = content.json(at);
         fields.insert("peers".to_owned(), peers(&reading.holders));
+        fields.insert("complete".to_owned(), reading.is_complete().into());
+        fields.insert("missing".to_owned(), reading.missing().into());
         let withheld = reading.withheld.iter().map(|withheld| {
             json!({
                 "writer": withheld.writer.to_string(),
@@ -256,6 +280,9 @@ pub async fn get(arguments: Get, format: Format) -> Result<ExitCode> {
         Value::Object(fields)
     };
     format.rows(json, || content.rows(at))?;
+    if let Some(shortfall) = shortfall(&reading) {
+        say(&shortfall);
+    }
     finish(&node).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! Makes the vectors, from fixed keys and times.
 
+pub mod coverage;
 mod documents;
 mod iprs;
 mod joins;
@@ -33,6 +34,7 @@ pub fn files() -> Vec<(&'static str, Vec<Value>)> {
         ("sr/views", views::views()),
         ("sr/choices", joins::choices()),
         ("sr/ranks", shards::ranks()),
+        ("sr/coverage", coverage::coverage()),
         ("sr/shards", shards::shards()),
         ("iprs/schemes", iprs::schemes()),
         ("iprs/records", iprs::records()),
