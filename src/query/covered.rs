@@ -21,11 +21,12 @@ pub(crate) struct Claim {
     pub(crate) spaces: u32,
     /// The digest of all that it has, by its last answer.
     digest: [u8; 32],
-    /// Number of requests in a row that it has answered with nothing that it had not shown before,
-    /// or late.
+    /// Number of answers in a row that showed nothing that it had not shown before.
     idle: usize,
     /// Whether it is not waited for any more.
     is_given_up: bool,
+    /// Number of times that it was asked.
+    asked: usize,
 }
 
 /// The claims of all holders.
@@ -49,6 +50,7 @@ impl Claims {
             digest: [0; 32],
             idle: 0,
             is_given_up: false,
+            asked: 1,
         });
         claim.arcs.add(coverage.arcs().iter().copied());
         (claim.spaces, claim.digest) = (coverage.spaces, coverage.digest);
@@ -59,12 +61,10 @@ impl Claims {
         is_news
     }
 
-    /// Handles a holder that does not answer. It is given up if it never will, or has been late
-    /// before.
-    pub(super) fn on_no_answer(&mut self, peer: &PeerId, may_come: bool) {
+    /// Gives up a holder that does not answer.
+    pub(super) fn give_up(&mut self, peer: &PeerId) {
         if let Some(claim) = self.0.get_mut(peer) {
-            claim.is_given_up = !may_come || claim.idle > 0;
-            claim.idle = claim.idle.saturating_add(1);
+            claim.is_given_up = true;
         }
     }
 
@@ -72,10 +72,20 @@ impl Claims {
         self.0.get(peer)
     }
 
+    /// Handles another request to a holder.
+    pub(super) fn on_asked(&mut self, peer: &PeerId) {
+        if let Some(claim) = self.0.get_mut(peer) {
+            claim.asked = claim.asked.saturating_add(1);
+        }
+    }
+
     /// The holders that may show more: those that have not shown all that they have, by their own
-    /// words, and are not given up. `joined` is the digest of all that was found.
-    pub(super) fn unfinished(&self, joined: &[u8; 32]) -> impl Iterator<Item = PeerId> {
-        let is_one = |claim: &Claim| !claim.is_given_up && !claim.has_shown_all(joined);
+    /// words, are not given up, and were asked less than `max` times. `joined` is the digest of all
+    /// that was found.
+    pub(super) fn unfinished(&self, joined: &[u8; 32], max: usize) -> impl Iterator<Item = PeerId> {
+        let is_one = move |claim: &Claim| {
+            !claim.is_given_up && claim.asked < max && !claim.has_shown_all(joined)
+        };
         self.0.iter().filter(move |(_, claim)| is_one(claim)).map(|(peer, _)| *peer)
     }
 
@@ -151,12 +161,12 @@ mod tests {
         let mut claims = Claims::default();
         assert!(!claims.add(liar, &says(&[], 1), true, 1));
         claims.add(honest, &says(&[(0, u64::MAX)], 1), true, 1);
-        assert_eq!(claims.unfinished(&JOINED).collect::<Vec<_>>(), [liar]);
+        assert_eq!(claims.unfinished(&JOINED, 9).collect::<Vec<_>>(), [liar]);
         assert!(claims.add(liar, &says(&[], 1), false, 1));
-        assert_eq!(claims.unfinished(&JOINED).count(), 0);
+        assert_eq!(claims.unfinished(&JOINED, 9).count(), 0);
         assert!(claims.covered(&JOINED, 1, 2).is_ring(), "one has shown all, one has nothing");
         assert!(!claims.covered(&JOINED, 0, 2).has(0));
         assert!(!claims.add(liar, &says(&[], 1), true, 1), "it shows something again");
-        assert_eq!(claims.unfinished(&JOINED).count(), 1);
+        assert_eq!(claims.unfinished(&JOINED, 9).count(), 1);
     }
 }

@@ -367,10 +367,10 @@ impl RecordLookup {
         self.empty.extend(peers);
     }
 
-    /// Handles a holder that did not answer when it was asked again, or not yet.
-    pub(crate) fn on_no_answer(&mut self, peer: &PeerId, may_come: bool) {
+    /// Handles a holder that did not answer when it was asked again.
+    pub(crate) fn on_no_answer(&mut self, peer: &PeerId) {
         self.extent = OnceLock::new();
-        self.claims.on_no_answer(peer, may_come);
+        self.claims.give_up(peer);
     }
 
     /// Marks an end before all of the closest peers were asked.
@@ -389,18 +389,27 @@ impl RecordLookup {
         self.timed_out && !self.has_answers() && self.refused.is_empty()
     }
 
-    /// Ends a round. Returns whether another is needed: peers answer with slices of a large record,
-    /// so they are asked until enough of them have covered it, or nobody is left who may show more.
+    /// Ends a round. Returns whether another has begun.
     pub(crate) fn on_round(&mut self) -> bool {
-        let again = !self.ended_early
-            && self.rounds < self.bounds.rounds
-            && !self.is_covered()
-            && self.unfinished().next().is_some();
+        let again = self.wants_round();
         if again {
-            self.rounds = self.rounds.saturating_add(1);
-            self.answers_in_round = 0;
+            let unfinished: Vec<_> = self.unfinished().collect();
+            self.begin_round(&unfinished);
         }
         again
+    }
+
+    /// Whether another round is needed: peers answer with slices of a large record, so they are
+    /// asked until enough of them have covered it, or nobody is left who may show more.
+    pub(crate) fn wants_round(&self) -> bool {
+        !self.ended_early && !self.is_covered() && self.unfinished().next().is_some()
+    }
+
+    /// Begins another round, in which these holders are asked.
+    pub(crate) fn begin_round(&mut self, holders: &[PeerId]) {
+        holders.iter().for_each(|peer| self.claims.on_asked(peer));
+        self.rounds = self.rounds.saturating_add(1);
+        self.answers_in_round = 0;
     }
 
     /// Whether what is wanted was covered.
@@ -414,7 +423,7 @@ impl RecordLookup {
 
     /// The holders that may show more if they are asked again.
     pub(crate) fn unfinished(&self) -> impl Iterator<Item = PeerId> {
-        self.claims.unfinished(&self.extent().digest)
+        self.claims.unfinished(&self.extent().digest, self.bounds.rounds)
     }
 
     /// The places of the ring of ranks that enough peers have covered. Of a value, all or none.
@@ -776,7 +785,7 @@ mod tests {
                 }
             }
             assert_eq!((rounds <= 4, test.0.is_complete()), (true, is_complete));
-            assert_eq!(test.0.unfinished().count(), if is_complete { 0 } else { 2 });
+            assert_eq!(test.0.unfinished().count(), 0);
             let reading = test.0.into_reading(&[], Vec::new(), NOW);
             assert_eq!(reading.missing() == 0.0, is_complete);
             let writer = board.spaces().next().unwrap().0;

@@ -32,6 +32,8 @@ pub(crate) struct Read {
     /// Holders to be asked again in this round; then, those with a request under way.
     again: VecDeque<PeerId>,
     repeated: BTreeSet<PeerId>,
+    /// Holders that were asked again and are late. They are not asked once more before they answer.
+    late: BTreeSet<PeerId>,
     /// Number of answers being checked off the task.
     checking: usize,
     /// Whether no further round is needed.
@@ -49,6 +51,7 @@ impl Read {
             search,
             again: VecDeque::new(),
             repeated: BTreeSet::new(),
+            late: BTreeSet::new(),
             checking: 0,
             has_all_rounds: false,
             met_silence: false,
@@ -102,19 +105,27 @@ impl Read {
         if self.has_all_rounds || self.checking > 0 || !is_round_over {
             return;
         }
-        if self.search.is_settled(requests, size, now) {
-            self.answers.set_asked(self.search.asked_closest());
-            if self.answers.on_round() {
-                self.again = self.answers.unfinished().collect();
-            }
-            self.has_all_rounds = self.again.is_empty();
+        if !self.search.is_settled(requests, size, now) {
+            return;
+        }
+        self.answers.set_asked(self.search.asked_closest());
+        if !self.answers.wants_round() {
+            self.has_all_rounds = true;
+            return;
+        }
+        let unfinished = self.answers.unfinished();
+        let again: Vec<_> = unfinished.filter(|peer| !self.late.contains(peer)).collect();
+        // If all are late, their answers are waited for.
+        if !again.is_empty() {
+            self.answers.begin_round(&again);
+            self.again = again.into();
         }
     }
 
     /// Adds the peers that an answer names. Its record is then to be [checked](Self::on_checking)
     /// and [added](Self::on_checked_answer), or [marked as missing](Self::on_nothing).
     pub(crate) fn on_answer(&mut self, peer: &PeerId, closer: impl IntoIterator<Item = PeerId>) {
-        if !self.repeated.remove(peer) {
+        if !self.repeated.remove(peer) && !self.late.remove(peer) {
             self.search.on_answer(peer, closer);
         }
     }
@@ -149,8 +160,8 @@ impl Read {
 
     pub(crate) fn on_failure(&mut self, peer: &PeerId, failure: Failure) {
         self.met_silence |= failure == Failure::Silent;
-        if self.repeated.remove(peer) {
-            self.answers.on_no_answer(peer, false);
+        if self.repeated.remove(peer) || self.late.remove(peer) {
+            self.answers.on_no_answer(peer);
         } else {
             self.search.on_failure(peer, failure);
         }
@@ -158,7 +169,7 @@ impl Read {
 
     pub(crate) fn on_late(&mut self, peer: &PeerId) {
         if self.repeated.remove(peer) {
-            self.answers.on_no_answer(peer, true);
+            self.late.insert(*peer);
         } else {
             self.search.on_late(peer);
         }

@@ -120,9 +120,11 @@ impl SmartRecordStore {
         self.replies.asker = asker;
     }
 
-    /// Tells the store which peers are in the routing table, by the digests of their ids. The
-    /// replicas of a record, which know each other, then begin its slices in different parts of it.
-    pub(crate) fn set_neighbours(&mut self, digests: Vec<[u8; 32]>) {
+    /// Tells the store which peers are in the routing table, by the SHA-256 of their ids, as in
+    /// [`KBucketKey::hashed_bytes`](libp2p_kad::KBucketKey::hashed_bytes). The replicas of a record,
+    /// which know each other, then begin its slices in different parts of it. A
+    /// [`Behaviour`](crate::behaviour::Behaviour) does so.
+    pub fn set_neighbours(&mut self, digests: Vec<[u8; 32]>) {
         lock(&self.replies.cursors).set_neighbours(digests, self.table.place());
     }
 

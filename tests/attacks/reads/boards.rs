@@ -1,5 +1,8 @@
 //! A thousand random boards, holders and readers.
 
+use std::collections::BTreeSet;
+
+use libp2p_kad::{KBucketKey, RecordKey as KadKey};
 use libp2p_smart_record::{RecordKey, Registry, SmartRecord, store::ValidatedRecord};
 
 use super::holders::*;
@@ -103,4 +106,41 @@ fn what_all_but_a_few_hold_is_never_missing_from_a_complete_reading() {
          holder that was asked most"
     );
     assert!(complete > 500, "{complete} complete");
+}
+
+/// The 20 closest of two thousand peers, each of which knows the others.
+#[test]
+fn a_board_of_300_kb_takes_at_most_seven_requests_to_each_of_the_closest() {
+    let key = RecordKey::new("/sr/adversary/large");
+    let mut board = SmartRecord::new(key.clone());
+    for writer in 0..1_000 {
+        board.join(space(&key, keypair(50_000 + writer), &[145])).unwrap();
+    }
+    let bytes = board.encode().len();
+    assert!((290_000..310_000).contains(&bytes), "{bytes} bytes");
+    let valid = ValidatedRecord::new(&Registry::default(), key.clone(), &board.encode(), NOW);
+    let target = KBucketKey::new(KadKey::new(&key));
+    let distance = |number: &u64| KBucketKey::from(peer(*number)).distance(&target);
+    let mut numbers: Vec<_> = (60_000..62_000).collect();
+    numbers.sort_by_cached_key(distance);
+    let mut holders: Vec<_> = numbers[..20].iter().map(|n| Holder::honest(*n, true)).collect();
+    for holder in &mut holders {
+        holder.give([valid.clone()]);
+        let others = numbers[..40].iter().map(|number| peer(*number));
+        let others = others
+            .filter(|other| *other != holder.peer)
+            .map(|other| KBucketKey::from(other).hashed_bytes().try_into().unwrap());
+        let others = others.collect();
+        holder.store().unwrap().set_neighbours(others);
+    }
+    // The last of the readers has a space on the board.
+    let mut most = 0;
+    for reader in [70_000, 70_001, 70_002, 70_003, 50_000] {
+        let (reading, rounds) = read(&key, peer(reader), 2, &mut holders, |_, _| BTreeSet::new());
+        assert_eq!(reading.snapshot.record(), Some(&board));
+        assert!(reading.is_complete());
+        most = most.max(rounds);
+    }
+    println!("{bytes} bytes, 20 replicas that agree: at most {most} requests to each");
+    assert!(most <= 7, "{most} requests");
 }

@@ -5,7 +5,7 @@ use super::*;
 use std::{collections::BTreeSet, ops::Range};
 
 use libp2p_kad::store::RecordStore;
-use libp2p_smart_record::store::{Asker, MemoryStorage};
+use libp2p_smart_record::store::MemoryStorage;
 use prost::{Message, bytes::Bytes};
 
 /// Number of peers, and of replicas of the board among them.
