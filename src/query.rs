@@ -31,7 +31,7 @@ pub(crate) use self::{
     delivery::Delivery,
     joined::{Answer, CheckedAnswer, JoinedAnswers, chunks, contains},
     lookup::{Bounds, RecordLookup, Repair},
-    read::Read,
+    read::{Breadth, Read},
     record_put::RecordPut,
 };
 pub use self::{

@@ -125,6 +125,20 @@ def check_record(case):
         agree(f"the view at {seen['now']}", shown_view(joined, seen["now"]), seen["spaces"])
 
 
+def check_compaction(case):
+    """What is signed in place of an update for which a space has no room (6.6): it says the same."""
+    wide = wire.LIMITS | {"updates_per_space": 1_000, "space_bytes": 2**20}
+    read = lambda field: wire.read_record(case[field], case["key"], case["now"])[0]
+    before, update, after = map(read, ("before", "update", "after"))
+    agree("there is room", wire.join(before, update, case["key"]) != wire.join(before, update, case["key"], wide), True)
+    agree("the join", wire.encode_record(wire.join(before, after, case["key"])), case["after"])
+    for seen in case["views"]:
+        agree(f"the view at {seen['now']}", shown_view(after, seen["now"]), seen["spaces"])
+        unbounded = shown_view(wire.join(before, update, case["key"], wide), seen["now"])
+        # The writer signs it later than what it compacts.
+        agree("what is said", unbounded, [space | {"seq": mine["seq"]} for space, mine in zip(seen["spaces"], unbounded)])
+
+
 def check_rank(case):
     agree("the rank", wire.rank(case["key"], case["public_key"]), case["rank"])
 
@@ -138,6 +152,11 @@ def check_coverage(case):
 
 
 def check_shard(case):
+    longest = case["topic"] + b"/shard/%d/%d" % (1 << case["bits"], (1 << case["bits"]) - 1)
+    refused, _ = outcome(wire.require, len(longest) <= 256, "key-bytes")
+    agree("refused", refused, case.get("refused"))
+    if refused:
+        return
     digest = wire.sha256(wire.sha256(case["topic"]) + wire.unbase58(case["peer_id"]))
     number = int.from_bytes(digest, "big") >> 256 - case["bits"]
     key = case["topic"] + b"/shard/%d/%d" % (1 << case["bits"], number)
@@ -172,7 +191,7 @@ def read_iprs(case, value, now):
 
 
 def read_signed(case, value, now):
-    return wire.read_signed(value, case["key"], now)
+    return wire.read_signed(value, case["key"], now, case.get("policy"))
 
 
 def rank_of_record(case, value, _):
@@ -189,9 +208,19 @@ def rank_of_presence(case, value, _):
     return None, (max(entry.creation for entry in entries.values()), len(entries), wire.sha256(value)), b""
 
 
+def put_over(value, found, held, known):
+    """What a replica keeps that is given a good value and holds another one (12.5)."""
+    wire.require(found[1] >= known[1], "stale")
+    return value if (found[1], known[2]) > (known[1], found[2]) else held
+
+
 def check_with(read):
     def check(case):
         refused, found = outcome(read, case, case["value"], case["now"])
+        if found and "held" in case:
+            refused, kept = outcome(put_over, case["value"], found, case["held"], read(case, case["held"], None))
+            found = None if refused else found
+            agree("what is kept", kept, case.get("kept"))
         agree("what is read", (refused, found and found[0]), (case.get("refused"), case.get("good")))
 
     return check
@@ -240,6 +269,7 @@ CHECKS = {
     "sr/documents": check_document,
     "sr/order": check_order,
     **{f"sr/{name}": check_record for name in ("updates", "extensions", "containers", "joins", "limits", "views")},
+    "sr/compactions": check_compaction,
     "sr/choices": choose_with(rank_of_record),
     "sr/ranks": check_rank,
     "sr/coverage": check_coverage,
@@ -258,7 +288,10 @@ CHECKS = {
     "py-libp2p/refused-records": check_not_of_py_libp2p,
 }
 # The fields of cases that are bytes.
-BYTES = "public_key peer_id_bytes body key preimage signature bytes record topic rank block cid_bytes value envelope digest".split()
+BYTES = (
+    "public_key peer_id_bytes body key preimage signature bytes record topic rank block cid_bytes value envelope held kept "
+    "before update after digest"
+).split()
 
 
 def disagreements(name, path):

@@ -151,7 +151,7 @@ LOW_ORDER = {0, 1, 2**255 - 20, 2**255 - 19, 2**255 - 18} | {
 def client_id(key):
     check_key(key, b"presence")
     segments = key.decode("utf-8", "replace").split("/")
-    require(len(segments) > 3 and len(segments[2]) <= 64 and is_peer_id(segments[2]), "key")
+    require(len(segments) > 3 and is_peer_id(segments[2]), "key")
     require("/".join(segments).encode() == key, "key")
     return segments[2]
 
@@ -190,7 +190,7 @@ def read_entry(v, key, client):
     key_data(m.client)
     subkey = key.decode().removesuffix("/") + "/" + peer_id(m.node)
     m.weight = len(subkey.encode()) + 192 + 2 * len(m.client) + 36 + 2 * len(m.node) + 36
-    require(max(m.weight, len(v["value"]), len(signed.message)) <= 2816, "announcement-bytes")
+    require(max(m.weight, len(v["value"])) <= 2816, "announcement-bytes")
     signatures = signed.client_signature, signed.node_signature
     require(len(signatures[0]) <= len(m.client) + 36 and len(signatures[1]) <= len(m.node) + 36, "signature-bytes")
     require(m.kind in (0, 1), "announcement-kind")
@@ -246,7 +246,7 @@ SIGNED_TYPE = b"/libp2p-signed-record/record"
 SIGNED_RECORD = schema("1 key bytes, 2 value bytes, 3 sequence uint64, 4 expires_at uint64 optional")
 
 
-def read_signed(value, key, now):
+def read_signed(value, key, now, policy=None):
     """What a signed record says, what records are compared by, and its signature. Without `now`, times are not judged."""
     require(value, "empty")
     require(len(value) <= 8704, "value-bytes")
@@ -257,6 +257,8 @@ def read_signed(value, key, now):
     require(len(record["value"]) <= 6144, "content-bytes")
     require(record["key"] == key, "other-key")
     key_data(envelope["public_key"])
+    if policy == "key-owner":
+        check_owner(key, envelope["public_key"])
     check_signature(envelope["public_key"], SIGNED_TYPE, envelope["payload"], envelope["signature"])
     if now is not None:
         require(record["sequence"] // 1000 - now <= SKEW, "clock-skew")

@@ -286,7 +286,7 @@ def visible(node, now):
     nodes = [left for left in (visible(part, now) for part in node.nodes) if left]
     pairs = [(key, left) for key, left in ((key, visible(value, now)) for key, value in node.pairs) if left]
     nodes = unite(nodes) if node.kind in SORTED else nodes
-    return node._replace(nodes=nodes, pairs=pairs) if node.expires_at > now or nodes or pairs else None
+    return node._replace(nodes=nodes, pairs=pairs) if node.expires_at > now else None
 
 
 def view(state, now):
@@ -299,7 +299,6 @@ def view(state, now):
             newer = resolve(update.document, update.expires_at)
             root = merge(root, newer) if root else newer
         expires_at = max((update.expires_at for update in updates), default=0)
-        left = visible(root, now) if root else None
-        if left and (left.pairs or expires_at > now):
-            seen[public_key] = (max(update.seq for update in updates), expires_at, left)
+        if expires_at > now:
+            seen[public_key] = (max(update.seq for update in updates), expires_at, visible(root, now))
     return seen

@@ -369,22 +369,27 @@ impl Operations {
     /// Handles the end of a read: repairs peers, stores what was found, and hands the result to the
     /// reader.
     fn end_read(&mut self, env: &mut Env, ended: ReadResult) {
-        let ReadResult { lookup, reader, withheld, closest, silent, has_asked, span } = ended;
+        let ReadResult { lookup, reader, withheld, closest, asks_on, silent, has_asked, span } =
+            ended;
         let _in_span = span.entered();
         let now = env.now();
         let key = lookup.key().clone();
-        if lookup.has_settled() {
+        if lookup.has_settled() && !asks_on {
             let is_small = !lookup.joined().exceeds(env.bounds.chunk_bytes);
             let record = lookup.joined().record().filter(|_| is_small).cloned();
             env.holders.set(key.clone(), closest.clone(), record, env.net.now());
         }
-        self.admission.store_found(env, &lookup, lookup.is_close(&env.local));
+        // Until all were asked, it is not known which peers are the closest and what they lack.
+        self.admission.store_found(env, &lookup, !asks_on && lookup.is_close(&env.local));
         if let Reader::Sending { id, .. } = reader {
             // No repairs: every peer lacks what is about to be sent.
             let step = self.sends.on_read(env, id, &lookup, closest);
             return self.run_step(env, step);
         }
-        let repairs = lookup.repairs(&env.local, |peer| env.holders.joins(peer));
+        let repairs = match asks_on {
+            true => Vec::new(),
+            false => lookup.repairs(&env.local, |peer| env.holders.joins(peer)),
+        };
         repairs.iter().flat_map(|it| &it.peers).for_each(|peer| env.holders.on_behind(peer));
         self.sends.repair(env, &lookup, &repairs, reader.is_client());
         let has_unseen = lookup.has_unseen();

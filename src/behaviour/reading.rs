@@ -25,7 +25,7 @@ use crate::{
     client::{Reply, latest},
     meter::{Amount, Begun, Purpose, Timed},
     outbound::{Failure, Record, Request},
-    query::{Answer, Read, ReadOptions, ReadPolicy, Reading, RecordLookup, Withheld},
+    query::{Answer, Breadth, Read, ReadOptions, ReadPolicy, Reading, RecordLookup, Withheld},
 };
 use smart_record_core::{Malformed, RecordKey, Timestamp, ValidationError, Writer};
 
@@ -64,6 +64,8 @@ pub(super) struct ReadResult {
     pub(super) withheld: Vec<Withheld>,
     /// The closest peers, sorted by distance.
     pub(super) closest: Closest,
+    /// Whether the read goes on with further peers among the closest.
+    pub(super) asks_on: bool,
     /// The closest peers that did not answer in time.
     pub(super) silent: Vec<PeerId>,
     /// Whether any peer was asked.
@@ -148,6 +150,16 @@ impl Reader {
         tracing::debug_span!(parent: parent, "read", %key, purpose = self.purpose().as_str())
     }
 
+    /// Which peers are asked before the read settles.
+    const fn breadth(&self, closest: usize) -> Breadth {
+        match self {
+            Self::Client(..) | Self::Stream(..) | Self::Watch => Breadth::majority(closest),
+            Self::Resume | Self::Sending { .. } | Self::Replication | Self::Returned { .. } => {
+                Breadth::All
+            }
+        }
+    }
+
     /// What certainty is asked for, and how long it may take.
     fn options(&self, config: &BehaviourConfig) -> (ReadPolicy, Duration) {
         let read_deadline = config.read_deadline();
@@ -196,7 +208,8 @@ impl Reads {
             Reader::Sending { .. } | Reader::Replication | Reader::Returned { .. } => {}
         }
         env.count(|c| &mut c.lookups, 1);
-        let read = Read::new(lookup, search(env, &key, LookupKind::Value));
+        let breadth = reader.breadth(env.bounds.closest);
+        let read = Read::new(lookup, search(env, &key, LookupKind::Value), breadth);
         let deadline = env.net.now().saturating_add(deadline);
         let operation =
             Operation { read, reader, deadline, has_returned: false, has_news: false, span, begun };
@@ -336,11 +349,13 @@ impl Reads {
         let name = OperationId::Read(id);
         let read = &mut operation.read;
         let key = Bytes::copy_from_slice(read.answers().key().as_bytes());
+        let now = env.net.now();
+        // A settled read goes on with the peers that it has not asked yet.
+        read.is_settled(env.net.requests(), &env.net.size, now);
         env.net.send(name, |requests, size, now| {
             let (id, peer) = read.next(requests, size, now)?;
             Some((id, peer, Request::GetValue { key: key.clone() }))
         });
-        let now = env.net.now();
         let is_settled = read.is_settled(env.net.requests(), &env.net.size, now);
         if read.is_over(&env.net.size) {
             env.net.cancel_all(name);
@@ -451,8 +466,9 @@ impl Operation {
         }
         let closest = Closest::of(search, &env.net.size);
         let (silent, has_asked) = (search.silent(), search.asked() > 0);
+        let asks_on = self.read.asks_on(env.net.requests(), &env.net.size, env.net.now());
         let span = self.span.clone();
-        ReadResult { lookup, reader, withheld, closest, silent, has_asked, span }
+        ReadResult { lookup, reader, withheld, closest, asks_on, silent, has_asked, span }
     }
 }
 

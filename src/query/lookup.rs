@@ -413,7 +413,7 @@ impl RecordLookup {
     }
 
     /// Whether what is wanted was covered.
-    fn is_covered(&self) -> bool {
+    pub(crate) fn is_covered(&self) -> bool {
         match (&self.joined, self.wanted) {
             (JoinedAnswers::Value(..), _) => true,
             (JoinedAnswers::Record(..), None) => self.covered().is_ring(),
@@ -472,6 +472,11 @@ impl RecordLookup {
         let is_full = joined.spaces().len() >= rules.limits().spaces_per_record();
         let is_beyond = is_full && highest(joined).is_some_and(|last| place > last);
         self.has_answers() && !is_beyond && self.covered().has(place)
+    }
+
+    /// Whether what was found fits into one packet.
+    pub(crate) fn is_small(&self) -> bool {
+        !self.joined.exceeds(self.bounds.chunk_bytes)
     }
 
     /// Whether a holder among the closest may lack something that is not known of it.

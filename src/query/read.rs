@@ -24,11 +24,31 @@ use super::{
 /// as a lookup waits for. A guess.
 const REPEATED: usize = 6;
 
+/// Which of the closest peers a read asks before it can settle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Breadth {
+    /// All of them. What follows depends on which peers are the closest and on what each has.
+    All,
+    /// This number, if the record is small enough to be shown in one answer. The others are asked
+    /// in the background.
+    Enough(usize),
+}
+
+impl Breadth {
+    /// One more than a majority of the closest, so that what a majority stores is found although a
+    /// peer among them does not have it yet. With 20 closest peers these are 12, two groups of six.
+    pub(crate) const fn majority(closest: usize) -> Self {
+        Self::Enough((closest / 2).saturating_add(2))
+    }
+}
+
 /// A read under way.
 #[derive(Debug)]
 pub(crate) struct Read {
     answers: RecordLookup,
     search: search::Lookup,
+    breadth: Breadth,
+    has_settled: bool,
     /// Holders to be asked again in this round; then, those with a request under way.
     again: VecDeque<PeerId>,
     repeated: BTreeSet<PeerId>,
@@ -45,10 +65,16 @@ pub(crate) struct Read {
 }
 
 impl Read {
-    pub(crate) const fn new(answers: RecordLookup, search: search::Lookup) -> Self {
+    pub(crate) const fn new(
+        answers: RecordLookup,
+        search: search::Lookup,
+        breadth: Breadth,
+    ) -> Self {
         Self {
             answers,
             search,
+            breadth,
+            has_settled: false,
             again: VecDeque::new(),
             repeated: BTreeSet::new(),
             late: BTreeSet::new(),
@@ -85,6 +111,9 @@ impl Read {
         if self.has_ended {
             return None;
         }
+        if self.expects_enough(size) {
+            return None;
+        }
         self.begin_round(requests, size, now);
         if let Some(next) = self.search.next(requests, size, now) {
             return Some(next);
@@ -97,6 +126,34 @@ impl Read {
         self.again.pop_front();
         self.repeated.insert(peer);
         Some((id, peer))
+    }
+
+    /// The number of answers with which the read settles before all of the closest peers have
+    /// answered, if it can.
+    fn enough(&self) -> Option<usize> {
+        let Breadth::Enough(enough) = self.breadth else {
+            return None;
+        };
+        // What is large is not covered by one answer of each, and costs more to look at.
+        let is_whole = self.answers.policy() == ReadPolicy::Settled
+            && self.answers.is_small()
+            && self.answers.is_covered();
+        is_whole.then_some(enough)
+    }
+
+    /// Whether the read will settle if the answers arrive that it waits for.
+    fn expects_enough(&self, size: &NetworkSize) -> bool {
+        let waits = |enough| {
+            self.checking > 0 && self.search.has_answers(enough, size)
+                || self.search.expects_answers(enough, size)
+        };
+        !self.has_settled && self.enough().is_some_and(waits)
+    }
+
+    /// Whether the read has settled and still asks some of the closest peers: it is not known yet
+    /// which peers are the closest and what each of them lacks.
+    pub(crate) fn asks_on(&self, requests: &Requests, size: &NetworkSize, now: Duration) -> bool {
+        self.has_settled && !self.has_ended && !self.search.is_settled(requests, size, now)
     }
 
     /// Starts another round once all requests of the last one have ended or are late.
@@ -213,14 +270,18 @@ impl Read {
         if self.has_ended {
             return true;
         }
+        if self.has_settled || self.enough().is_some_and(|it| self.search.has_answers(it, size)) {
+            self.has_settled = true;
+            return true;
+        }
         self.begin_round(requests, size, now);
-        let has_settled = self.has_all_rounds
+        self.has_settled = self.has_all_rounds
             && (self.search.is_over(size)
                 || self.answers.policy() != ReadPolicy::All && self.search.has_quorum());
-        if has_settled && !self.search.has_quorum() {
+        if self.has_settled && !self.search.has_quorum() {
             if self.met_silence { self.answers.time_out() } else { self.answers.end_early() }
         }
-        has_settled
+        self.has_settled
     }
 
     /// Whether no request is left to send or to wait for.

@@ -29,8 +29,9 @@ fn honest() -> (Space, SignedUpdate) {
 async fn bounces_under(registry: Registry, under: RecordKey, value: Vec<u8>, fault: Fault) {
     let replica = node_at_now(registry).await;
     let mut attacker = node_at_now(Registry::empty()).await;
-    connect(&attacker, &replica).await;
     within(async {
+        // The replica does not know the address of the attacker, so it dials nobody.
+        attacker.add(replica.peer(), replica.address()).await.unwrap();
         let (space, _) = honest();
         attacker.put_to(replica.peer(), &key(), encode([space])).await.unwrap();
         let before = replica.stored(&key()).await.unwrap();

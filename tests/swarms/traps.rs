@@ -74,8 +74,10 @@ async fn until_stored(node: &Node, mut done: impl FnMut(&SmartRecord) -> bool) -
 
 #[tokio::test]
 async fn a_thousand_refusals_do_not_wedge_the_connection() {
-    let (server, mut client) = pair().await;
+    let (server, mut client) = (start().await, start().await);
     within(async {
+        // The server does not know the address of the client, so it dials nobody.
+        client.add(server.peer(), server.address()).await.unwrap();
         for i in 0..1_000_u32 {
             let junk = i.to_be_bytes().to_vec();
             client.put_to(server.peer(), &key(), junk).await.unwrap();

@@ -99,6 +99,13 @@ enum State {
     Excluded,
 }
 
+/// Numbers of the closest peers that have answered, and that are waited for.
+#[derive(Clone, Copy, Debug)]
+struct KnownClosest {
+    answered: usize,
+    waited: usize,
+}
+
 /// Outcomes of the peers that a peer has named.
 #[derive(Debug, Default)]
 struct Guided {
@@ -238,6 +245,22 @@ impl Lookup {
         self.is_close_enough(size)
             || self.is_spent() && self.count(State::Waited) == 0
             || !self.within_reach(size).any(|(_, candidate)| is_pending(candidate))
+    }
+
+    /// Whether the closest peers are known, `enough` of them have answered, and no peer is waited
+    /// for. Further peers among the closest may not have been asked yet.
+    pub fn has_answers(&self, enough: usize, size: &NetworkSize) -> bool {
+        self.count(State::Waited) == 0
+            && self.known_closest(size).is_some_and(|closest| closest.answered >= enough)
+    }
+
+    /// Whether the closest peers are known, and `enough` of them will have answered if those that
+    /// are waited for answer.
+    pub fn expects_answers(&self, enough: usize, size: &NetworkSize) -> bool {
+        self.count(State::Waited) > 0
+            && self
+                .known_closest(size)
+                .is_some_and(|closest| closest.answered.saturating_add(closest.waited) >= enough)
     }
 
     /// Whether no further request or answer is possible.
@@ -412,6 +435,31 @@ impl Lookup {
             State::Waited | State::Late | State::Failed => !self.is_of_bad_guide(candidate),
         };
         self.known.values().filter(is_one).take(self.config.closest)
+    }
+
+    /// The states of the closest peers if it is known which these are: each has answered, failed,
+    /// used up its time, or was named often enough.
+    fn known_closest(&self, size: &NetworkSize) -> Option<KnownClosest> {
+        let confirmed = self.known.iter().filter(|(_, it)| it.is_confirmed());
+        let implausible = size.implausible(confirmed.map(|(distance, _)| *distance));
+        let is_one = |candidate: &&Candidate| match candidate.state {
+            State::Excluded => false,
+            State::Answered => true,
+            State::Heard | State::Waited | State::Late | State::Failed => {
+                !self.is_of_bad_guide(candidate)
+            }
+        };
+        let mut closest = KnownClosest { answered: 0, waited: 0 };
+        let count = implausible.saturating_add(self.config.closest);
+        for candidate in self.known.values().filter(is_one).take(count) {
+            match candidate.state {
+                State::Answered => closest.answered = closest.answered.saturating_add(1),
+                State::Heard | State::Waited if !candidate.is_confirmed() => return None,
+                State::Waited => closest.waited = closest.waited.saturating_add(1),
+                State::Heard | State::Late | State::Failed | State::Excluded => {}
+            }
+        }
+        Some(closest)
     }
 
     fn answered(&self) -> impl Iterator<Item = (&Distance, &Candidate)> {

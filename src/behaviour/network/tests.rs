@@ -210,6 +210,46 @@ fn a_fired_timer_wakes_the_task_once() {
 }
 
 #[test]
+fn a_read_returns_after_twelve_of_twenty_answers_and_asks_the_others_in_the_background() {
+    let mut node = Node::new(20);
+    let mut get = node.get(1, 60 * S);
+    for _ in 0..12 {
+        assert!((&mut get).now_or_never().is_none());
+        assert!((1..=6).contains(&node.asked(is_get)));
+        assert!(node.answer(is_get));
+    }
+    assert!((&mut get).now_or_never().unwrap().unwrap().is_complete());
+    let others = std::iter::from_fn(|| node.answer(is_get).then_some(())).count();
+    assert_eq!(others, 8);
+
+    // What is sent depends on what each of the closest has.
+    let client = node.client.clone();
+    let mut publish = node.begin(async move { client.publish("/sr/2", text("x"), 60 * S).await });
+    for _ in 0..20 {
+        assert_eq!(node.asked(is_put), 0);
+        assert!(node.answer(is_get));
+    }
+    while node.answer(is_put) {}
+    assert_eq!((&mut publish).now_or_never().unwrap().unwrap().peers.len(), 11, "a majority");
+}
+
+#[test]
+fn a_read_asks_others_in_the_place_of_late_peers() {
+    let mut node = Node::new(20);
+    let mut get = node.get(1, 60 * S);
+    for _ in 0..6 {
+        assert!(node.answer(is_get));
+    }
+    node.pass(10 * S);
+    assert_eq!(node.asked(is_get), 12, "six are late, six are asked instead");
+    for _ in 0..12 {
+        assert!((&mut get).now_or_never().is_none());
+        assert!(node.answer(is_get));
+    }
+    assert!((&mut get).now_or_never().unwrap().unwrap().is_complete());
+}
+
+#[test]
 fn a_due_check_without_a_free_slot_waits_and_does_not_spin() {
     let mut node = Node::new(1);
     let client = node.client.clone();

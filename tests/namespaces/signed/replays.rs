@@ -63,6 +63,7 @@ fn a_second_signature_of_the_same_does_not_flap() {
         for value in order {
             replica.put(&key(), value.clone());
         }
+        assert_eq!(replica.refusals(), []);
         assert_eq!(replica.get(&key()).as_ref(), Some(least));
     }
 }

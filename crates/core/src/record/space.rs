@@ -206,11 +206,7 @@ impl Space {
         let document = visible_document(document, now);
         let expires_at = live().map(SignedUpdate::expires_at).max()?;
         let seq = live().map(SignedUpdate::seq).max()?;
-        (expires_at > now || !document.is_empty()).then_some(SpaceView {
-            seq,
-            expires_at,
-            document,
-        })
+        (expires_at > now).then_some(SpaceView { seq, expires_at, document })
     }
 
     /// The wire form of the space, as in a record.

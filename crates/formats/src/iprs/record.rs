@@ -164,6 +164,11 @@ impl UnverifiedIprsRecord {
         &self.author
     }
 
+    /// The CID of the record object.
+    pub(super) const fn cid(&self) -> Cid {
+        self.cid
+    }
+
     /// Verifies the signature.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use cid::Cid;
 
 use crate::iprs::{
     Ancestry, Chain, DatetimeRange, IprsError, IprsRecord, Scheme, SequenceNumber, TtlSinceReceipt,
-    scheme_of,
+    UnverifiedIprsRecord, scheme_of,
 };
 use smart_record_core::{
     Admission, DEFAULT_KEY_BYTES, KeyOwner, Limit, Malformed, RecordKey, Timestamp,
@@ -135,13 +135,7 @@ impl IprsValidator {
     /// [`ValidationError`], which says who is at fault.
     pub fn decode(&self, key: &RecordKey, value: &[u8]) -> Result<IprsRecord, ValidationError> {
         Limit::KEY_BYTES.check(key.as_bytes().len(), self.max_key_bytes)?;
-        Limit::VALUE_BYTES.check(value.len(), self.max_bytes)?;
-        let cid = scheme_of(value)?;
-        let scheme = self.scheme(&cid)?;
-        let unverified = scheme.unmarshal(value)?;
-        if unverified.record().scheme != cid {
-            return Err(IprsError::OtherScheme(Box::new(unverified.record().scheme)).into());
-        }
+        let (scheme, unverified) = self.unmarshal(value)?;
         scheme.rank(unverified.record())?;
         self.admission.admit(key, unverified.author())?;
         let record = unverified.verify(key)?;
@@ -149,6 +143,21 @@ impl IprsValidator {
             return Err(IprsError::NotCanonical.into());
         }
         Ok(record)
+    }
+
+    /// Decodes the record in a value, without a check of its signature and its rank.
+    fn unmarshal(
+        &self,
+        value: &[u8],
+    ) -> Result<(&dyn Scheme, UnverifiedIprsRecord), ValidationError> {
+        Limit::VALUE_BYTES.check(value.len(), self.max_bytes)?;
+        let cid = scheme_of(value)?;
+        let scheme = self.scheme(&cid)?;
+        let unverified = scheme.unmarshal(value)?;
+        if unverified.record().scheme != cid {
+            return Err(IprsError::OtherScheme(Box::new(unverified.record().scheme)).into());
+        }
+        Ok((scheme, unverified))
     }
 
     /// Encodes a record in its scheme's form, as the value to put.
@@ -224,6 +233,12 @@ impl Validator for IprsValidator {
             let record = self.decode(key, value)?;
             Ok((self.rank(&record), Reverse(record.signature().to_vec())))
         })
+    }
+
+    /// Whether both values are the same record, with the same signature or with another one.
+    fn contains(&self, _: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+        let cid = |value| self.unmarshal(value).map(|(_, record)| record.cid()).ok();
+        cid(whole).is_some_and(|whole| cid(part) == Some(whole))
     }
 }
 

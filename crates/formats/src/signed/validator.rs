@@ -226,6 +226,12 @@ impl Validator for SignedRecordValidator {
         }
         Err(first_error.unwrap_or(ValidationError::NoValue))
     }
+
+    /// Whether both values are the same record, with the same signature or with another one.
+    fn contains(&self, key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+        let content = |value| self.open(key, value).map(|r| r.claim().rank().of_content()).ok();
+        content(whole).is_some_and(|whole| content(part) == Some(whole))
+    }
 }
 
 smart_record_core::impl_debug! {

@@ -7,10 +7,10 @@ pub mod signed;
 mod sr;
 
 use serde_json::{Value, json};
-use smart_record_core::{RecordKey, ValidationError};
+use smart_record_core::{RecordKey, ValidationError, Validator};
 use smart_record_testing::vectors::bytes;
 
-use crate::read;
+use crate::{forms::hex, read};
 
 /// Checks each case of a file, and names the one that fails.
 fn each(file: &str, judge: impl Fn(&Value)) {
@@ -19,6 +19,33 @@ fn each(file: &str, judge: impl Fn(&Value)) {
         println!("{file}: {name}");
         judge(&case);
     }
+}
+
+/// What a replica keeps of a good value and the one that it holds, as the store decides it; `None`
+/// if the value is stale.
+pub fn put_over(
+    validator: &dyn Validator,
+    key: &RecordKey,
+    value: &[u8],
+    held: &[u8],
+) -> Option<Vec<u8>> {
+    let kept = validator.consolidate(key, &[value, held]).unwrap();
+    (kept == value || validator.contains(key, &kept, value)).then_some(kept)
+}
+
+/// Puts the good value of a case where a replica holds another one, if the case has one. Returns
+/// whether the value is stale.
+fn is_stale(validator: &dyn Validator, case: &Value) -> bool {
+    if case["held"].is_null() {
+        return false;
+    }
+    let (key, value) = (RecordKey::new(bytes(case, "key")), bytes(case, "value"));
+    let kept = put_over(validator, &key, &value, &bytes(case, "held"));
+    let is_stale = kept.is_none();
+    assert_eq!(json!(kept.map(hex)), case["kept"]);
+    let refusal = json!({"fault": "stale", "reason": "stale"});
+    assert_eq!(case["refused"], if is_stale { refusal } else { Value::Null });
+    is_stale
 }
 
 /// Checks that a selection takes the stated value, in several orders, or none.
@@ -58,9 +85,9 @@ fn orders<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
 /// Several byte strings in hexadecimal digits.
 fn all_bytes(case: &Value, field: &str) -> Vec<Vec<u8>> {
     let values = case[field].as_array().unwrap();
-    values.iter().map(|hex| unhex(hex.as_str().unwrap())).collect()
+    values.iter().map(|value| unhex(value.as_str().unwrap())).collect()
 }
 
-fn unhex(hex: &str) -> Vec<u8> {
+pub fn unhex(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|n| u8::from_str_radix(&hex[n..n + 2], 16).unwrap()).collect()
 }

@@ -1,5 +1,6 @@
 //! Makes the vectors, from fixed keys and times.
 
+mod compactions;
 pub mod coverage;
 mod documents;
 mod iprs;
@@ -31,6 +32,7 @@ pub fn files() -> Vec<(&'static str, Vec<Value>)> {
         ("sr/containers", records::containers()),
         ("sr/joins", joins::joins()),
         ("sr/limits", joins::limits()),
+        ("sr/compactions", compactions::compactions()),
         ("sr/views", views::views()),
         ("sr/choices", joins::choices()),
         ("sr/ranks", shards::ranks()),
@@ -75,6 +77,24 @@ fn choice(
     let fields =
         [("key", json!(hex(key.as_bytes()))), ("values", json!(hexes)), ("best", json!(best))];
     case(name, section, about, fields)
+}
+
+/// A good value that is put where a replica holds another one: `kept` is what it keeps, or the
+/// value is stale. `put` returns what is kept.
+fn put_over(
+    mut case: Value,
+    held: &[u8],
+    put: impl FnOnce(&mut Value) -> Option<Vec<u8>>,
+) -> Value {
+    case["held"] = json!(hex(held));
+    match put(&mut case) {
+        Some(kept) => case["kept"] = json!(hex(kept)),
+        None => {
+            case.as_object_mut().unwrap().remove("good");
+            case["refused"] = refused("stale", "stale");
+        }
+    }
+    case
 }
 
 /// A refusal.

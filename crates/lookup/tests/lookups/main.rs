@@ -12,7 +12,9 @@ mod network;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
-use smart_record_lookup::{LookupKind, Place};
+use smart_record_lookup::{
+    Lookup, LookupConfig, LookupKind, NetworkSize, Place, RequestId, Requests,
+};
 
 use crate::network::{Kind, MS, Network, Node, Random};
 
@@ -52,6 +54,57 @@ fn the_closest_are_found_in_few_steps() {
         assert!(outcome.most_under_way <= 6);
         assert!(outcome.settled <= 600 * MS, "{:?}", outcome.settled);
     }
+}
+
+/// Answers with no further peers, or with those given.
+fn answer(
+    lookup: &mut Lookup,
+    requests: &mut Requests,
+    asked: &[(RequestId, PeerId)],
+    named: &[PeerId],
+) {
+    for (id, peer) in asked {
+        assert!(requests.on_answer(*id, 10 * MS).is_some());
+        lookup.on_answer(peer, named.iter().copied());
+    }
+}
+
+#[test]
+fn what_a_majority_has_is_known_after_two_groups_of_six() {
+    let network = Network::new(&mut Random::new(21), 20);
+    let start: Vec<_> = network.peers.iter().map(|peer| peer.id).collect();
+    let own = Random::new(22).peer();
+    let lookup = |start: &[PeerId]| {
+        let config = LookupConfig::default();
+        Lookup::new(key(0), LookupKind::Value, own, config, start.iter().copied())
+    };
+    let size = NetworkSize::default();
+    let ask = |lookup: &mut Lookup, requests: &mut Requests| {
+        std::iter::from_fn(|| lookup.next(requests, &size, Duration::ZERO)).collect::<Vec<_>>()
+    };
+
+    let (mut known, mut requests) = (lookup(&start), Requests::default());
+    let first = ask(&mut known, &mut requests);
+    assert_eq!(first.len(), 6);
+    assert!(known.expects_answers(6, &size) && !known.expects_answers(7, &size));
+    answer(&mut known, &mut requests, &first, &start);
+    assert!(known.has_answers(6, &size) && !known.has_answers(7, &size));
+    let second = ask(&mut known, &mut requests);
+    assert!(known.expects_answers(12, &size) && !known.has_answers(6, &size), "six are waited for");
+    answer(&mut known, &mut requests, &second, &[]);
+    assert!(known.has_answers(12, &size));
+    assert!(!known.is_settled(&requests, &size, Duration::ZERO), "eight were not asked");
+
+    // A peer that only one other has named may be closer than all, or not exist.
+    let (mut unsure, mut requests) = (lookup(&start[..12]), Requests::default());
+    let first = ask(&mut unsure, &mut requests);
+    answer(&mut unsure, &mut requests, &first[..1], &start);
+    answer(&mut unsure, &mut requests, &first[1..], &[]);
+    assert!(!unsure.has_answers(1, &size));
+    let (mut sure, mut requests) = (lookup(&start[..12]), Requests::default());
+    let first = ask(&mut sure, &mut requests);
+    answer(&mut sure, &mut requests, &first, &start);
+    assert!(sure.has_answers(6, &size));
 }
 
 #[test]

@@ -134,6 +134,40 @@ fn values_of_smart_records() {
     }
 }
 
+/// What a writer signs in place of an update for which its space has no room is all that is left of
+/// the space, and says the same.
+#[test]
+fn compactions() {
+    each("sr/compactions", |case| {
+        let key = RecordKey::new(bytes(case, "key"));
+        let read = |field: &str| {
+            SmartRecord::decode(&key, bytes(case, field), &Limits::default()).unwrap()
+        };
+        let (before, update, after) = (read("before"), read("update"), read("after"));
+        let mut unbounded = before.clone();
+        unbounded.join(update).unwrap();
+        let mut bounded = unbounded.clone();
+        bounded.truncate(&Limits::default());
+        assert_ne!(bounded, unbounded, "there is room for the update");
+        let mut joined = before;
+        joined.join(after.clone()).unwrap();
+        joined.truncate(&Limits::default());
+        assert_eq!(joined, after);
+        for expected in case["views"].as_array().unwrap() {
+            let now = expected["now"].as_u64().unwrap();
+            let seen = |record: &SmartRecord| forms::view(now, &record.view(at(now)));
+            assert_eq!(&seen(&after), expected);
+            let without_seq = |mut view: Value| {
+                for space in view["spaces"].as_array_mut().unwrap() {
+                    space["seq"].take();
+                }
+                view
+            };
+            assert_eq!(without_seq(seen(&unbounded)), without_seq(seen(&after)));
+        }
+    });
+}
+
 #[test]
 fn choices_without_joining() {
     choices("sr/choices", |_, key, values| SpaceRules::default().select(key, values));

@@ -1,14 +1,14 @@
 //! Signed records.
 
 use serde_json::{Value, json};
-use smart_record_core::{RecordKey, Validator};
+use smart_record_core::{KeyOwner, RecordKey, Validator};
 use smart_record_formats::signed::{SignedRecord, SignedRecordLimits, SignedRecordValidator};
 use smart_record_testing::{
     at,
     vectors::{bytes, text},
 };
 
-use super::{choices, each};
+use super::{choices, each, is_stale};
 use crate::{
     forms::{hex, millis},
     reasons,
@@ -28,13 +28,22 @@ pub fn good(case: &Value) -> Option<Value> {
     }))
 }
 
+fn rules_of(case: &Value) -> SignedRecordValidator {
+    match case["policy"].as_str() {
+        None => SignedRecordValidator::default(),
+        Some("key-owner") => SignedRecordValidator::new(SignedRecordLimits::default(), KeyOwner),
+        Some(other) => panic!("{other}"),
+    }
+}
+
 #[test]
 fn records() {
     each("signed/records", |case| {
         let (key, value) = (RecordKey::new(bytes(case, "key")), bytes(case, "value"));
         let now = at(case["now"].as_u64().unwrap());
-        let rules = SignedRecordValidator::default();
+        let rules = rules_of(case);
         match rules.validate(&key, &value, now) {
+            Ok(_) if is_stale(&rules, case) => (),
             Ok(validity) => {
                 assert!(case["refused"].is_null());
                 assert_eq!(good(case).as_ref(), Some(&case["good"]));

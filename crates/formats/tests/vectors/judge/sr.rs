@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use smart_record_core::{
     Cid, Coverage, Dict, DocumentLimits, Float, Kind, Limits, List, Node, Predicate, RecordKey,
-    Set, ShardedKey, SpaceRules, Timestamp, ValidationError, Writer, codec, envelope_bytes,
+    Set, ShardError, ShardedKey, SpaceRules, Timestamp, ValidationError, Writer, codec,
+    envelope_bytes,
 };
 use smart_record_testing::{
     at,
@@ -159,7 +160,17 @@ fn shards() {
     each("sr/shards", |case| {
         let topic = RecordKey::new(bytes(case, "topic"));
         let bits = case["bits"].as_u64().unwrap().try_into().unwrap();
-        let sharded = ShardedKey::new(topic, bits, &Limits::default()).unwrap();
+        let sharded = match ShardedKey::new(topic, bits, &Limits::default()) {
+            Ok(sharded) => sharded,
+            Err(ShardError::Key(exceeded)) => {
+                let error = ValidationError::from(exceeded);
+                assert_eq!(case["refused"]["fault"], json!(error.fault().as_str()));
+                assert_eq!(case["refused"]["reason"], json!(reasons::reason(&error)));
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        assert!(case["refused"].is_null());
         let peer = text(case, "peer_id").parse().unwrap();
         assert_eq!(sharded.key_for(&peer).as_bytes(), bytes(case, "key"));
     });

@@ -143,6 +143,13 @@ pub fn documents() -> Vec<Value> {
             "7.4",
             &just(&until(7, &opaque(b"new"))),
         ),
+        good(
+            "text-as-written",
+            "Keys that are the same to who normalises text: e with an accent in two code points and \
+             in one.",
+            "1",
+            &document(&[(&text("e\u{301}"), &int(1)), (&text("\u{e9}"), &int(2))]),
+        ),
         good("opaque-key", "The same as a key.", "7.4", &document(&[(&opaque(b"new"), &int(1))])),
         good("opaque-varint", "The wire type 0.", "7.4", &just(&varint(12, 1 << 40))),
         good("opaque-fixed32", "The wire type 5.", "7.4", &just(&[0xa5, 0x06, 1, 2, 3, 4])),

@@ -15,10 +15,13 @@ use smart_record_testing::{
     keys::{all_types, ecdsa, ed25519},
 };
 
-use super::{case, choice, refused};
+use super::{case, choice, put_over, refused};
 use crate::{
     forms::hex,
-    judge::iprs::{beacon_of, good},
+    judge::{
+        self,
+        iprs::{beacon_of, good},
+    },
 };
 
 fn alice() -> Keypair {
@@ -110,8 +113,31 @@ fn no(name: &str, section: &str, about: &str, bytes: &[u8], fault: &str, reason:
     case
 }
 
+/// Values that are put where others are held.
+fn over_others() -> Vec<Value> {
+    let author = ecdsa();
+    let key = key_of(&author, "motd");
+    let [one, two] =
+        [1, 2].map(|n| SequenceNumber::record("x", n).sign(&key, &author).unwrap().encode());
+    let twin = twin(&one);
+    let over = |name: &str, about: &str, bytes: &[u8], held: &[u8]| {
+        put_over(value(name, "12.5", about, &key, bytes), held, |case| {
+            case["good"] = good(case).unwrap();
+            judge::put_over(&IprsValidator::default(), &key, bytes, held)
+        })
+    };
+    vec![
+        over("over-lesser", "A better record takes the place.", &two, &one),
+        over("over-better", "A worse record is stale.", &one, &two),
+        over("over-same", "The same record.", &one, &one),
+        over("over-greater-signature", "The same record: the lesser signature.", &twin, &one),
+        over("over-lesser-signature", "The same the other way round.", &one, &twin),
+    ]
+}
+
 pub fn records() -> Vec<Value> {
     let mut cases = good_records();
+    cases.extend(over_others());
     cases.extend(refused_records());
     cases.extend(refused_validities());
     cases.extend(citing_a_beacon());
@@ -382,6 +408,25 @@ fn refused_records() -> Vec<Value> {
             of_bob.as_bytes(),
             "policy",
             "not-owner",
+        ),
+        no(
+            "scheme-version-0",
+            "12.4",
+            "A scheme that is a CID of version 0.",
+            &tampered(|object| {
+                let cid = Cid::try_from(&[&[0x12, 0x20][..], &[0; 32]].concat()[..]).unwrap();
+                drop(object.insert("scheme".into(), Ipld::Link(cid)));
+            }),
+            "unsupported",
+            "unknown-scheme",
+        ),
+        no(
+            "signature-bytes",
+            "4.2",
+            "A signature of 1,025 bytes.",
+            &[b"\xa2\x66record", block, b"\x69signature\x59\x04\x01", &[1; 1_025]].concat(),
+            "limit",
+            "signature-bytes",
         ),
         no(
             "too-large",

@@ -3,6 +3,7 @@
 
 use prost::Message;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use smart_record_core::{RecordKey, SpaceRules};
 use smart_record_testing::{
     envelope::field,
@@ -38,6 +39,14 @@ pub fn joins() -> Vec<Value> {
     let twins = twins.map(|update| alice.sign(&update));
     let twin_replaces = [merged(REPLACE, r#"{"a": 1}"#), merged(REPLACE, r#"{"b": 2}"#)];
     let twin_replaces = twin_replaces.map(|update| alice.sign(&update));
+    let merge_where = |is_above: bool| {
+        let merge = |n| alice.sign(&merged(MERGE, &format!(r#"{{"n": {n}}}"#)));
+        let hash = |update: &SignedUpdate| Sha256::digest(&update.update);
+        let is_there = |m: &SignedUpdate| (hash(m) > hash(&twin_replaces[0])) == is_above;
+        (0..).map(merge).find(is_there).unwrap()
+    };
+    let (above, below) = (merge_where(true), merge_where(false));
+    let forged_replace = bob.sign(&later(r#"{"b": 9}"#, 1, TTL).replacing());
     let ecdsa = Author::ecdsa();
     let good = ecdsa.sign(&says(r#"{"k": 1}"#));
     let other = SignedUpdate { signature: other_signature(&good.signature), ..good.clone() };
@@ -102,6 +111,37 @@ pub fn joins() -> Vec<Value> {
         )
         .refused(&alice, "stale", "stale", 1)
         .viewed(&[NOW + 9, NOW + 10]),
+        new(
+            "replace-expired-on-arrival",
+            "5.4",
+            "The same when it has expired before it arrives: it hides nothing.",
+            &[value(&alice, [&one, &short_replace])],
+        )
+        .at(NOW + 10)
+        .refused(&alice, "expired", "expired", 1)
+        .viewed(&[NOW + 10]),
+        new(
+            "bad-replace",
+            "6.2",
+            "A replace with a bad signature hides nothing.",
+            &[value(&alice, [&one, &forged_replace])],
+        )
+        .refused(&alice, "invalid", "signature", 1)
+        .done(),
+        new(
+            "same-seq-merge-above",
+            "6.1",
+            "A merge and a replace of one sequence, and the merge has the greater hash: it stays.",
+            &[value(&alice, [&above]), value(&alice, [&twin_replaces[0]])],
+        )
+        .viewed(&[NOW]),
+        new(
+            "same-seq-merge-below",
+            "6.1",
+            "The merge has the lesser hash: the replace hides it.",
+            &[value(&alice, [&below]), value(&alice, [&twin_replaces[0]])],
+        )
+        .viewed(&[NOW]),
         new(
             "withdrawn",
             "6.6",
@@ -285,6 +325,15 @@ pub fn limits() -> Vec<Value> {
         .refused(&alice, "stale", "stale", 1)
         .done(),
         new(
+            "bad-does-not-count",
+            "5.4",
+            "A newer update with a bad signature takes no room.",
+            &[value(vec![small(0), Author::ed25519(2).sign(&Update::saying(1).after(1))])],
+        )
+        .limit("updates_per_space", 1)
+        .refused(&alice, "invalid", "signature", 1)
+        .done(),
+        new(
             "a-gap-does-not-close",
             "6.3",
             "After the first that does not stay none does, however small.",
@@ -348,6 +397,27 @@ pub fn choices() -> Vec<Value> {
     let more = encode([alice.says(&Update::saying(1)), bob.says(&Update::saying(2).after(1))]);
     let tie = [Author::ed25519(3), Author::ed25519(4)]
         .map(|author| encode([author.says(&Update::saying(1))]));
+    let at = |author: &Author, n: u64| author.sign(&Update::saying(n as i64).after(n));
+    let newest = at(&bob, 9);
+    let beside = |author: &Author, numbers: std::ops::Range<u64>| {
+        let updates = numbers.map(|n| at(author, n)).collect();
+        encode([bob.space([newest.clone()]), author.space_of(updates)])
+    };
+    let carol = Author::ed25519(3);
+    // Three updates, of which two are older than the replace.
+    let replaced = {
+        let mut updates: Vec<_> = (0..2).map(|n| at(&bob, n)).collect();
+        updates.push(bob.sign(&Update::saying(9).after(9).replacing()));
+        bob.space_of(updates)
+    };
+    let replace = bob.space([replaced.updates[2].clone()]);
+    // Five updates, of which the newest three take all the room.
+    let truncated = {
+        let large = |n| bob.sign(&Update::of_len(2_048).after(n));
+        bob.space([at(&bob, 0), at(&bob, 1), large(7), large(8), large(9)])
+    };
+    let last = bob.space([truncated.updates[4].clone()]);
+    let few = |count: u64| alice.space_of((0..count).map(|n| at(&alice, n)).collect());
     let bad = encode([alice.space([bob.sign(&Update::saying(1).after(9))])]);
     let expired =
         encode([alice.says(&Update { seq: 0, expires_at: 1, ..Update::saying(1) }.after(5))]);
@@ -360,6 +430,26 @@ pub fn choices() -> Vec<Value> {
         choice("newest", "The newest update decides.", &[&old, &new]),
         choice("more", "Of the same newest update, more updates.", &[&new, &more]),
         choice("tie", "Of updates of one sequence the greater hash.", &[&tie[0], &tie[1]]),
+        choice(
+            "updates-are-counted",
+            "Not spaces: two older updates of one writer are more than one of another.",
+            &[&beside(&alice, 0..2), &beside(&carol, 0..1)],
+        ),
+        choice(
+            "replaced-do-not-count",
+            "What a replace hides does not count.",
+            &[&encode([replaced]), &encode([replace, few(1)])],
+        ),
+        choice(
+            "truncated-do-not-count",
+            "What truncation drops does not count.",
+            &[&encode([truncated]), &encode([last, few(3)])],
+        ),
+        choice(
+            "tie-of-records",
+            "Of the same newest update and number of updates, the greater hash of the record.",
+            &[&beside(&alice, 0..1), &beside(&alice, 1..2), &beside(&carol, 0..1)],
+        ),
         choice("first", "Of the same, the first.", &[&old, &old]),
         choice("bad-is-left-out", "What is not good does not count.", &[&bad, &old]),
         choice("times-are-left-out", "What has expired is chosen all the same.", &[&expired]),

@@ -18,7 +18,7 @@ use smart_record_testing::{
 };
 
 use super::{case, refused, rsa};
-use crate::forms::hex;
+use crate::{forms::hex, judge::unhex};
 
 const KEY: &[u8] = b"/sr/rooms/lobby";
 
@@ -56,6 +56,19 @@ fn prime_plus(n: u8) -> [u8; 32] {
     bytes
 }
 
+/// The prime of P-256.
+const P256_PRIME: [u8; 32] = {
+    let mut prime = [0xff; 32];
+    let mut n = 4;
+    while n < 20 {
+        prime[n] = if n == 7 { 1 } else { 0 };
+        n += 1;
+    }
+    prime
+};
+/// The y of a point of P-256 with x = 0.
+const P256_ROOT_OF_B: &str = "66485c780e2f83d72433bd5d84a06bb6541c2af31dae871728bf856a174f93f4";
+
 pub fn keys() -> Vec<Value> {
     let [alice, k256, p256, rsa] =
         [ed25519(1), secp256k1(), ecdsa(), keys::rsa()].map(|k| key_of(&k));
@@ -76,6 +89,13 @@ pub fn keys() -> Vec<Value> {
     let mut other_curve = spki.clone();
     other_curve[22] ^= 1;
     let off_curve = [&[2][..], &[0xff; 32]].concat();
+    let mut no_point_of_k256 = [0; 33];
+    (no_point_of_k256[0], no_point_of_k256[32]) = (2, 5);
+    let mut off_p256 = spki.clone();
+    off_p256[90] ^= 1;
+    let mut hybrid = spki.clone();
+    hybrid[26] = 6 | (spki[90] & 1);
+    let of_x = |x: [u8; 32]| [&spki[..27], &x, &unhex(P256_ROOT_OF_B)].concat();
     vec![
         good_key("ed25519", "36 bytes, so the peer id is the key itself.", &alice),
         good_key("secp256k1", "37 bytes, so the peer id is the key itself.", &k256),
@@ -121,6 +141,7 @@ pub fn keys() -> Vec<Value> {
         malformed("empty", "No bytes at all.", &[]),
         malformed("secp256k1-uncompressed", "65 bytes.", &form(2, &uncompressed)),
         malformed("secp256k1-off-curve", "x is beyond the prime.", &form(2, &off_curve)),
+        malformed("secp256k1-no-point", "No point has x = 5.", &form(2, &no_point_of_k256)),
         malformed(
             "secp256k1-34-bytes",
             "A byte before the point.",
@@ -129,6 +150,14 @@ pub fn keys() -> Vec<Value> {
         malformed("ecdsa-other-curve", "The name of another curve.", &form(3, &other_curve)),
         malformed("ecdsa-compressed", "The point in compressed form.", &form(3, &compressed)),
         malformed("ecdsa-trailing", "A byte after the DER.", &form(3, &[&spki[..], b"x"].concat())),
+        malformed("ecdsa-off-curve", "One bit of y is another.", &form(3, &off_p256)),
+        good_key("ecdsa-x-0", "A point with x = 0.", &form(3, &of_x([0; 32]))),
+        malformed(
+            "ecdsa-x-prime",
+            "The same with the prime in the place of x.",
+            &form(3, &of_x(P256_PRIME)),
+        ),
+        malformed("ecdsa-hybrid", "A point in hybrid form.", &form(3, &hybrid)),
         malformed(
             "rsa-trailing",
             "A byte after the DER.",
@@ -276,10 +305,34 @@ fn rsa_encodings() -> Vec<Value> {
         .unwrap();
     let digest = rsa::digest(&signed.preimage());
     let info = [rsa::WITH_NULL, &digest].concat();
+    let cubed = |encoded: &[u8]| {
+        let (modulus, signature) = rsa::raised(3, encoded);
+        (rsa::public_key(&modulus, 3), signature)
+    };
     let case = |name: &str, about: &str, encoded: &[u8], good| {
-        let (key, signature) = rsa::cubed(encoded);
+        let (key, signature) = cubed(encoded);
         signed.case(name, about, &key, &signature, good)
     };
+    let no = |name: &str, about: &str, key: &[u8], signature: &[u8]| {
+        signed.case(name, about, key, signature, false)
+    };
+    // With an even digest the modulus is even.
+    let other = (1..)
+        .map(|n| Signed { body: Update::saying(n).encode_to_vec(), ..Signed::update() })
+        .find(|signed| rsa::digest(&signed.preimage())[31].is_multiple_of(2))
+        .unwrap();
+    let of_other = {
+        let info = [rsa::WITH_NULL, &rsa::digest(&other.preimage())].concat();
+        cubed(&rsa::padded(256, &[&info]))
+    };
+    let (modulus, third) = rsa::raised(3, &rsa::padded(256, &[&info]));
+    let (modulus_of_4, fourth) = rsa::raised(4, &rsa::padded(256, &[&info]));
+    let (modulus_of_1025, long) = rsa::raised(3, &rsa::padded(1_025, &[&info]));
+    let rsa_key = key_of(&keys::rsa());
+    let [greatest, too_large] = rsa::OF_LARGE_EXPONENTS.map(|(exponent, signature)| {
+        (rsa::public_key(rsa::modulus(&rsa_key), exponent), unhex(signature))
+    });
+    let update = Signed::update();
     let of_len = |len| rsa::padded(len, &[&info]);
     let garbage = [0x01; 256 - 3 - 8 - 19 - 32];
     vec![
@@ -314,6 +367,46 @@ fn rsa_encodings() -> Vec<Value> {
             "rsa-zero-padding",
             "The padding is zeros.",
             &[&[0, 1][..], &vec![0; 256 - 2 - info.len()], &info].concat(),
+            false,
+        ),
+        no(
+            "rsa-1025-bytes",
+            "A modulus that is too long.",
+            &rsa::public_key(&modulus_of_1025, 3),
+            &long,
+        ),
+        no("rsa-exponent-even", "The exponent 4.", &rsa::public_key(&modulus_of_4, 4), &fourth),
+        other.case("rsa-modulus-even", "A modulus that is even.", &of_other.0, &of_other.1, false),
+        no(
+            "rsa-beyond-modulus",
+            "As a number, the signature is that of rsa-exponent-3 and the modulus.",
+            &rsa::public_key(&modulus, 3),
+            &rsa::sum(&third, &modulus),
+        ),
+        no(
+            "rsa-key-padded",
+            "A modulus with a zero that its sign does not need.",
+            &rsa::padded_key(&modulus, 3),
+            &third,
+        ),
+        no(
+            "rsa-key-trailing",
+            "A byte after the DER in the bit string.",
+            &rsa::trailing_key(&modulus, 3),
+            &third,
+        ),
+        update.case(
+            "rsa-exponent-greatest",
+            "The greatest exponent, 2^33 - 1.",
+            &greatest.0,
+            &greatest.1,
+            true,
+        ),
+        update.case(
+            "rsa-exponent-too-large",
+            "The exponent 2^33 + 5.",
+            &too_large.0,
+            &too_large.1,
             false,
         ),
     ]

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use smart_record_core::Validator;
 use smart_record_formats::presence::PresenceValidator;
 use smart_record_testing::{
-    envelope::{field, varint},
-    keys::{self, all_types},
+    envelope::{field, sign, varint},
+    keys::{self, all_types, ecdsa, other_signature},
     presence::{
-        Draft, HOUR, NOW, Record, TTL, client, id, key, mallory, node, path_of, record,
-        records as several,
+        BY_CLIENT, BY_NODE, Draft, HOUR, NOW, Record, TTL, WITHDRAWAL, WITHDRAWN, client, id, key,
+        mallory, node, path_of, record, records as several,
     },
 };
 
@@ -153,6 +153,13 @@ fn refused_records() -> Vec<Value> {
         refuse(value(name, "13.1", about, key.as_ref(), &bytes), fault, reason)
     };
     let id = id(&client()).to_string();
+    let of_nobody = "/presence/11/";
+    let nobody = Record {
+        key: of_nobody.to_owned(),
+        id1: "11".to_owned(),
+        ..record([Draft::at(1).under(of_nobody).value()])
+    };
+    let nobody = nobody.encode_to_vec();
     let too_heavy = {
         let client = keys::rsa();
         let values = (1..8).map(|n| Draft::of(&client, &node(n)).value());
@@ -186,6 +193,7 @@ fn refused_records() -> Vec<Value> {
         disagrees("other-update-date", "The latest creation date.", |record| {
             record.update_date += 1
         }),
+        disagrees("update-date-negative", "A date before 1970.", |record| record.update_date = -1),
         disagrees("other-id2", "The subkey.", |record| record.values[0].id2.push('x')),
         disagrees("other-creation-date", "The creation date of a value.", |record| {
             record.values[0].creation_date += 1;
@@ -201,6 +209,17 @@ fn refused_records() -> Vec<Value> {
             &format!("/presence/{id}"),
             "malformed",
             "key",
+        ),
+        refuse(
+            value(
+                "key-of-empty-id",
+                "13.3",
+                "The client id is that of no public key.",
+                of_nobody.as_bytes(),
+                &nobody,
+            ),
+            "invalid",
+            "other-party",
         ),
         with_key("key-without-client", "No peer id.", &"/presence/lobby/", "malformed", "key"),
         with_key(
@@ -238,15 +257,25 @@ fn refused_messages() -> Vec<Value> {
                   node: Option<(Keypair, &'static str)>| {
         Draft::at(1).signed_by(client, node)
     };
-    use smart_record_testing::presence::{BY_CLIENT, BY_NODE, WITHDRAWAL};
     let raw = |name: &str, about: &str, change: fn(Vec<u8>) -> Vec<u8>| {
         let draft = Draft::at(1);
         let value = draft.value_of(change(draft.signed().encode_to_vec()));
         no(name, about, &record([value]).encode_to_vec(), "malformed", "not-canonical")
     };
+    // An announcement with something after it.
+    let with_bytes = |name: &str, about: &str, rest: &[u8]| {
+        let value = extended(&Draft::at(1), rest);
+        no(name, about, &record([value]).encode_to_vec(), "malformed", "not-canonical")
+    };
     let low = |bytes: [u8; 32]| {
         let low = bytes.to_vec();
         Draft::at(1).with(|m| m.presence_key = low)
+    };
+    // 2^255 - 19 and something.
+    let prime = |more: i16| {
+        let mut bytes = [0xff; 32];
+        (bytes[0], bytes[31]) = ((0xed + more) as u8, 0x7f);
+        bytes
     };
     let mut order_8 = [0; 32];
     let digits = "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800";
@@ -284,6 +313,15 @@ fn refused_messages() -> Vec<Value> {
         raw("signed-unknown-field", "A field more beside the signatures.", |bytes| {
             [bytes, field(9, b"")].concat()
         }),
+        with_bytes("kind-2-31", "A kind of 2^31, in five bytes.", &varint(9, 1 << 31)),
+        with_bytes("kind-2-32", "Its lower 32 bits are 0.", &varint(9, 1 << 32)),
+        of(
+            "kind-negative",
+            "A kind in ten bytes.",
+            with(|m| m.kind = -1),
+            "unsupported",
+            "announcement-kind",
+        ),
         of(
             "kind-2",
             "A kind that there is not.",
@@ -373,6 +411,21 @@ fn refused_messages() -> Vec<Value> {
             "key-missing",
             "No presence key.",
             with(|m| m.presence_key.clear()),
+            "malformed",
+            "exchange-key",
+        ),
+        of(
+            "key-prime",
+            "0 in another form: 2^255 - 19.",
+            low(prime(0)),
+            "malformed",
+            "exchange-key",
+        ),
+        of("key-prime-and-1", "1 in another form.", low(prime(1)), "malformed", "exchange-key"),
+        of(
+            "key-prime-less-1",
+            "A key of low order: 2^255 - 20.",
+            low(prime(-1)),
             "malformed",
             "exchange-key",
         ),
@@ -560,7 +613,95 @@ pub fn joins() -> Vec<Value> {
         record([Draft::at(1).value(), value]).encode_to_vec()
     };
     let many: Vec<_> = (1..12).map(|n| later(n, n.into()).encode()).collect();
+    // A value that is dated later than what is signed in it, and later than the other.
+    let misdated = {
+        let mut value = Draft::at(2).value();
+        value.creation_date += 7;
+        record([Draft::at(1).value(), value]).encode_to_vec()
+    };
+    let not_canonical = |value: smart_record_testing::presence::Value| {
+        record([value, Draft::at(2).value()]).encode_to_vec()
+    };
+    let signed_and_more = {
+        let draft = Draft::at(1);
+        draft.value_of([draft.signed().encode_to_vec(), field(9, b"")].concat())
+    };
+    let nine = {
+        let expired = later(1, 5).living(5);
+        let rest = (2..10).map(Draft::at);
+        several(&std::iter::once(expired).chain(rest).collect::<Vec<_>>())
+    };
+    let forged =
+        |n: u8| Draft::withdrawn(n).made(5).signed_by(Some((mallory(), WITHDRAWAL)), None).value();
+    let forgeries = record((2..17).map(forged).chain([Draft::at(1).value()])).encode_to_vec();
+    let of_ecdsa = Draft::of(&client(), &ecdsa());
+    let other_signed = {
+        let mut signed = of_ecdsa.signed();
+        signed.node_signature = other_signature(&signed.node_signature);
+        record([of_ecdsa.value_of(signed.encode_to_vec())]).encode_to_vec()
+    };
+    let withdrawals: Vec<_> = (1..9)
+        .map(|n| {
+            let draft = Draft::of(&rsa, &node(n)).made(n.into()).with(|m| {
+                m.kind = WITHDRAWN;
+                m.handshake_key.clear();
+                m.presence_key.clear();
+            });
+            record_of(&rsa, &draft.signed_by(Some((rsa.clone(), WITHDRAWAL)), None))
+        })
+        .collect();
+    let withdrawals = {
+        let about = "A withdrawal weighs as much as an announcement: six stay.";
+        let mut case = value("withdrawn-large", "13.4", about, path_of(&rsa).as_bytes(), &[]);
+        case["values"] = withdrawals.iter().map(|value| json!(hex(value))).collect();
+        seen(case, &[NOW + 9])
+    };
+    let beside_expired = {
+        let about = "Nine nodes, of which the newest has expired: a reader takes the eight others.";
+        let of_two = Draft::at(2).encode();
+        let mut case = value("expired-beside-eight", "13.3", about, key().as_bytes(), &[]);
+        case["values"] = json!([hex(nine), hex(of_two)]);
+        case["now"] = json!(NOW + 10);
+        seen(case, &[NOW + 10])
+    };
     vec![
+        beside_expired,
+        withdrawals,
+        values(
+            "update-date-of-bad-value",
+            "13.2",
+            "updateDate is the latest creationDate, also of a value that is bad.",
+            &[misdated, Draft::at(3).encode()],
+            &[NOW],
+        ),
+        values(
+            "signed-not-canonical-beside-good",
+            "13.2",
+            "A SignedAnnouncement that is not canonical takes no other value with it.",
+            &[not_canonical(signed_and_more), Draft::at(3).encode()],
+            &[NOW],
+        ),
+        values(
+            "message-not-canonical-beside-good",
+            "13.2",
+            "The same for an AnnouncementMessage.",
+            &[not_canonical(extended(&Draft::at(1), &varint(10, 0))), Draft::at(3).encode()],
+            &[NOW],
+        ),
+        values(
+            "bad-signatures-15",
+            "13.3",
+            "15 bad signatures of newer values. The good value is taken.",
+            &[forgeries, Draft::at(20).encode()],
+            &[NOW],
+        ),
+        values(
+            "two-node-signatures",
+            "4.3",
+            "Of one message and one signature of the client, the lesser signature of the node.",
+            &[of_ecdsa.encode(), other_signed],
+            &[NOW],
+        ),
         values(
             "two-nodes",
             "13.4",
@@ -680,6 +821,19 @@ pub fn choices() -> Vec<Value> {
         choice("times-are-left-out", "What has expired is chosen all the same.", &[expired]),
         choice("nothing-good", "There is no choice.", &[bad, Vec::new()]),
     ]
+}
+
+/// A value whose message has something after it, and good signatures.
+fn extended(draft: &Draft, rest: &[u8]) -> smart_record_testing::presence::Value {
+    let mut signed = draft.signed();
+    signed.message.extend_from_slice(rest);
+    let sign = |by: &Option<(Keypair, &str)>| {
+        let (by, payload_type) = by.as_ref().unwrap();
+        sign(by, draft.domain, payload_type, draft.key.as_bytes(), &signed.message)
+    };
+    signed.client_signature = sign(&draft.by_client);
+    signed.node_signature = sign(&draft.by_node);
+    draft.value_of(signed.encode_to_vec())
 }
 
 /// A record of another client than the usual one.

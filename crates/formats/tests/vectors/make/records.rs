@@ -150,6 +150,10 @@ pub fn updates() -> Vec<Value> {
     let mut long = alice.sign(&Update::saying(1));
     long.signature = vec![1; 1_025];
     let forgeries = (0..17).map(|n| bob().sign(&Update::saying(1).after(n))).collect();
+    let few_forgeries = (1..16)
+        .map(|n| bob().sign(&Update::saying(1).after(n)))
+        .chain([alice.sign(&Update::saying(1))])
+        .collect();
     let own = format!("/sr/{}/notes", alice.peer_id());
     let at = |author: &Author| author.space([author.sign_under(own.clone(), &Update::saying(1))]);
     let free = |author: &Author| author.says(&Update::saying(1));
@@ -178,6 +182,14 @@ pub fn updates() -> Vec<Value> {
         .refused(&alice, "invalid", "signature", 16)
         .refused(&alice, "limit", "bad-signatures", 1)
         .done(),
+        Case::new(
+            "bad-signatures-15",
+            "5.4",
+            "15 bad signatures of newer updates. The good update is taken.",
+            &[encode([alice.space_of(few_forgeries)])],
+        )
+        .refused(&alice, "invalid", "signature", 15)
+        .done(),
         Case::of(
             "beside-bad",
             "5.4",
@@ -194,6 +206,11 @@ pub fn updates() -> Vec<Value> {
             .under(&own)
             .with("policy", "key-owner")
             .refused(&bob(), "policy", "not-owner", 1)
+            .done(),
+        Case::of("not-owner-of-empty-id", "5.4", "A peer id of no public key.", free(&alice))
+            .under("/sr/11/notes")
+            .with("policy", "key-owner")
+            .refused(&alice, "policy", "not-owner", 1)
             .done(),
         Case::of("no-owner", "5.4", "The same, and a key that is nobody's.", free(&alice))
             .with("policy", "key-owner")
@@ -257,6 +274,11 @@ fn keys() -> impl Iterator<Item = Value> {
     })
 }
 
+/// Groups of field 9, each in the one before, with field 10 in the innermost.
+fn groups(depth: usize) -> Vec<u8> {
+    [vec![0x4b; depth], varint(10, 1), vec![0x4c; depth]].concat()
+}
+
 /// The bytes of an update.
 fn forms() -> Vec<Value> {
     let alice = alice();
@@ -273,12 +295,32 @@ fn forms() -> Vec<Value> {
         Case::of(name, "5.2", about, alice.says(&update)).refused(&alice, fault, reason, 1).done()
     };
     let retained = |retain_until| Update { retain_until: Some(retain_until), ..Update::saying(1) };
+    let of_kind = |kind: u64| {
+        let Update { seq, expires_at, document, .. } = Update::saying(1);
+        [varint(1, seq), varint(2, expires_at), varint(4, kind), field(5, &document)].concat()
+    };
     vec![
         no("other-order", "The sequence last.", [rest, seq].concat()),
         no("seq-twice", "The sequence twice.", [seq, &good].concat()),
         no("unknown-field", "Field 9.", [&good[..], &varint(9, 1)].concat()),
         no("kind-written", "The kind 0 is not written.", [&good[..], &varint(4, 0)].concat()),
         no("padded-seq", "The sequence in a byte too many.", padded_seq),
+        no("kind-2-31", "A kind of 2^31, in five bytes.", of_kind(1 << 31)),
+        no("kind-2-32-and-1", "Its lower 32 bits are 1.", of_kind((1 << 32) + 1)),
+        no(
+            "kind-of-ten-bytes",
+            "A number of 64 bits whose lower 32 bits are 1.",
+            of_kind(u64::MAX << 32 | 1),
+        ),
+        no("groups-99-inside", "Counting begins anew.", [&good[..], &groups(99)].concat()),
+        Case::of(
+            "groups-100-inside",
+            "5.2",
+            "A field in 100 groups.",
+            raw([&good[..], &groups(100)].concat()),
+        )
+        .refused(&alice, "malformed", "protobuf", 1)
+        .done(),
         no(
             "retain-until-equal",
             "It is not written when it is expires_at.",
@@ -341,6 +383,11 @@ fn times() -> Vec<Value> {
     let alice = alice();
     let issued = |micros| Update { seq: micros, expires_at: NOW + TTL, ..Update::saying(1) };
     let ahead = |micros| Update { seq: micros, expires_at: NOW + SKEW + TTL, ..Update::saying(1) };
+    let early = |micros| Update {
+        seq: (1 + SKEW) * 1_000 + micros,
+        expires_at: 2 * SKEW,
+        ..Update::saying(1)
+    };
     let lives = |ttl| Update { expires_at: NOW + ttl, ..Update::saying(1) };
     let of = |name: &str, section: &str, about: &str, update: Update| {
         Case::of(name, section, about, alice.says(&update))
@@ -389,6 +436,35 @@ fn times() -> Vec<Value> {
             "limit",
             "ttl",
         ),
+        no(
+            of(
+                "retain-until-greatest",
+                "5.2",
+                "As late as there is.",
+                Update { retain_until: Some(u64::MAX), ..Update::saying(1) },
+            ),
+            "limit",
+            "ttl",
+        ),
+        of("seq-greatest", "5.2", "A difference that would be negative is 0.", issued(u64::MAX))
+            .with("now", Value::Null)
+            .done(),
+        no(
+            of("seq-greatest-ahead", "5.4", "The same, and it is ahead.", issued(u64::MAX)),
+            "limit",
+            "clock-skew",
+        ),
+        of("now-in-1970", "5.4", "A clock near the epoch; five minutes ahead.", early(999))
+            .at(1)
+            .done(),
+        no(
+            of("now-in-1970-ahead", "5.4", "A millisecond more.", early(1_000)).at(1),
+            "limit",
+            "clock-skew",
+        ),
+        of("seq-0-in-1970", "5.4", "Issued before now.", Update { seq: 0, ..early(0) })
+            .at(1)
+            .done(),
         no(
             of("ttl-of-seq-0", "5.2", "A sequence of 0 was issued in 1970.", issued(0)),
             "limit",
@@ -541,7 +617,40 @@ pub fn containers() -> Vec<Value> {
         ]
         .concat(),
     );
+    let with_update =
+        |update: &[u8]| field(1, &[field(1, &alice.public_key()), field(2, update)].concat());
+    let fields_twice = {
+        let SignedUpdate { update, signature } = &one;
+        [field(1, b"x"), field(2, b"x"), field(1, update), field(2, signature)].concat()
+    };
+    let of_no_bytes = alice.sign_bytes(&KEY.into(), Vec::new()).encode_to_vec();
     vec![
+        new("update-fields-twice", "The last counts.", with_update(&fields_twice)).done(),
+        new(
+            "space-without-public-key",
+            "It is empty, which is no public key.",
+            field(1, &field(2, &one.encode_to_vec())),
+        )
+        .refused_whole("malformed", "public-key")
+        .done(),
+        new(
+            "update-of-no-bytes",
+            "A SignedUpdate without update: a merge of nothing that expired in 1970.",
+            with_update(&of_no_bytes),
+        )
+        .refused(&alice, "expired", "expired", 1)
+        .done(),
+        new(
+            "update-of-no-bytes-no-clock",
+            "The same where times are not judged.",
+            with_update(&of_no_bytes),
+        )
+        .with("now", Value::Null)
+        .done(),
+        new("update-of-nothing", "A SignedUpdate of no bytes.", with_update(&[]))
+            .with("now", Value::Null)
+            .refused(&alice, "invalid", "signature", 1)
+            .done(),
         new(
             "unknown-fields",
             "Unknown fields of each wire type, in every message.",
@@ -608,8 +717,7 @@ fn unknown_fields() -> Vec<Value> {
     };
     let no = |name: &str, about: &str, rest: &[u8]| no_value(name, about, after(rest));
     let padded = |first: u8, last: u8| [&[first][..], &[0x80; 8], &[last]].concat();
-    // Groups of field 9, each in the one before, with field 10 in the innermost.
-    let groups = |depth: usize| [vec![0x4b; depth], varint(10, 1), vec![0x4c; depth]].concat();
+    let empty_groups = |depth: usize| [vec![0x4b; depth], vec![0x4c; depth]].concat();
     let in_update = |rest: &[u8]| {
         let update = [&one.encode_to_vec()[..], rest].concat();
         field(1, &[field(1, &alice.public_key()), field(2, &update)].concat())
@@ -645,6 +753,8 @@ fn unknown_fields() -> Vec<Value> {
         yes("group", "A group with a group and a number in it is one unknown field.", &groups(2)),
         yes("groups-99", "The number is in 99 groups.", &groups(99)),
         no("groups-100", "The number is in 100 groups.", &groups(100)),
+        yes("groups-100-empty", "An empty group in 99 groups.", &empty_groups(100)),
+        no("groups-101-empty", "An empty group in 100 groups.", &empty_groups(101)),
         new("groups-97-in-update", "In a space, an update and 97 groups.", in_update(&groups(97)))
             .done(),
         no_value(

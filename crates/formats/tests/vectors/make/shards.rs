@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use smart_record_core::{Limits, RecordKey, ShardedKey};
 use smart_record_testing::forge::Author;
 
-use super::case;
+use super::{case, refused};
 use crate::forms::hex;
 
 pub fn ranks() -> Vec<Value> {
@@ -53,6 +53,32 @@ pub fn shards() -> Vec<Value> {
                 ));
             }
         }
+    }
+    for (name, about, topic_bytes) in [
+        (
+            "longest",
+            "The longest key of the topic has 256 bytes.",
+            256 - "/shard/65536/65535".len(),
+        ),
+        ("too-long", "One byte more.", 257 - "/shard/65536/65535".len()),
+    ] {
+        let topic = format!("/sr/{}", "k".repeat(topic_bytes - 4));
+        let peer = writers[0].peer_id();
+        let fields = [
+            ("topic", json!(hex(&topic))),
+            ("bits", json!(16)),
+            ("peer_id", json!(peer.to_string())),
+        ];
+        let mut case = case(name, "11", about, fields);
+        match ShardedKey::new(topic.into(), 16, &Limits::default()) {
+            Ok(sharded) => {
+                let key = sharded.key_for(&peer);
+                case["key"] = json!(hex(key.as_bytes()));
+                case["key_text"] = json!(key.to_string());
+            }
+            Err(_) => case["refused"] = refused("limit", "key-bytes"),
+        }
+        cases.push(case);
     }
     cases
 }

@@ -13,8 +13,11 @@ use smart_record_testing::{
     signed::{DOMAIN, Forgery, KEY, PAYLOAD_TYPE, key, payload},
 };
 
-use super::{case, choice, refused};
-use crate::{forms::hex, judge::signed::good};
+use super::{case, choice, put_over, refused};
+use crate::{
+    forms::hex,
+    judge::{self, signed::good},
+};
 
 fn alice() -> Author {
     Author::ed25519(1)
@@ -27,6 +30,20 @@ fn value(name: &str, about: &str, value: &[u8]) -> Value {
         about,
         [("key", json!(hex(KEY))), ("now", json!(NOW)), ("value", json!(hex(value)))],
     )
+}
+
+/// The case with a policy.
+fn by_policy(mut case: Value) -> Value {
+    case["policy"] = json!("key-owner");
+    case
+}
+
+/// A value that is put where another one is held.
+fn over(name: &str, about: &str, bytes: &[u8], held: &[u8]) -> Value {
+    put_over(value(name, about, bytes), held, |case| {
+        case["good"] = good(case).unwrap();
+        judge::put_over(&SignedRecordValidator::default(), &key(), bytes, held)
+    })
 }
 
 fn yes(name: &str, about: &str, record: &SignedRecord) -> Value {
@@ -81,6 +98,10 @@ pub fn records() -> Vec<Value> {
         [field(2, &payload_type), field(1, &public_key), field(3, &payload), field(5, &signature)]
             .concat()
     };
+    let unsigned = {
+        let Forgery { payload, public_key, payload_type, .. } = forged(plain());
+        [field(1, &public_key), field(2, &payload_type), field(3, &payload)].concat()
+    };
     let other_type = {
         let mut forgery = forged(plain());
         forgery.payload_type = b"/libp2p-signed-record/other".to_vec();
@@ -100,6 +121,11 @@ pub fn records() -> Vec<Value> {
         let bytes = Forgery::by(&alice, payload(key.as_bytes(), b"x", 1)).encode();
         (key, bytes)
     };
+    let (own, bob) = (format!("/notes/{}/a", alice.peer_id()), Author::ed25519(2));
+    let [first, second] = [1, 2].map(|n| sign(&alice, says("x", n)).encode());
+    let one = Forgery::by(&Author::ecdsa(), payload(KEY.as_bytes(), b"x", 1));
+    let twin = Forgery { signature: other_signature(&one.signature), ..one.clone() };
+    let (one, twin) = (one.encode(), twin.encode());
     let (key_256, of_256) = long_key(256);
     let (key_257, of_257) = long_key(257);
     let under = |mut case: Value, key: &str| {
@@ -222,6 +248,31 @@ pub fn records() -> Vec<Value> {
             "signature-bytes",
         ),
         no("empty-value", "No bytes.", &[], "malformed", "empty"),
+        no("signature-missing", "No signature.", &unsigned, "invalid", "signature"),
+        no(
+            "key-empty",
+            "No key in the record.",
+            &forged([field(2, b"hello"), varint(3, 1)].concat()).encode(),
+            "invalid",
+            "other-key",
+        ),
+        {
+            let record = sign(&alice, UnsignedRecord::new(own.clone(), "hello", 1));
+            let mut case = under(value("key-owner", "The owner.", record.as_bytes()), &own);
+            case["good"] = good(&case).unwrap();
+            by_policy(case)
+        },
+        {
+            let record = sign(&bob, UnsignedRecord::new(own.clone(), "hello", 1));
+            let about = "Someone else than the owner.";
+            by_policy(under(no("not-owner", about, record.as_bytes(), "policy", "not-owner"), &own))
+        },
+        by_policy(no("no-owner", "A key that is nobody's.", &whole, "policy", "no-owner")),
+        over("over-lesser", "A better record takes the place.", &second, &first),
+        over("over-better", "A worse record is stale.", &first, &second),
+        over("over-same", "The same record.", &first, &first),
+        over("over-greater-signature", "The same record: the lesser signature.", &twin, &one),
+        over("over-lesser-signature", "The same the other way round.", &one, &twin),
     ]);
     cases
 }
