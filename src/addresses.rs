@@ -150,7 +150,8 @@ pub(crate) fn best(
     ranked.into_iter().map(|(_, address)| address).filter(fits).take(MAX_ADDRESSES).collect()
 }
 
-/// The network of an address: the first 24 bits of an IPv4 address, the first 48 of an IPv6 address.
+/// The network of an address: the first 24 bits of an IPv4 address, the first 48 of an IPv6
+/// address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Prefix {
     V4([u8; 3]),

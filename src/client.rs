@@ -55,7 +55,7 @@ pub use self::{
 };
 use crate::{
     meter::{Meter, Timed},
-    query::{ReadOptions, ReadPolicy, Reading},
+    query::{ReadOptions, ReadPolicy, Reading, RefusedAnswers},
     store::{SmartRecordStore, StorageError, storage::RecordId},
 };
 use smart_record_core::{
@@ -223,8 +223,12 @@ impl Client {
     /// [`StoreConfig::max_age`](crate::store::StoreConfig::max_age), 48 hours, after it was last
     /// sent.
     ///
+    /// Unless the key was read within a minute, it is read before the value is sent. A value that
+    /// combines with what is found is sent with it.
+    ///
     /// # Errors
-    /// [`ClientError::Refused`] if the local store refuses it or it does not fit into one packet
+    /// [`ClientError::Refused`] if the local store refuses it, something better is found
+    /// ([`ValidationError::Stale`]), or it does not fit into one packet
     /// ([`StoreConfig::chunk_bytes`](crate::store::StoreConfig::chunk_bytes)), and as
     /// [`publish`](Self::publish).
     pub async fn put(
@@ -258,13 +262,34 @@ impl Client {
     /// Returns the peers that hold what was published. Reads from all peers closest to the key.
     ///
     /// A peer that holds a record larger than one answer may not show all of it, and is then not
-    /// listed.
+    /// listed. There is at least one, unless the read was not [complete](Reading::is_complete).
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// [`ClientError::Refused`] with [`ValidationError::Stale`] if something newer has taken its
+    /// place, [`ClientError::AnswersRefused`] if no answer was valid, [`ClientError::NotKept`] if
+    /// no peer that answered holds it, and as [`get`](Self::get).
     pub async fn confirm(&self, publication: &Publication) -> Result<Vec<PeerId>, ClientError> {
         let reading = self.get_with(publication.key.clone(), ReadPolicy::All).await?;
-        Ok(publication.holders(&reading, self.writer()))
+        let is_complete = reading.is_complete();
+        let holders = publication.holders(&reading, self.writer());
+        if !holders.is_empty() {
+            return Ok(holders);
+        }
+        if publication.is_superseded(&reading, self.writer()) {
+            return Err(ValidationError::Stale.into());
+        }
+        if reading.holders.is_empty() {
+            // What this node holds itself is not what is asked for.
+            let refused = RefusedAnswers::decisive(reading.refused, reading.empty.len());
+            refused.map_or(Ok(()), Err)?;
+            if reading.empty.is_empty() {
+                return Err(match reading.silent.is_empty() {
+                    true => ClientError::Unreachable,
+                    false => ClientError::TimedOut,
+                });
+            }
+        }
+        if is_complete { Err(ClientError::NotKept) } else { Ok(Vec::new()) }
     }
 
     /// Reads a record with the default policy of the behaviour.
@@ -278,7 +303,9 @@ impl Client {
     /// [`ClientError::Refused`] if the key has no registered namespace or is not a valid key of its
     /// namespace, [`ClientError::TimedOut`] if no peer answered in time and this node has no
     /// copy, [`ClientError::Unreachable`] if peers are known, none was reached and this node holds
-    /// nothing, and [`ClientError::Stopped`].
+    /// nothing, [`ClientError::AnswersRefused`] if nothing valid was found and not more peers have
+    /// said that there is nothing than gave answers that were refused, and
+    /// [`ClientError::Stopped`]. A result has the answers that were [refused](Reading::refused).
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, ClientError> {
         self.get_with(key, ReadOptions::default()).await
     }
@@ -302,7 +329,8 @@ impl Client {
     /// Returns a stream of ever better readings of a record: one whenever an answer brings
     /// something new, and at last the settled one, which [`get`](Self::get) returns. A slow
     /// consumer misses intermediate readings. An empty reading says that there is nothing only if
-    /// it [has reached anyone](Reading::has_reached_anyone).
+    /// it [has reached anyone](Reading::has_reached_anyone) and no [refusal](Reading::refusal) is
+    /// the reason.
     ///
     /// # Errors
     /// [`ClientError::Refused`] if the key has no registered namespace or is not a valid key of its
@@ -337,8 +365,9 @@ impl Client {
     /// while there was news within a minute; without news the interval doubles up to 30 seconds.
     /// All watches of one key share these lookups.
     ///
-    /// Silence is not taken for absence: that there is nothing is shown only once a peer has said
-    /// so, or if this node is alone. What is known is shown until it expires.
+    /// Neither silence nor a refused answer is taken for absence: that there is nothing is shown
+    /// only once a peer has said so, or if this node is alone. What is known is shown until it
+    /// expires.
     ///
     /// The stream ends with the behaviour or with the last client.
     ///

@@ -30,7 +30,10 @@ use smart_record_core::{Fault, RecordKey, settings};
 
 pub use self::driver::{DhtCommand, DhtDriver};
 use self::driver::{QUEUE, Request};
-use crate::{query::Reading, store::WriteError};
+use crate::{
+    query::{Reading, RefusedAnswers},
+    store::WriteError,
+};
 
 /// Writes and reads records through a plain `kad::Behaviour<SmartRecordStore>`. Clones share one
 /// driver.
@@ -116,6 +119,10 @@ pub enum DhtError {
     /// unknown. A node without any peer in its routing table is alone and reads its own store.
     #[error("no peer could be reached, so what is under the key is unknown")]
     Unreachable,
+    /// Peers answered, and what they showed was refused. This node holds nothing, so what is under
+    /// the key is unknown. See [`Reading::refusal`].
+    #[error("nothing valid was found: {0}")]
+    AnswersRefused(RefusedAnswers),
     /// The rules of the key's namespace refuse the key or the record, or the local store has no
     /// room for it.
     #[error(transparent)]
@@ -127,11 +134,18 @@ pub enum DhtError {
 
 impl DhtError {
     /// The class of the refusal; `None` if nothing was refused.
-    pub const fn fault(&self) -> Option<Fault> {
+    pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Refused(error) => error.fault(),
+            Self::AnswersRefused(refused) => refused.fault(),
             Self::DriverStopped | Self::TimedOut | Self::Unreachable | Self::NotReplicated => None,
         }
+    }
+}
+
+impl From<RefusedAnswers> for DhtError {
+    fn from(refused: RefusedAnswers) -> Self {
+        Self::AnswersRefused(refused)
     }
 }
 
@@ -180,8 +194,9 @@ impl Dht {
     /// # Errors
     /// [`DhtError::Refused`] if the key has no registered namespace or is not a valid key of its
     /// namespace, [`DhtError::TimedOut`] if no peer answered in time, [`DhtError::Unreachable`] if
-    /// peers are known, none was reached and this node holds nothing, and
-    /// [`DhtError::DriverStopped`].
+    /// peers are known, none was reached and this node holds nothing, [`DhtError::AnswersRefused`]
+    /// if nothing valid was found and not more peers have said that there is nothing than gave
+    /// answers that were refused, and [`DhtError::DriverStopped`].
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, DhtError> {
         let key = key.into();
         self.ask(|reply| Request::Get { key, reply }).await

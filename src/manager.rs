@@ -39,7 +39,7 @@ pub use self::{
     local::StoreBackend,
 };
 use self::{fetch::FetchOutcome, sequences::HighestSequences};
-use crate::clock::SystemClock;
+use crate::{clock::SystemClock, query::RefusedAnswers};
 use smart_record_core::{
     Clock, Namespaces, RecordKey, Timestamp, ValidationError, Validator, Writer, ZeroLifetime,
 };
@@ -143,6 +143,10 @@ pub enum ManagerError<E> {
         /// Highest sequence put or got before.
         known: u64,
     },
+    /// No valid record was found, and the answers were refused, so what is under the key is
+    /// unknown. If more holders have no record than were refused, there is none, which is no error.
+    #[error("nothing valid was found: {0}")]
+    AnswersRefused(RefusedAnswers<Holder>),
     /// The backend failed.
     #[error(transparent)]
     Backend(E),
@@ -297,14 +301,14 @@ impl<B: RecordBackend> RecordManager<B> {
         let now = self.now();
         let Some((best, expires_at)) = fetched.best.take() else {
             let known = self.known().living(&key, now, rules.limits());
-            return match known {
-                Some(known) => Err(ManagerError::Withheld { key, known }),
-                None => Ok(LookupOutcome {
-                    best: None,
-                    refused: fetched.refused,
-                    behind: fetched.behind,
-                }),
-            };
+            if let Some(known) = known {
+                return Err(ManagerError::Withheld { key, known });
+            }
+            let FetchOutcome { refused, behind, missing, .. } = fetched;
+            if let Some(refused) = RefusedAnswers::decisive(refused.iter().cloned(), missing) {
+                return Err(ManagerError::AnswersRefused(refused));
+            }
+            return Ok(LookupOutcome { best: None, refused, behind });
         };
         let met = self.known().meet(&best, expires_at, now, rules.limits());
         let received_at = met.map_err(|known| ManagerError::RolledBack {

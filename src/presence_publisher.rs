@@ -59,7 +59,7 @@ pub use self::{
 };
 use self::{signer::Bounded, task::PublisherTask};
 use crate::client::{Client, ClientError, Publication, latest};
-use smart_record_core::{Fault, Limit};
+use smart_record_core::{Fault, Limit, ValidationError};
 use smart_record_formats::presence::{
     AnnounceError, Announcement, Announcer, ExchangeKey, PresenceError, PresenceKey,
     PresenceLimits, PresenceValidator,
@@ -197,7 +197,9 @@ impl Stream for PresencePublisher {
 ///
 /// # Errors
 /// [`ClientError::TimedOut`] if no peer answered in time, [`ClientError::Unreachable`] if no peer
-/// could be asked and this node holds nothing itself, and [`ClientError::Stopped`].
+/// could be asked and this node holds nothing itself, [`ClientError::AnswersRefused`] if no answer
+/// was valid, [`ClientError::Refused`] if what was found breaks these limits, and
+/// [`ClientError::Stopped`].
 pub async fn find(
     client: &Client,
     key: &PresenceKey,
@@ -209,8 +211,14 @@ pub async fn find(
     }
     let snapshot = reading.snapshot;
     let rules = PresenceValidator::new(limits.clone());
-    // A value without any valid announcement left counts as empty.
-    let record =
-        snapshot.value().and_then(|value| rules.read(key.as_record_key(), value, snapshot.at).ok());
-    Ok(record.map(|record| record.view(snapshot.at).cloned().collect()).unwrap_or_default())
+    let read = snapshot.value().map(|value| rules.read(key.as_record_key(), value, snapshot.at));
+    match read.transpose() {
+        Ok(record) => {
+            let view = record.iter().flat_map(|record| record.view(snapshot.at));
+            Ok(view.cloned().collect())
+        }
+        // The last announcement has expired since.
+        Err(ValidationError::Expired { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
 }

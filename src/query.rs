@@ -3,7 +3,8 @@
 //! * `lookup`: the answers of a read, when its policy is satisfied, and what each peer lacks.
 //!   `joined`: the content that the answers have together. `versions`: what each holder has shown,
 //!   deduplicated. `covered`: what the holders say that they have shown, and when it is enough.
-//!   `outcome`: the result of a read. `options`: policies and deadlines.
+//!   `outcome`: the result of a read, `refused`: of one that found nothing valid. `options`:
+//!   policies and deadlines.
 //! * `read`: which peers a read asks, and when it is settled. `delivery`: a write to several peers.
 //!   Both use requests to single peers.
 //! * `reader`: a read over queries of Kademlia. `record_put`: the content of a write.
@@ -25,6 +26,7 @@ mod outcome;
 mod read;
 mod reader;
 mod record_put;
+mod refused;
 mod versions;
 
 pub(crate) use self::{
@@ -39,4 +41,5 @@ pub use self::{
     options::{ReadOptions, WritePolicy},
     outcome::{Content, HolderCoverage, Reading, Snapshot, Withheld},
     reader::{ReadStep, RecordReader},
+    refused::RefusedAnswers,
 };

@@ -410,12 +410,16 @@ impl Operations {
         );
         // Nobody has said that there is nothing.
         let is_unknown = has_asked && reading.is_empty() && !reading.has_reached_anyone();
+        let refusal = reading.refusal();
         match reader {
             Reader::Client(_, reply) if has_failed && reading.is_empty() => {
                 reply.send(Err(ClientError::TimedOut));
             }
             Reader::Client(_, reply) if is_unknown => reply.send(Err(ClientError::Unreachable)),
-            Reader::Client(_, reply) => reply.send(Ok(reading)),
+            Reader::Client(_, reply) => reply.send(match refusal {
+                Some(refused) => Err(refused.into()),
+                None => Ok(reading),
+            }),
             Reader::Stream(_, sender) => sender.send(reading),
             Reader::Resume => {
                 for (record_put, sender) in self.writes.on_resumed(env, &reading) {
@@ -428,7 +432,8 @@ impl Operations {
                 }
             }
             Reader::Watch => {
-                let found = (!has_failed && !is_unknown).then_some(&reading.snapshot);
+                let is_known = !has_failed && !is_unknown && refusal.is_none();
+                let found = is_known.then_some(&reading.snapshot);
                 let value = reading.snapshot.value();
                 let ends_at =
                     value.and_then(|value| env.value_expiry(&key, value, lifetime_ends_at, now));

@@ -20,7 +20,7 @@ use smart_record_lookup::{LookupKind, RequestId};
 
 pub(super) use self::operation::{SendPurpose, Step};
 use self::{
-    content::{known, together, whole},
+    content::{combined, known, together, whole},
     operation::{Sending, Target},
 };
 use super::{
@@ -109,8 +109,11 @@ impl Sends {
         match known {
             Some((closest, chunks, is_guess)) => sending.send_to(closest, &chunks, is_guess),
             None => {
-                sending.target = target(env, &sending.content);
-                let joining = env.holders.joining(&sending.content.key);
+                sending.target = target(env, &sending);
+                // A value is sent once it is known that nothing better is there.
+                let is_value = sending.content.record().is_none();
+                let joining =
+                    if is_value { Vec::new() } else { env.holders.joining(&sending.content.key) };
                 let all = whole(env, &sending.content, None);
                 let chunks = all.unwrap_or_else(|| sending.content.chunks.clone());
                 let peers = sending.delivery.add_recipients(joining, &chunks);
@@ -202,6 +205,17 @@ impl Sends {
         closest: Closest,
     ) -> Option<Step> {
         let sending = self.under_way.get_mut(&id)?;
+        if let SendPurpose::Client(_, publication, _) = &mut sending.sender {
+            publication.refused = lookup.refusals();
+        }
+        match combined(&sending.content, lookup) {
+            Ok(Some(value)) => sending.content.chunks = [value].into(),
+            Ok(None) => {}
+            Err(stale) => {
+                env.net.cancel_all(OperationId::Send(id));
+                return self.under_way.remove(&id)?.refuse(stale);
+            }
+        }
         let all = whole(env, &sending.content, lookup.joined().record());
         if all.is_none() {
             for peer in &closest.replicas {
@@ -272,7 +286,7 @@ impl Sends {
             if sending.delivery.is_over() && is_guess && !has_majority {
                 // The guessed peers do not take it, so the closest are looked up again.
                 env.holders.forget(&sending.content.key);
-                sending.target = target(env, &sending.content);
+                sending.target = target(env, sending);
                 if matches!(sending.target, Target::Read) {
                     return Some(sending.read(id));
                 }
@@ -297,15 +311,15 @@ impl Sends {
 }
 
 /// How the recipients are determined. Spaces are read first, because what others have is sent
-/// along.
-fn target(env: &mut Env, record_put: &RecordPut) -> Target {
-    match env.registry.resolve(&record_put.key) {
-        Ok(Namespace::Spaces(_)) => Target::Read,
-        _ => {
-            env.count(|c| &mut c.lookups, 1);
-            Target::Search(search(env, &record_put.key, LookupKind::Closest))
-        }
+/// along. So is the value of a client, which may be older than what is there.
+fn target(env: &mut Env, sending: &Sending) -> Target {
+    let key = &sending.content.key;
+    let are_spaces = matches!(env.registry.resolve(key), Ok(Namespace::Spaces(_)));
+    if are_spaces || matches!(sending.sender, SendPurpose::Client(..)) {
+        return Target::Read;
     }
+    env.count(|c| &mut c.lookups, 1);
+    Target::Search(search(env, key, LookupKind::Closest))
 }
 
 /// Hash that identifies what is sent.

@@ -45,7 +45,6 @@ struct Waiting {
 type Written = Result<(RecordPut, Publication), ClientError>;
 
 /// Next step of a write.
-#[expect(clippy::large_enum_variant, reason = "short-lived, and few at a time")]
 pub(super) enum Next {
     /// Read the earlier content of an own space; [`Writes::on_resumed`] takes the result.
     Resume(RecordKey),
@@ -73,7 +72,7 @@ fn sending(
 ) -> Option<(RecordPut, SendPurpose)> {
     match written {
         Ok((record_put, publication)) => {
-            Some((record_put, SendPurpose::Client(reply, publication, deadline)))
+            Some((record_put, SendPurpose::Client(reply, Box::new(publication), deadline)))
         }
         Err(error) => {
             reply.send(Err(error));
@@ -246,6 +245,7 @@ impl Writes {
             }),
             peers: Vec::new(),
             chunks: record_put.chunks.len(),
+            refused: None,
             receiver: ProgressReceiver::default(),
         };
         Ok((record_put, publication))
@@ -418,5 +418,5 @@ fn put(env: &mut Env, key: RecordKey, value: Bytes) -> Written {
     env.count(|c| &mut c.writes, 1);
     let chunks = record_put.chunks.len();
     let (peers, receiver) = (Vec::new(), ProgressReceiver::default());
-    Ok((record_put, Publication { key, content, peers, chunks, receiver }))
+    Ok((record_put, Publication { key, content, peers, chunks, refused: None, receiver }))
 }

@@ -1,7 +1,10 @@
 //! Errors of client calls.
 
 use super::Publication;
-use crate::store::{StorageError, WriteError};
+use crate::{
+    query::RefusedAnswers,
+    store::{StorageError, WriteError},
+};
 use smart_record_core::{Fault, RecordKey, SignError, ValidationError};
 
 /// Errors of client calls.
@@ -40,6 +43,16 @@ pub enum ClientError {
     /// and reads its own store.
     #[error("no peer could be reached, so what is under the key is unknown")]
     Unreachable,
+    /// Peers answered, and what they showed was refused: forged, expired, too large, or from ahead
+    /// of this node's clock. This node holds nothing, so what is under the key is unknown. See
+    /// [`Reading::refusal`](crate::query::Reading::refusal).
+    #[error("nothing valid was found: {0}")]
+    AnswersRefused(RefusedAnswers),
+    /// Enough of the closest peers answered, and none of them holds what was published or something
+    /// newer: those that acknowledged it have not kept it. Only
+    /// [`Client::confirm`](super::Client::confirm) tells.
+    #[error("no peer keeps the record")]
+    NotKept,
 }
 
 impl ClientError {
@@ -62,15 +75,17 @@ impl ClientError {
     /// }
     /// # assert_eq!(explain(&ClientError::TimedOut), "try again");
     /// ```
-    pub const fn fault(&self) -> Option<Fault> {
+    pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::NotSmart(_) => Some(Fault::Unsupported),
             Self::Sign(error) => Some(error.fault()),
             Self::Refused(error) => error.fault(),
+            Self::AnswersRefused(refused) => refused.fault(),
             Self::Stopped
             | Self::Storage(_)
             | Self::TimedOut
             | Self::NotAcknowledged(_)
+            | Self::NotKept
             | Self::Unreachable => None,
         }
     }
@@ -97,6 +112,12 @@ impl ClientError {
             Self::NotAcknowledged(publication) => Ok(*publication),
             error => Err(error),
         }
+    }
+}
+
+impl From<RefusedAnswers> for ClientError {
+    fn from(refused: RefusedAnswers) -> Self {
+        Self::AnswersRefused(refused)
     }
 }
 

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use smart_record_core::{Position, RecordKey, Seq, SmartRecord, Timestamp, Writer};
+use smart_record_core::{Position, RecordKey, Seq, SmartRecord, Space, Timestamp, Writer};
 
 use super::{Progress, progress::ProgressReceiver};
-use crate::query::Reading;
+use crate::query::{Reading, RefusedAnswers};
 
 /// Result of a successful write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Publication {
     pub peers: Vec<PeerId>,
     /// Number of chunks it was sent in.
     pub chunks: usize,
+    /// Answers that were refused by the read before the write, if there was one.
+    pub refused: Option<RefusedAnswers>,
     pub(crate) receiver: ProgressReceiver,
 }
 
@@ -71,6 +73,18 @@ impl Publication {
         match self.content {
             PublicationContent::Update(update) => Some(update),
             _ => None,
+        }
+    }
+
+    /// Whether a reading has something newer in its place.
+    pub(super) fn is_superseded(&self, reading: &Reading, writer: &Writer) -> bool {
+        match &self.content {
+            PublicationContent::Update(update) => {
+                let space = reading.snapshot.record().and_then(|record| record.space(writer));
+                space.and_then(Space::newest) > Some(update.position)
+            }
+            PublicationContent::Record(_) => false,
+            PublicationContent::Value(value) => reading.replaces_value(value),
         }
     }
 

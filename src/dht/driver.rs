@@ -270,7 +270,7 @@ fn end_read(
     if has_asked && reading.is_empty() && !reading.has_reached_anyone() {
         return answer(reply, Err(DhtError::Unreachable));
     }
-    answer(reply, Ok(reading));
+    answer(reply, reading.refusal().map_or(Ok(reading), |refused| Err(refused.into())));
 }
 
 fn end_put(put: &KadPut, reply: Reply<Vec<PeerId>>) {

@@ -5,7 +5,7 @@ use std::{error::Error, time::Duration};
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use crate::query::Reading;
+use crate::query::{Reading, RefusedAnswers};
 use smart_record_core::{RecordKey, ValidationError};
 
 /// Storage of a manager's records. It is untrusted: the manager validates every answer.
@@ -73,6 +73,13 @@ impl From<Reading> for BackendAnswers {
                 .map(|(p, error)| (Holder::Peer(p), error))
                 .collect(),
         }
+    }
+}
+
+impl From<RefusedAnswers> for BackendAnswers {
+    fn from(refused: RefusedAnswers) -> Self {
+        let refused = refused.into_iter().map(|(peer, error)| (Holder::Peer(peer), error));
+        Self { refused: refused.collect(), ..Self::default() }
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct FetchOutcome {
     pub(super) best: Option<(SignedRecord, Option<Timestamp>)>,
     pub(super) refused: Vec<(Holder, ValidationError)>,
     pub(super) behind: Vec<Holder>,
+    /// Number of other peers without a record.
+    pub(super) missing: usize,
     /// Remaining lifetime of the best record, the longest that its holders state; `None` if one of
     /// them states no limit.
     lifetime: Option<Duration>,
@@ -58,10 +60,11 @@ impl FetchOutcome {
                 None => {}
             }
         }
+        let missing = found.missing.iter().filter(|holder| **holder != Holder::Local).count();
         if best.is_some() {
             behind.extend(found.missing);
         }
-        Self { best, refused, behind, lifetime }
+        Self { best, refused, behind, missing, lifetime }
     }
 
     pub(super) fn best_sequence(&self) -> Option<u64> {

@@ -3,7 +3,8 @@
 //! **Invariants.** Pure. A claim is not proof: one that is false counts as one of those that have
 //! covered a place, no more. Silence, refusals and holders that say nothing about their answers
 //! cover nothing. A peer that has no record covers the ring, but takes nobody else's place: holders
-//! that have a record have to show it. The number of arcs is bounded by that of the answers.
+//! that have said that they have a record have to show it, unless they claim more than they show.
+//! The number of arcs is bounded by that of the answers.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Complete".
 
@@ -23,8 +24,10 @@ pub(crate) struct Claim {
     digest: [u8; 32],
     /// Number of answers in a row that showed nothing that it had not shown before.
     idle: usize,
-    /// Whether it is not waited for any more.
-    is_given_up: bool,
+    /// Whether it claims more than it shows.
+    overclaims: bool,
+    /// Whether it did not answer when it was asked again.
+    is_silent: bool,
     /// Number of times that it was asked.
     asked: usize,
 }
@@ -35,8 +38,8 @@ pub(crate) struct Claims(BTreeMap<PeerId, Claim>);
 
 impl Claims {
     /// Adds what an answer says. `is_new`: whether the answer shows something that its holder has
-    /// not shown before. After `patience` answers that do not, the holder is given up. Returns
-    /// whether it has been given up now.
+    /// not shown before. After `patience` answers that do not, the holder claims more than it
+    /// shows. Returns whether it has come to that now.
     pub(super) fn add(
         &mut self,
         peer: PeerId,
@@ -49,22 +52,23 @@ impl Claims {
             spaces: 0,
             digest: [0; 32],
             idle: 0,
-            is_given_up: false,
+            overclaims: false,
+            is_silent: false,
             asked: 1,
         });
         claim.arcs.add(coverage.arcs().iter().copied());
         (claim.spaces, claim.digest) = (coverage.spaces, coverage.digest);
         claim.idle = if is_new { 0 } else { claim.idle.saturating_add(1) };
-        let gives_up = claim.idle >= patience.max(1) && !claim.arcs.is_ring();
-        let is_news = gives_up && !claim.is_given_up;
-        claim.is_given_up = gives_up;
+        let overclaims = claim.idle >= patience.max(1) && !claim.arcs.is_ring();
+        let is_news = overclaims && !claim.overclaims;
+        claim.overclaims = overclaims;
         is_news
     }
 
-    /// Gives up a holder that does not answer.
-    pub(super) fn give_up(&mut self, peer: &PeerId) {
+    /// Handles a holder that did not answer when it was asked again.
+    pub(super) fn on_no_answer(&mut self, peer: &PeerId) {
         if let Some(claim) = self.0.get_mut(peer) {
-            claim.is_given_up = true;
+            claim.is_silent = true;
         }
     }
 
@@ -80,21 +84,23 @@ impl Claims {
     }
 
     /// The holders that may show more: those that have not shown all that they have, by their own
-    /// words, are not given up, and were asked less than `max` times. `joined` is the digest of all
-    /// that was found.
+    /// words, do not claim more than they show, answer, and were asked less than `max` times.
+    /// `joined` is the digest of all that was found.
     pub(super) fn unfinished(&self, joined: &[u8; 32], max: usize) -> impl Iterator<Item = PeerId> {
         let is_one = move |claim: &Claim| {
-            !claim.is_given_up && claim.asked < max && !claim.has_shown_all(joined)
+            let may_answer = !claim.overclaims && !claim.is_silent && claim.asked < max;
+            may_answer && !claim.has_shown_all(joined)
         };
         self.0.iter().filter(move |(_, claim)| is_one(claim)).map(|(peer, _)| *peer)
     }
 
     /// The places that `n` holders have covered. Peers without a record (`empty` of them) count,
-    /// but each holder that has one and is not given up has to show it, up to `n`.
+    /// but each holder that has one has to show it, up to `n`, also if it has become silent. Those
+    /// that claim more than they show do not.
     pub(super) fn covered(&self, joined: &[u8; 32], empty: usize, n: usize) -> Arcs {
         let shown: Vec<Cow<'_, Arcs>> = self.0.values().map(|claim| claim.shown(joined)).collect();
         let shown = || shown.iter().map(AsRef::as_ref);
-        let waited_for = self.0.values().filter(|claim| !claim.is_given_up).count();
+        let waited_for = self.0.values().filter(|claim| !claim.overclaims).count();
         let of_holders = Arcs::shared(shown(), waited_for.min(n));
         of_holders.and(&Arcs::shared(shown(), n.saturating_sub(empty)))
     }
@@ -168,5 +174,16 @@ mod tests {
         assert!(!claims.covered(&JOINED, 0, 2).has(0));
         assert!(!claims.add(liar, &says(&[], 1), true, 1), "it shows something again");
         assert_eq!(claims.unfinished(&JOINED, 9).count(), 1);
+    }
+
+    #[test]
+    fn a_holder_that_becomes_silent_is_not_asked_again_and_still_has_to_show_all() {
+        let holder = PeerId::random();
+        let mut claims = Claims::default();
+        claims.add(holder, &says(&[(0, 9)], 1), true, 1);
+        claims.on_no_answer(&holder);
+        assert_eq!(claims.unfinished(&JOINED, 9).count(), 0);
+        let covered = claims.covered(&JOINED, 2, 2);
+        assert!(covered.has(9) && !covered.has(10));
     }
 }

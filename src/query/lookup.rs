@@ -20,6 +20,7 @@ use super::{
     covered::Claims,
     joined::{Answer, CheckedAnswer, JoinedAnswers, beyond},
     outcome::{Reading, Snapshot, Withheld},
+    refused::RefusedAnswers,
     versions::Shown,
 };
 use crate::store::{SmartRecordStore, StoredValue, storage::RecordId};
@@ -370,7 +371,7 @@ impl RecordLookup {
     /// Handles a holder that did not answer when it was asked again.
     pub(crate) fn on_no_answer(&mut self, peer: &PeerId) {
         self.extent = OnceLock::new();
-        self.claims.give_up(peer);
+        self.claims.on_no_answer(peer);
     }
 
     /// Marks an end before all of the closest peers were asked.
@@ -382,6 +383,11 @@ impl RecordLookup {
     pub(crate) fn time_out(&mut self) {
         self.timed_out = true;
         self.end_early();
+    }
+
+    /// All refused answers, if there are any.
+    pub(crate) fn refusals(&self) -> Option<RefusedAnswers> {
+        RefusedAnswers::all(self.refused.iter().map(|(peer, reason)| (*peer, reason.clone())))
     }
 
     /// Whether the deadline passed before any peer had answered.

@@ -8,6 +8,7 @@ use libp2p_identity::PeerId;
 use super::{
     covered::Claims,
     joined::{CheckedAnswer, JoinedAnswers, contains},
+    refused::RefusedAnswers,
     versions::Shown,
 };
 use smart_record_core::{
@@ -158,16 +159,30 @@ impl Reading {
         !(self.holders.is_empty() && self.empty.is_empty() && self.refused.is_empty())
     }
 
+    /// All refused answers, if there are any. Their text tells each class of reasons once.
+    pub fn refusals(&self) -> Option<RefusedAnswers> {
+        RefusedAnswers::all(self.refused.iter().cloned())
+    }
+
+    /// The refused answers, if nothing was found and these are the reason: what is under the key is
+    /// unknown. `None` if more peers have answered that they have no record; then there is nothing.
+    pub fn refusal(&self) -> Option<RefusedAnswers> {
+        let refused = self.refused.iter().filter(|_| self.is_empty()).cloned();
+        RefusedAnswers::decisive(refused, self.empty.len())
+    }
+
     /// Whether nothing is missing: enough of the closest peers have answered (more than half of
     /// them in reads of a [`Behaviour`](crate::behaviour::Behaviour), at least one in reads over
     /// Kademlia's queries), and every part of the record was covered by
-    /// [`complete_at`](crate::behaviour::BehaviourConfig::complete_at) of them, or by all if there
-    /// are fewer. Of a value, that many have shown one or said that they have none.
+    /// [`complete_at`](crate::behaviour::BehaviourConfig::complete_at) of them, or by all that were
+    /// asked if they are fewer (over Kademlia's queries: that have answered). Of a value, that many
+    /// have shown one or said that they have none.
     ///
     /// A peer covers the part of a record of which it says that it has shown all that it has. One
     /// that has no record covers everything, but each holder that has one has to show it. A peer of
     /// another implementation says nothing about its answers and covers nothing: a smart record
-    /// that is held only by such peers is read, and is never complete.
+    /// that is held only by such peers is read, and is not complete unless that many of the closest
+    /// have no record.
     pub const fn is_complete(&self) -> bool {
         self.is_complete
     }
@@ -226,6 +241,16 @@ impl Reading {
             }
             _ => false,
         })
+    }
+
+    /// Whether a better value than this one was found, which does not include it.
+    pub(crate) fn replaces_value(&self, value: &Bytes) -> bool {
+        match (self.snapshot.value(), &self.namespace) {
+            (Some(best), Namespace::Value(validator)) => {
+                best != value && !validator.contains(&self.snapshot.key, best, value)
+            }
+            _ => false,
+        }
     }
 
     fn holders_by(&self, has_it: impl Fn(&CheckedAnswer) -> bool) -> Vec<PeerId> {

@@ -180,7 +180,8 @@ impl RecordReader {
     /// not complete.
     ///
     /// An empty reading that [has reached nobody](Reading::has_reached_anyone) does not say that
-    /// there is nothing, unless this node has no peers.
+    /// there is nothing, unless this node has no peers. Neither does one with a
+    /// [refusal](Reading::refusal).
     pub fn into_reading(mut self, now: Timestamp) -> Reading {
         if !self.is_finished {
             self.lookup.time_out();

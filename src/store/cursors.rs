@@ -40,8 +40,8 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// A peer, and the remote address of its connection. Peers without an IP address count as of one
-    /// prefix.
+    /// A peer, and the remote address of its connection. Peers without an IP address count as of
+    /// one prefix.
     pub fn new(peer: PeerId, address: Option<&Multiaddr>) -> Self {
         Self { peer, prefix: address.and_then(Prefix::of) }
     }

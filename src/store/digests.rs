@@ -3,7 +3,8 @@
 //! **Invariants.** A digest is what [`SmartRecord::digest`](smart_record_core::SmartRecord::digest)
 //! gives for the spaces that are given out now. Only spaces whose rows have changed since the last
 //! answer, or of which an update has expired, are read for it. The number of remembered spaces is
-//! bounded.
+//! bounded, and that of changed ones by it: a board that changes more between two answers is
+//! forgotten.
 //!
 //! **Spec.** `docs/wire.md`, section "Coverage".
 
@@ -17,7 +18,8 @@ use super::{
 };
 use smart_record_core::{RecordKey, SmartRecord, Timestamp};
 
-/// Maximum number of remembered spaces: 6 MB. More than half of what a store of default size holds.
+/// Maximum number of remembered spaces: 6 MB, and 9 MB if all have changed. More than half of what
+/// a store of default size holds.
 const MAX_SPACES: usize = 64 * 1_024;
 
 /// The digests of boards.
@@ -66,6 +68,9 @@ impl Digests {
             && let Some(board) = self.boards.peek_mut(&id.record)
         {
             board.changed.insert(id.space);
+            if board.changed.len() > board.spaces.len() {
+                self.forget(id.record);
+            }
         }
     }
 
@@ -141,7 +146,7 @@ impl SmartRecordStore {
                 Summary {
                     spaces: u32::try_from(given_out().count()).unwrap_or(u32::MAX),
                     digest: SmartRecord::digest_of(given_out().map(|(_, digest)| digest.digest)),
-                    last: given_out().last().map_or(SpaceId::HEAD, |(id, _)| *id),
+                    last: given_out().next_back().map_or(SpaceId::HEAD, |(id, _)| *id),
                 }
             }
         };

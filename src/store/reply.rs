@@ -33,8 +33,8 @@ use smart_record_core::{
 /// A record with less than a second left would be sent with a lifetime of zero, which means none.
 pub(super) const LEAST_TTL: Duration = Duration::from_secs(1);
 
-/// Maximum number of spaces that a slice passes over, so that the arcs between them and those of the
-/// ones that the last slice has passed over are no more than a coverage has.
+/// Maximum number of spaces that a slice passes over, so that the arcs between them and those of
+/// the ones that the last slice has passed over are no more than a coverage has.
 const PASSED: usize = 3;
 /// Share of a slice that has to be free for a space to be passed over; otherwise the slice ends.
 const FREE: usize = 8;
@@ -121,8 +121,8 @@ impl SmartRecordStore {
     }
 
     /// Tells the store which peers are in the routing table, by the SHA-256 of their ids, as in
-    /// [`KBucketKey::hashed_bytes`](libp2p_kad::KBucketKey::hashed_bytes). The replicas of a record,
-    /// which know each other, then begin its slices in different parts of it. A
+    /// [`KBucketKey::hashed_bytes`](libp2p_kad::KBucketKey::hashed_bytes). The replicas of a
+    /// record, which know each other, then begin its slices in different parts of it. A
     /// [`Behaviour`](crate::behaviour::Behaviour) does so.
     pub fn set_neighbours(&mut self, digests: Vec<[u8; 32]>) {
         lock(&self.replies.cursors).set_neighbours(digests, self.table.place());
@@ -382,7 +382,7 @@ impl SmartRecordStore {
         }
         let drawn = lock(&self.replies.cursors).draw();
         let updates = u64::try_from(EncodedSpace::new(space).update_count()).unwrap_or(0);
-        let sent = (drawn / 2).checked_rem(updates).filter(|_| drawn % 2 == 0);
+        let sent = (drawn / 2).checked_rem(updates).filter(|_| drawn.is_multiple_of(2));
         usize::try_from(sent.unwrap_or(0)).unwrap_or(0)
     }
 

@@ -1,6 +1,5 @@
 //! Attacks by those who mean harm, each with its cost. Every test fails without the rule that it is
-//! about. `cargo test --all-features --test attacks -- --nocapture` prints the costs;
-//! `docs/security.md` lists them.
+//! about. `cargo test --all-features --test attacks -- --nocapture` prints the costs.
 
 #![allow(
     clippy::unwrap_used,

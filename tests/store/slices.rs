@@ -45,8 +45,8 @@ fn a_large_board_is_read_slice_by_slice() {
     let size = board.encode().len();
     assert!(size > 190_000, "{size} bytes");
     let slices = size.div_ceil(8 * 1_024);
-    // Spaces are not split, which leaves a few hundred bytes of each slice empty, and coverage takes
-    // up to 174 of them.
+    // Spaces are not split, which leaves a few hundred bytes of each slice empty, and coverage
+    // takes up to 174 of them.
     read_whole(&store, &board, slices + 3);
     // Once more, from where the first reader stopped.
     read_whole(&store, &board, slices + 3);

@@ -62,8 +62,8 @@ fn slices(board: &SmartRecord) -> usize {
     board.encode().len().div_ceil(SLICE_BYTES)
 }
 
-/// Number of lookups that suffices but in one case of a million if each slice begins anywhere: then each lookup
-/// misses a space with the probability `(1 - 1 / slices) ^ replicas`.
+/// Number of lookups that suffices but in one case of a million if each slice begins anywhere: then
+/// each lookup misses a space with the probability `(1 - 1 / slices) ^ replicas`.
 pub fn bound(slices: usize, replicas: usize, spaces: usize) -> usize {
     let per_replica = slices as f64 / replicas as f64;
     (per_replica * (1e6 * spaces as f64).ln()).ceil() as usize

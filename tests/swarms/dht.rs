@@ -160,6 +160,24 @@ async fn a_put_of_several_chunks_is_stored_here_and_taken_whole_by_all() {
 }
 
 #[tokio::test]
+async fn case_15_a_read_of_which_all_answers_are_refused_is_an_error_with_the_reasons() {
+    let (reader, liar) = (driven().await, start_plain(kad::Config::new(PROTOCOL)).await);
+    let at = SystemClock.now().saturating_add(Duration::from_secs(600));
+    let mut signer = signer(&KEY.into());
+    signer.merge([("text", "soon")].into_iter().collect(), at, Duration::from_secs(600)).unwrap();
+    let record = kad::Record::new(KEY.as_bytes().to_vec(), signer.record(at).encode());
+    liar.store(|store| store.put(record)).await.unwrap().unwrap();
+    reader.meet(&liar).await;
+    within(async {
+        let error = reader.dht.get(KEY).await.unwrap_err();
+        assert_eq!(error.fault(), Some(Fault::LimitExceeded));
+        assert!(error.to_string().contains("s ahead of this clock"), "{error}");
+        assert!(matches!(error, DhtError::AnswersRefused(refused) if refused.is_ahead_of_clock()));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn forged_and_foreign_answers_change_nothing() {
     let plain = || start_plain(kad::Config::new(PROTOCOL));
     let (reader, honest) = (driven().await, start().await);

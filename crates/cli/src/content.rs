@@ -6,6 +6,7 @@ use anyhow::Result;
 use libp2p::identity::PublicKey;
 use libp2p_smart_record::{
     RecordKey, Registry, SmartRecord, SpaceRules, Timestamp, ValidationError, Validator, Validity,
+    escaped,
     ipns::{ContentPath, IpnsRecord, IpnsValidator},
     iprs::{
         Ancestry, DatetimeRange, IprsRecord, IprsValidator, Scheme, SequenceNumber, TtlSinceReceipt,
@@ -18,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     keys,
-    output::{Rows, json_line},
+    output::{Rows, json_cell},
 };
 
 /// Content of a record.
@@ -96,6 +97,35 @@ impl Content {
         }
     }
 
+    /// What distinguishes it from others under its key, in the words and forms of the options of
+    /// `publish`. `None` for a record of many writers.
+    pub fn summary(&self) -> Option<String> {
+        match &self.kind {
+            ContentKind::Ipns(record) => {
+                Some(format!("sequence {}, until {}", record.sequence(), record.eol()))
+            }
+            ContentKind::Iprs(record, validity) => {
+                let (scheme, version) = (scheme(record), record.version());
+                let sequence = SequenceNumber::of(record).map(|n| format!(", sequence {n}"));
+                let until = validity.expires_at.map(|at| format!(", until {at}"));
+                let (sequence, until) = (sequence.unwrap_or_default(), until.unwrap_or_default());
+                Some(format!("scheme {scheme}, version {version}{sequence}{until}"))
+            }
+            ContentKind::Smart(_) | ContentKind::PublicKey(_) | ContentKind::Presence(_) => None,
+        }
+    }
+
+    /// The time for which a resolver may use an IPNS record, as `--ttl` takes it.
+    pub fn ttl(&self, now: Timestamp) -> Option<String> {
+        match &self.kind {
+            ContentKind::Ipns(record) => {
+                let ttl = std::time::Duration::from_secs(record.ttl(now)?.as_secs());
+                Some(format!("ttl {}", humantime::format_duration(ttl)))
+            }
+            _ => None,
+        }
+    }
+
     /// The content at `now` as JSON.
     pub fn json(&self, now: Timestamp) -> Map<String, Value> {
         let mut fields = about(&self.key);
@@ -105,7 +135,7 @@ impl Content {
             ContentKind::PublicKey(public_key) => json!({
                 "peer": public_key.to_peer_id().to_string(),
                 "key_type": public_key.key_type().to_string(),
-                "public_key": hex(&public_key.encode_protobuf()),
+                "public_key": keys::hex(&public_key.encode_protobuf()),
                 "expires_at": null,
             }),
             ContentKind::Ipns(record) => json!({
@@ -120,6 +150,7 @@ impl Content {
                 "value": ipld(record),
                 "scheme": scheme(record),
                 "version": record.version(),
+                "seq": SequenceNumber::of(record).map(|seq| seq.to_string()),
                 "cid": record.cid().to_string(),
                 "expires_at": validity.expires_at.map(|at| at.to_string()),
                 "ttl_seconds": validity.ttl_since_receipt.map(|ttl| ttl.as_secs()),
@@ -145,7 +176,8 @@ impl Content {
                     .view(now)
                     .iter()
                     .map(|(writer, space)| {
-                        let (seq, document) = (space.seq.to_string(), space.document.to_string());
+                        let document = json_cell(&space.document.to_json());
+                        let seq = space.seq.to_string();
                         vec![writer.to_string(), seq, left(space.expires_at, now), document]
                     })
                     .collect(),
@@ -155,7 +187,7 @@ impl Content {
                 rows: vec![vec![
                     public_key.to_peer_id().to_string(),
                     public_key.key_type().to_string(),
-                    hex(&public_key.encode_protobuf()),
+                    keys::hex(&public_key.encode_protobuf()),
                 ]],
             },
             ContentKind::Ipns(record) => Rows {
@@ -164,7 +196,7 @@ impl Content {
                     record.name().to_string(),
                     record.sequence().to_string(),
                     left(record.eol().expires_at(), now),
-                    path(record, ToString::to_string),
+                    path(record, |path| escaped(path.as_str()).to_string()),
                 ]],
             },
             ContentKind::Iprs(record, validity) => Rows {
@@ -174,7 +206,7 @@ impl Content {
                     scheme(record),
                     record.version().to_string(),
                     until(validity.expires_at),
-                    json_line(&ipld(record)),
+                    json_cell(&ipld(record)),
                 ]],
             },
             ContentKind::Presence(record) => announcements(record.view(now), now),
@@ -235,7 +267,7 @@ pub fn announcements<'a>(
 
 /// An announcement as JSON.
 pub fn announcement(announcement: &Announcement) -> Value {
-    let hex = |key: ExchangeKey| hex(key.as_bytes());
+    let hex = |key: ExchangeKey| keys::hex(key.as_bytes());
     json!({
         "client": announcement.client().to_string(),
         "node": announcement.node().to_string(),
@@ -273,8 +305,4 @@ fn ipld(record: &IprsRecord) -> Value {
 /// What a name points to. A value that is no path is escaped.
 fn path(record: &IpnsRecord, text: impl FnOnce(&ContentPath) -> String) -> String {
     record.path().map_or_else(|_| printable(record.value()).to_string(), |path| text(&path))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

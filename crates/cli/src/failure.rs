@@ -1,21 +1,27 @@
 //! How commands fail: the error, a hint, and the exit code, which the help lists for scripts.
 //!
-//! **Invariants.** Each kind has one exit code.
+//! **Invariants.** Each kind has one exit code. A cause is told once: an error whose text contains
+//! another error has it not as its source. A hint names a way out that is open.
+
+mod hints;
 
 use std::{fmt, io, net::SocketAddr, process::ExitCode};
 
+use libp2p::PeerId;
 use libp2p_smart_record::{
-    Limit, SignError, UpdateError, ValidationError,
-    client::ClientError,
-    printable,
-    store::{OpenError, StorageError, WriteError},
+    Fault, ValidationError, client::ClientError, ipns::IpnsSignError, iprs::IprsError,
+    presence_publisher::PublisherError, printable, query::RefusedAnswers, store::OpenError,
 };
 use serde_json::json;
 use smart_record_host::HostError;
 
+use self::hints::{
+    file_hint, of_answers, of_client, of_host, of_publisher, refusal_hint, signing_hint,
+    storage_hint,
+};
 use crate::{
     key_file::KeyFormatError,
-    output::{json_line, say},
+    output::{json_line, say, say_lines},
 };
 
 /// Text below the help.
@@ -23,10 +29,13 @@ pub const HELP: &str = "\
 Exit codes:
   0    done
   1    failed: a file, the disk or the system
-  2    wrong arguments
-  3    nothing found under the key
-  4    no peer reached, or none answered or acknowledged
-  5    refused: the rules of records do not allow it
+  2    wrong arguments, such as a key without the form of its namespace
+  3    nothing found under the key: the peers say that there is nothing
+  4    no peer reached
+  5    refused: what was to be written, by the rules of records or by the peers, because it is older
+       than what there is, or because no peer keeps it; or all that the peers answered, because it
+       is forged, expired, too large, or from ahead of this clock
+  6    peers were reached, and none answered or acknowledged
   130  the demo was interrupted (143: terminated)
 
 With --json a failure is one object on standard error: {\"kind\", \"message\", \"hint\", \"exit_code\"}.
@@ -40,6 +49,9 @@ pub enum FailureKind {
     NotFound,
     Unreachable,
     Refused,
+    /// Refused because of the time of a clock, this one's or that of others.
+    Clock,
+    Silent,
 }
 
 impl FailureKind {
@@ -49,7 +61,8 @@ impl FailureKind {
             Self::Arguments => 2,
             Self::NotFound => 3,
             Self::Unreachable => 4,
-            Self::Refused => 5,
+            Self::Refused | Self::Clock => 5,
+            Self::Silent => 6,
         }
     }
 }
@@ -62,6 +75,8 @@ impl fmt::Display for FailureKind {
             Self::NotFound => "not-found",
             Self::Unreachable => "unreachable",
             Self::Refused => "refused",
+            Self::Clock => "clock",
+            Self::Silent => "silent",
         })
     }
 }
@@ -77,14 +92,28 @@ pub enum Failure {
     NoAnswer,
     #[error("peers were reached, but none acknowledged the record")]
     NotTaken,
+    #[error("nothing valid was found under {key}: {refused}")]
+    AnswersRefused { key: String, refused: RefusedAnswers },
+    #[error("older than what there is under {key}{}", told(.there))]
+    Older { key: String, there: Option<String> },
+    #[error("no peer keeps the record under {key}, although {acknowledged} acknowledged it")]
+    NotKept { key: String, acknowledged: usize },
+    #[error("the record under {key} was refused by the peers that were sent it, {refused} in all")]
+    NotAccepted { key: String, refused: usize },
+    #[error("what there is under {key} is not known: not enough of the closest peers answered")]
+    UnknownContent { key: String },
+    #[error("{key} is not a key of {owner}, whose key is to sign")]
+    NotOwner { key: String, owner: PeerId },
+    #[error("the record of {name} points to {value}, which is no content path")]
+    NoPath { name: String, value: String },
+    #[error("more than {max} names point to each other")]
+    TooManyNames { max: usize },
     #[error("no node to connect to")]
     NoAddress,
-    #[error("the key of the space is missing")]
+    #[error("the key to sign with is missing")]
     NoKey,
     #[error("the namespace of {0} is unknown")]
     UnknownKey(String),
-    #[error("documents go into smart records, under /sr/…, not under {key}")]
-    NotSmart { key: String },
     #[error("{message}")]
     Arguments { message: String, hint: &'static str },
     #[error("failed to read the key file {file}")]
@@ -101,21 +130,37 @@ pub enum Failure {
     Store(OpenError),
     #[error("{file} is not a valid record under {key}")]
     BadRecord { file: String, key: String, source: Box<ValidationError> },
+    #[error(transparent)]
+    Ipns(Box<IpnsSignError>),
+    #[error(transparent)]
+    Iprs(Box<IprsError>),
     #[error("stopped before the withdrawal was done")]
     StoppedTwice,
 }
 
 impl Failure {
-    const fn kind(&self) -> FailureKind {
+    fn kind(&self) -> FailureKind {
         match self {
             Self::NotFound(_) => FailureKind::NotFound,
-            Self::Unreachable | Self::NoAnswer | Self::NotTaken => FailureKind::Unreachable,
+            Self::Unreachable => FailureKind::Unreachable,
+            Self::NoAnswer | Self::NotTaken | Self::UnknownContent { .. } => FailureKind::Silent,
+            Self::AnswersRefused { refused, .. } => of_answers(refused).0,
+            Self::Ipns(error) if matches!(**error, IpnsSignError::Value(_)) => {
+                FailureKind::Arguments
+            }
+            Self::Older { .. }
+            | Self::NotKept { .. }
+            | Self::NotAccepted { .. }
+            | Self::NoPath { .. }
+            | Self::Ipns(_)
+            | Self::Iprs(_)
+            | Self::TooManyNames { .. }
+            | Self::BadRecord { .. } => FailureKind::Refused,
             Self::NoAddress
             | Self::NoKey
             | Self::UnknownKey(_)
-            | Self::NotSmart { .. }
+            | Self::NotOwner { .. }
             | Self::Arguments { .. } => FailureKind::Arguments,
-            Self::BadRecord { .. } => FailureKind::Refused,
             Self::KeyFile { .. }
             | Self::NotAKeyFile { .. }
             | Self::NewKeyFile { .. }
@@ -133,24 +178,48 @@ impl Failure {
                 "check the address of --connect, and that its node is running".to_owned()
             }
             Self::NoAnswer | Self::NotTaken => {
-                "check that --protocol is that of the nodes".to_owned()
+                "check that --protocol is that of the nodes, or try again".to_owned()
+            }
+            Self::AnswersRefused { refused, .. } => of_answers(refused).1.to_owned(),
+            Self::Older { key, .. } => {
+                format!("`smart-record get {key}` shows it; sign a newer one")
+            }
+            Self::NotKept { .. } => "the nodes allow other writers, sizes or keys than this \
+                                     command; ask who runs them"
+                .to_owned(),
+            Self::NotAccepted { .. } => {
+                "the nodes know another namespace or other rules; give --connect other nodes"
+                    .to_owned()
+            }
+            Self::UnknownContent { .. } => {
+                "try again; or give --sequence (for /iprs/ also --version) a number that is higher \
+                 than all before"
+                    .to_owned()
+            }
+            Self::NotOwner { .. } => {
+                "give --key the file of the key that the name is made of, or write `self` in place \
+                 of the name"
+                    .to_owned()
+            }
+            Self::NoPath { .. } => "`smart-record get` shows the whole record".to_owned(),
+            Self::TooManyNames { .. } => {
+                "`smart-record resolve --recursive=false` follows one name at a time".to_owned()
             }
             Self::NoAddress => {
                 "give --connect the address that `smart-record node` prints".to_owned()
             }
-            Self::NoKey => {
-                "give --key the file of the key that the space was written with".to_owned()
-            }
+            Self::NoKey => "give --key the file of the key; for what was written before, the same \
+                            as then; `smart-record key generate` makes a new one"
+                .to_owned(),
             Self::UnknownKey(_) => "keys begin with /sr/, /pk/, /ipns/, /iprs/ or /presence/; \
                                     give a file's key with --under"
                 .to_owned(),
-            Self::NotSmart { .. } => {
-                "send a signed record with `put`, and announce presence with `presence announce`"
-                    .to_owned()
-            }
             Self::Arguments { hint, .. } => (*hint).to_owned(),
-            Self::KeyFile { file, .. } => {
+            Self::KeyFile { file, source } if source.kind() == io::ErrorKind::NotFound => {
                 format!("make a key with `smart-record key generate {file}`")
+            }
+            Self::KeyFile { .. } => {
+                "check the permissions of the file, or give another one".to_owned()
             }
             Self::NotAKeyFile { file, reason } => reason.hint(file),
             Self::NewKeyFile { source, .. } | Self::File { source, .. } => {
@@ -160,37 +229,25 @@ impl Failure {
                 "give --metrics an address of this machine with a free port".to_owned()
             }
             Self::Store(error) => storage_hint(&error.source).to_owned(),
-            Self::BadRecord { .. } => {
-                "check that --under is the key it was signed for, and that it has not expired"
-                    .to_owned()
+            Self::Ipns(error) => signing_hint(error).to_owned(),
+            Self::Iprs(_) => {
+                "`smart-record publish --help` lists the options of each scheme".to_owned()
             }
+            Self::BadRecord { source, .. } => match source.fault() {
+                Fault::Malformed | Fault::Invalid => {
+                    "check that --under is the key it was signed for"
+                }
+                _ => refusal_hint(source),
+            }
+            .to_owned(),
             Self::StoppedTwice => "the announcement can be found until it expires".to_owned(),
         }
     }
 }
 
-const fn file_hint(error: io::ErrorKind) -> &'static str {
-    use io::ErrorKind::{AlreadyExists, FileTooLarge, QuotaExceeded, StorageFull};
-    match error {
-        AlreadyExists => "give another name; keys are never overwritten",
-        FileTooLarge | QuotaExceeded | StorageFull => {
-            "free space on the disk, or raise its quota or `ulimit -f`"
-        }
-        _ => "check the name and the permissions of the file and its folder",
-    }
-}
-
-const fn storage_hint(error: &StorageError) -> &'static str {
-    match error {
-        StorageError::Locked => "another process has it open: stop that one, or give another file",
-        StorageError::OtherPeer(_) => {
-            "give --key the key that the store was made with, or --store another file"
-        }
-        StorageError::ForeignFile => "give a file that a node has made, or a new name",
-        StorageError::OtherFormat { .. } => "use the version that made it, or give another file",
-        StorageError::Full => "free space on the disk",
-        _ => "check the disk and the permissions, give another file, or leave out --store",
-    }
+/// What there is, in brackets.
+fn told(there: &Option<String>) -> String {
+    there.as_ref().map(|there| format!(" ({there})")).unwrap_or_default()
 }
 
 /// Whether the reader of standard output has closed it.
@@ -217,6 +274,8 @@ impl FailureReport {
             (failure.kind(), Some(failure.hint()))
         } else if let Some(error) = error.downcast_ref::<ClientError>() {
             of_client(error)
+        } else if let Some(error) = error.downcast_ref::<PublisherError>() {
+            of_publisher(error)
         } else if let Some(error) = error.downcast_ref::<HostError>() {
             of_host(error)
         } else {
@@ -230,75 +289,21 @@ impl FailureReport {
         if self.is_broken_pipe {
             return ExitCode::SUCCESS;
         }
+        self.lines(json).iter().for_each(|line| say(line));
+        ExitCode::from(self.kind.code())
+    }
+
+    fn lines(&self, json: bool) -> Vec<String> {
         let Self { kind, message, hint, .. } = self;
-        let code = kind.code();
         if json {
-            let kind = kind.to_string();
+            let (kind, code) = (kind.to_string(), kind.code());
             let failure =
                 json!({ "kind": kind, "message": message, "hint": hint, "exit_code": code });
-            say(&json_line(&failure));
-        } else {
-            say(&format!("error: {}", printable(message)));
-            if let Some(hint) = hint {
-                say(&format!("hint: {}", printable(hint)));
-            }
+            return vec![json_line(&failure)];
         }
-        ExitCode::from(code)
-    }
-}
-
-fn of_client(error: &ClientError) -> (FailureKind, Option<String>) {
-    let (kind, hint) = match error {
-        ClientError::TimedOut | ClientError::Unreachable | ClientError::NotAcknowledged(_) => (
-            FailureKind::Unreachable,
-            "check the address of --connect, and that its node is running",
-        ),
-        ClientError::Sign(SignError::Update(UpdateError::Limit(exceeded)))
-            if exceeded.limit == Limit::SPACE_BYTES =>
-        {
-            (FailureKind::Refused, "the space is full; give --replace, or `withdraw` it first")
-        }
-        ClientError::Sign(_) => {
-            (FailureKind::Refused, "make the document smaller or --ttl shorter (at most 48h)")
-        }
-        ClientError::NotSmart(_) => {
-            (FailureKind::Arguments, "keys of smart records begin with /sr/")
-        }
-        ClientError::Refused(WriteError::Refused(error)) => match error {
-            ValidationError::Stale => {
-                (FailureKind::Refused, "a newer record exists; `smart-record get` shows it")
-            }
-            _ => (
-                FailureKind::Refused,
-                "check the key it was signed for, and that it has not expired",
-            ),
-        },
-        ClientError::Refused(_) | ClientError::Storage(_) => {
-            (FailureKind::Failed, "the local store has no room, or its disk has failed")
-        }
-        _ => return (FailureKind::Failed, None),
-    };
-    (kind, Some(hint.to_owned()))
-}
-
-fn of_host(error: &HostError) -> (FailureKind, Option<String>) {
-    match error {
-        HostError::NoPeer(_) => (
-            FailureKind::Arguments,
-            Some(
-                "give --connect and --relay the whole address that `smart-record node` prints"
-                    .to_owned(),
-            ),
-        ),
-        HostError::Transport(_) => (
-            FailureKind::Failed,
-            Some(
-                "check --listen: it takes a TCP or QUIC address of this machine with a free port, \
-                 and with --network-key TCP alone"
-                    .to_owned(),
-            ),
-        ),
-        _ => (FailureKind::Failed, None),
+        let error = format!("error: {}", printable(message));
+        let hint = hint.iter().map(|hint| format!("hint: {}", printable(hint)));
+        [error].into_iter().chain(hint).collect()
     }
 }
 
@@ -306,11 +311,25 @@ fn of_host(error: &HostError) -> (FailureKind, Option<String>) {
 pub fn arguments(error: &clap::Error) -> ExitCode {
     // The arguments could not be parsed, so --json is looked for in the raw ones.
     let json = std::env::args_os().any(|argument| argument == "--json");
-    if !error.use_stderr() || !json {
+    let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+    if !error.use_stderr() {
+        // The help, in which nothing is from outside.
         let _ = error.print();
-        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+        return code;
     }
-    let text = error.render().to_string();
+    // An argument may be of several lines.
+    let mut text = error.render().to_string();
+    for argument in std::env::args_os() {
+        let argument = argument.to_string_lossy();
+        let shown = printable(&*argument).to_string();
+        if shown != argument {
+            text = text.replace(&*argument, &shown);
+        }
+    }
+    if !json {
+        say_lines(&text);
+        return code;
+    }
     let message = text.trim().trim_start_matches("error: ").to_owned();
     let hint = Some("see `smart-record help`".to_owned());
     FailureReport { kind: FailureKind::Arguments, message, hint, is_broken_pipe: false }.print(true)
@@ -327,5 +346,179 @@ pub fn note(json: bool, kind: &str, message: &str) {
         say(&json_line(&json!({ "kind": kind, "message": message })));
     } else {
         say(&format!("{kind}: {}", printable(message)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use std::{error::Error, path::PathBuf};
+
+    use libp2p_smart_record::{
+        Dict, JsonError, Limit, LimitExceeded, Malformed, PolicyRefusal, RecordKey, SignError,
+        UpdateError,
+        ipns::{ContentPath, Eol, IpnsError, IpnsName},
+        iprs::IprsError,
+        parse_peer_id,
+        presence::{AnnounceError, PresenceError},
+        signed::SignedRecordError,
+        store::{SmartRecordStore, StorageError, WriteError},
+    };
+
+    use super::*;
+
+    /// Characters of each kind that a terminal acts upon or does not show.
+    const HOSTILE: &str =
+        "a\u{9b}31m\u{202e}c\u{7f}\u{1b}]0;d\u{7}\t0\n1\u{85}\u{2028}\u{200b}\u{2066}\0";
+
+    fn limit() -> LimitExceeded {
+        LimitExceeded::new(Limit::VALUE_BYTES, 2, 1)
+    }
+
+    fn validation_errors() -> Vec<ValidationError> {
+        vec![
+            Malformed::other(HOSTILE).into(),
+            Malformed::Empty.into(),
+            ValidationError::Invalid(HOSTILE.to_owned()),
+            ValidationError::Unsupported(HOSTILE.to_owned()),
+            ValidationError::Stale,
+            ValidationError::NoValue,
+            limit().into(),
+            PolicyRefusal::Other(HOSTILE.to_owned()).into(),
+        ]
+    }
+
+    /// Errors of each kind that a command can fail with, and others of the libraries, with hostile
+    /// text wherever text is from outside.
+    fn errors() -> Vec<anyhow::Error> {
+        let mut errors: Vec<anyhow::Error> = Vec::new();
+        let hostile = || HOSTILE.to_owned();
+        let io = || io::Error::other(HOSTILE);
+        let peer = PeerId::random();
+        for reason in validation_errors() {
+            let refused = WriteError::Refused(reason.clone());
+            errors.push(ClientError::from(refused.clone()).into());
+            errors.push(anyhow::Error::from(ClientError::from(refused)).context(hostile()));
+            errors.push(PublisherError::from(ClientError::from(reason.clone())).into());
+            let (file, key) = (hostile(), hostile());
+            errors.push(Failure::BadRecord { file, key, source: Box::new(reason.clone()) }.into());
+            errors.push(reason.into());
+        }
+        for source in [
+            StorageError::Locked,
+            StorageError::Full,
+            StorageError::ForeignFile,
+            StorageError::Damaged { what: hostile() },
+            StorageError::OtherFormat { found: 2, known: 1 },
+            StorageError::Io(io::ErrorKind::PermissionDenied),
+        ] {
+            errors.push(ClientError::from(source.clone()).into());
+            errors.push(WriteError::from(source).into());
+        }
+        // As it is met: a folder is no store.
+        let folder = PathBuf::from(format!("/{HOSTILE}"));
+        let opened = SmartRecordStore::open(folder.join("none"), peer);
+        errors.push(Failure::Store(opened.unwrap_err()).into());
+        let key = || hostile();
+        errors.extend(
+            [
+                Failure::NotFound(key()),
+                Failure::Unreachable,
+                Failure::NoAnswer,
+                Failure::NotTaken,
+                Failure::Older { key: key(), there: Some(hostile()) },
+                Failure::NotKept { key: key(), acknowledged: 1 },
+                Failure::NotAccepted { key: key(), refused: 1 },
+                Failure::UnknownContent { key: key() },
+                Failure::NotOwner { key: key(), owner: peer },
+                Failure::NoPath { name: hostile(), value: hostile() },
+                Failure::TooManyNames { max: 1 },
+                Failure::NoAddress,
+                Failure::NoKey,
+                Failure::UnknownKey(key()),
+                Failure::Arguments { message: hostile(), hint: "look" },
+                Failure::KeyFile { file: hostile(), source: io() },
+                Failure::NotAKeyFile { file: hostile(), reason: KeyFormatError::Label(hostile()) },
+                Failure::NewKeyFile { file: hostile(), source: io() },
+                Failure::File { file: hostile(), verb: "read", source: io() },
+                Failure::Metrics { address: ([127, 0, 0, 1], 1).into(), source: io() },
+                Failure::Ipns(Box::new(IpnsSignError::DagCbor(hostile()))),
+                Failure::Ipns(Box::new(HOSTILE.parse::<ContentPath>().unwrap_err().into())),
+                Failure::Iprs(Box::new(IprsError::Cbor(hostile()))),
+                Failure::StoppedTwice,
+            ]
+            .map(anyhow::Error::from),
+        );
+        errors.push(HOSTILE.parse::<Dict>().unwrap_err().into());
+        errors.push(JsonError::UnknownEscape(hostile()).into());
+        errors.push(format!("\\{HOSTILE}").parse::<RecordKey>().unwrap_err().into());
+        errors.push(HOSTILE.parse::<IpnsName>().unwrap_err().into());
+        errors.push(HOSTILE.parse::<Eol>().unwrap_err().into());
+        errors.push(IpnsError::DagCbor(hostile()).into());
+        errors.push(IpnsError::from(limit()).into());
+        errors.push(PresenceError::from(limit()).into());
+        errors.push(PublisherError::from(AnnounceError::from(PresenceError::from(limit()))).into());
+        errors.push(SignedRecordError::from(limit()).into());
+        errors.push(ClientError::from(SignError::from(UpdateError::from(limit()))).into());
+        errors.push(HostError::Transport(hostile()).into());
+        assert!(parse_peer_id(HOSTILE).is_none());
+        errors
+    }
+
+    #[test]
+    fn case_4_each_failure_is_shown_without_control_or_bidi_characters() {
+        for error in errors() {
+            let report = FailureReport::of(&error);
+            for line in [report.lines(true), report.lines(false)].concat() {
+                assert_eq!(printable(&line).to_string(), line);
+            }
+            // An argument that was given as a cause of wrong ones.
+            assert!(report.lines(false)[0].starts_with("error: "));
+        }
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let is_told_again = |told: &str, cause: &str| cause.len() > 3 && told.contains(cause);
+        for error in errors() {
+            let chain: Vec<_> = error.chain().map(ToString::to_string).collect();
+            for (n, cause) in chain.iter().enumerate() {
+                let before = chain[..n].iter().find(|told| is_told_again(told, cause));
+                // The text that is hostile stands for different things.
+                let is_hostile = cause == HOSTILE;
+                assert!(before.is_none() || is_hostile, "{before:?} has its cause: {chain:?}");
+            }
+            let mut source: Option<&dyn Error> = error.source();
+            while let Some(cause) = source {
+                assert!(!cause.to_string().is_empty());
+                source = cause.source();
+            }
+        }
+    }
+
+    #[test]
+    fn hints_name_commands_and_options_that_there_are() {
+        use clap::CommandFactory;
+
+        let command = crate::Arguments::command();
+        let mut options: Vec<String> = Vec::new();
+        let mut commands = vec![&command];
+        while let Some(command) = commands.pop() {
+            options.extend(command.get_opts().filter_map(|arg| arg.get_long().map(str::to_owned)));
+            commands.extend(command.get_subcommands());
+        }
+        for error in errors() {
+            let Some(hint) = FailureReport::of(&error).hint else { continue };
+            for word in hint.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
+                let option = word.strip_prefix("--").filter(|option| !option.is_empty());
+                let is_known =
+                    |option: &str| option == "help" || options.iter().any(|it| it == option);
+                assert!(option.is_none_or(is_known), "{option:?} in {hint}");
+            }
+            for named in hint.split("`smart-record ").skip(1) {
+                let words = named.split(['`', ' ']).next().unwrap();
+                assert!(command.find_subcommand(words).is_some() || words == "help", "{hint}");
+            }
+        }
     }
 }

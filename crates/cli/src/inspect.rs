@@ -4,7 +4,8 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use libp2p_smart_record::{
-    Clock, SignedUpdate, SmartRecord, Space, SystemClock, Timestamp, UpdateKind, query::Reading,
+    Clock, RecordKey, SignedUpdate, SmartRecord, Space, SystemClock, Timestamp, UpdateKind,
+    query::Reading,
 };
 use serde_json::{Map, Value, json};
 
@@ -13,7 +14,7 @@ use crate::{
     failure::Failure,
     keys,
     network::{NetworkArguments, finish},
-    output::{Format, Rows, say},
+    output::{Format, Rows, json_cell},
     records,
 };
 
@@ -33,8 +34,8 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
     let Arguments { what, under, network } = arguments;
     match under {
-        Some(under) => in_file(&what, &under, format),
-        None if keys::parse(&what).is_err() && Path::new(&what).exists() => {
+        Some(under) => in_file(&what, network.record_key(&under)?, format),
+        None if network.record_key(&what).is_err() && Path::new(&what).exists() => {
             Err(Failure::Arguments {
                 message: format!("{what} is a file, and its key is missing"),
                 hint: "give --under the key of the record",
@@ -45,8 +46,7 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
     }
 }
 
-fn in_file(file: &str, under: &str, format: Format) -> Result<ExitCode> {
-    let key = keys::parse(under)?;
+fn in_file(file: &str, key: RecordKey, format: Format) -> Result<ExitCode> {
     let value = std::fs::read(file).map_err(|source| Failure::File {
         file: file.to_owned(),
         verb: "read",
@@ -55,19 +55,20 @@ fn in_file(file: &str, under: &str, format: Format) -> Result<ExitCode> {
     let now = SystemClock.now();
     let content = Content::read(&key, &value, now).map_err(|source| Failure::BadRecord {
         file: file.to_owned(),
-        key: under.to_owned(),
+        key: keys::show(&key),
         source: Box::new(source),
     })?;
     show(&content, None, now, format)
 }
 
 async fn in_network(key: &str, network: &NetworkArguments, format: Format) -> Result<ExitCode> {
-    let key = keys::parse(key)?;
+    let key = network.record_key(key)?;
     let node = network.join().await?;
-    let reading = records::read(&key, &node).await?;
+    let reading = records::read(&key, &node, format).await?;
     let content = Content::of(&reading.snapshot)?;
     let content = content.ok_or_else(|| Failure::NotFound(keys::show(&key)))?;
     let shown = show(&content, Some(&reading), reading.snapshot.at, format);
+    records::warn_of_missing(&reading, format);
     finish(&node).await;
     shown
 }
@@ -90,7 +91,11 @@ fn show(
         format.line(json, String::new)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let heading = || format!("{}: {} bytes", keys::show(&content.key), content.bytes.len());
+    let heading = || {
+        let summary = content.summary().into_iter().chain(content.ttl(now));
+        let parts = [format!("{} bytes", content.bytes.len())].into_iter().chain(summary);
+        format!("{}: {}", keys::show(&content.key), parts.collect::<Vec<_>>().join(", "))
+    };
     format.line(|| Value::Null, heading)?;
     let rows = || match &content.kind {
         ContentKind::Smart(record) => space_rows(record, now),
@@ -99,9 +104,6 @@ fn show(
     format.rows(|| Value::Null, rows)?;
     if let Some(reading) = reading {
         format.rows(|| Value::Null, || peer_rows(reading))?;
-        if let Some(shortfall) = records::shortfall(reading) {
-            say(&shortfall);
-        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -112,9 +114,9 @@ fn bytes(space: &Space) -> usize {
 
 /// The extension fields of an update by number, in hexadecimal.
 fn extensions(update: &SignedUpdate) -> Value {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let extensions = update.extensions();
-    let fields = extensions.iter().map(|(number, bytes)| (number.to_string(), hex(bytes).into()));
+    let hex = |bytes: &[u8]| keys::hex(bytes).into();
+    let fields = extensions.iter().map(|(number, bytes)| (number.to_string(), hex(bytes)));
     Value::Object(fields.collect())
 }
 
@@ -164,7 +166,7 @@ fn space_rows(record: &SmartRecord, now: Timestamp) -> Rows {
             bytes(space).to_string(),
             view.as_ref().map_or_else(|| "-".to_owned(), |view| left(view.expires_at, now)),
             space.retain_until().map(|at| left(at, now)).unwrap_or_default(),
-            view.map_or_else(|| "(nothing)".to_owned(), |view| view.document.to_string()),
+            view.map_or_else(|| "(nothing)".to_owned(), |view| json_cell(&view.document.to_json())),
         ]
     };
     Rows {
@@ -189,10 +191,7 @@ fn peers(reading: &Reading) -> Map<String, Value> {
     set("peers", records::peers(&reading.holders));
     set("stale", records::peers(&reading.stale));
     set("empty", records::peers(&reading.empty));
-    let refused = reading.refused.iter().map(|(peer, reason)| {
-        json!({ "peer": peer.to_string(), "fault": reason.fault().to_string(), "reason": reason.to_string() })
-    });
-    set("refused", refused.collect());
+    set("refused", records::refused(reading));
     fields
 }
 

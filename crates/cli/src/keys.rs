@@ -83,7 +83,8 @@ pub fn parse(text: &str) -> Result<RecordKey, Failure> {
             namespace @ (libp2p_smart_record::ipns::NAMESPACE | libp2p_smart_record::pk::NAMESPACE),
         ) => {
             let peer = path().and_then(parse_peer_id).ok_or_else(|| {
-                let hint = "write /ipns/ or /pk/, and a peer id such as k51… or 12D3Koo…";
+                let hint =
+                    "write /ipns/ or /pk/, and a peer id such as k51… or 12D3Koo…, or `self`";
                 arguments(format!("{key} is not the key of a peer"), hint)
             })?;
             of_namespace(namespace, peer.to_bytes())?
@@ -106,6 +107,44 @@ pub fn parse(text: &str) -> Result<RecordKey, Failure> {
         arguments(format!("{key} is not a valid key of a record: {error}"), hint)
     })?;
     Ok(key)
+}
+
+/// What stands before and after `self` in a key, if it stands where a peer id would.
+pub fn after_self(text: &str) -> Option<(&str, &str)> {
+    let before = ["/ipns/", "/pk/", "/iprs/", "/presence/"];
+    let len = before.iter().find(|before| text.starts_with(**before))?.len();
+    let (before, rest) = text.split_at_checked(len)?;
+    let after = rest.strip_prefix("self")?;
+    (after.is_empty() || after.starts_with('/')).then_some((before, after))
+}
+
+/// The peer that a key belongs to, by the form of its namespace.
+pub fn owner(key: &RecordKey) -> Option<PeerId> {
+    match key.namespace()? {
+        libp2p_smart_record::ipns::NAMESPACE | libp2p_smart_record::pk::NAMESPACE => {
+            PeerId::from_bytes(key.path()).ok()
+        }
+        libp2p_smart_record::iprs::NAMESPACE => {
+            let path = std::str::from_utf8(key.path()).ok()?;
+            parse_peer_id(path.split('/').next()?)
+        }
+        _ => None,
+    }
+}
+
+/// Bytes in hexadecimal, as [`hex`] writes them.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| {
+        let is_pair = pair.len() == 2 && pair.iter().all(u8::is_ascii_hexdigit);
+        u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|_| is_pair)?, 16).ok()
+    };
+    pairs.map(byte).collect()
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn of_namespace(namespace: &str, path: impl AsRef<[u8]>) -> Result<RecordKey, Failure> {
@@ -185,6 +224,29 @@ mod tests {
         for key in [format!("/ipns//ipfs/{name}"), format!("/pk/x/ipfs/{name}")] {
             assert!(parse(&key).is_err(), "{key}");
         }
+    }
+
+    #[test]
+    fn self_stands_where_a_peer_id_would() {
+        for (text, parts) in [
+            ("/ipns/self", Some(("/ipns/", ""))),
+            ("/pk/self", Some(("/pk/", ""))),
+            ("/iprs/self/motd", Some(("/iprs/", "/motd"))),
+            ("/presence/self/", Some(("/presence/", "/"))),
+            ("/ipns/selfish", None),
+            ("/sr/self", None),
+            ("/ipns/a/self", None),
+            ("self", None),
+        ] {
+            assert_eq!(after_self(text), parts, "{text}");
+        }
+        let peer = Keypair::generate_ed25519().public().to_peer_id();
+        for key in [format!("/ipns/{peer}"), format!("/pk/{peer}"), format!("/iprs/{peer}/a/b")] {
+            assert_eq!(owner(&parse(&key).unwrap()), Some(peer), "{key}");
+        }
+        assert_eq!(owner(&"/sr/a".into()), None);
+        assert_eq!(unhex(&hex(b"\0\xff")).as_deref(), Some(&b"\0\xff"[..]));
+        assert_eq!([unhex("0"), unhex("+1"), unhex("zz")], [None, None, None]);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The command line of libp2p-smart-record.
 //!
-//! Each command is a module. They share `network` (joining the DHT), `content` and `output` (what
-//! is shown), `failure` (how commands fail), `files` (writing them), `keys` (keys, in files and as
-//! text) and `stop` (signals). `metrics` serves those of a node.
+//! Each command is a module; `records` reads and `writing` writes, with what `signing` signs. They
+//! share `network` (joining the DHT), `content` and `output` (what is shown), `failure` (how
+//! commands fail), `files` (writing them), `keys` (keys, in files and as text), `lifetimes` and
+//! `stop` (signals). `metrics` serves those of a node.
 //!
 //! **Invariants.** Standard output has results alone, with `--json` one JSON value per line.
-//! Failures, warnings and progress go to standard error. Each failure has a kind, an exit code and,
-//! where there is one, a hint.
+//! Failures, warnings, progress, logs and panics go to standard error. Each failure has a kind, an
+//! exit code and, where there is one, a hint.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -20,13 +21,17 @@ mod files;
 mod inspect;
 mod key_file;
 mod keys;
+mod lifetimes;
 mod metrics;
 mod network;
 mod output;
 mod presence;
 mod records;
+mod resolve;
 mod serve;
+mod signing;
 mod stop;
+mod writing;
 
 use std::process::ExitCode;
 
@@ -54,16 +59,19 @@ enum Command {
     Demo(demo::Arguments),
     /// Runs a node of the DHT until it is stopped, and prints its addresses.
     Node(serve::Arguments),
-    /// Signs a document and merges it into our space of a smart record.
-    Publish(records::Publish),
+    /// Signs and publishes: a document of a smart record, what an IPNS name points to, an IPRS
+    /// record, or a public key.
+    Publish(writing::Publish),
     /// Sends a record of any kind that is signed already.
-    Put(records::Put),
+    Put(writing::Put),
     /// Reads the record of a key.
     Get(records::Get),
+    /// Shows what an IPNS name points to.
+    Resolve(resolve::Arguments),
     /// Prints a record at each change, until it is stopped.
     Watch(records::Read),
     /// Withdraws everything in our space of a record.
-    Withdraw(records::Withdraw),
+    Withdraw(writing::Withdraw),
     /// Shows all details of a record: writers, lifetimes, sizes and holders.
     Inspect(inspect::Arguments),
     /// Announces a client at a node, or finds clients.
@@ -80,6 +88,7 @@ const WARNINGS: &str =
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    output::report_panics();
     let Arguments { command, json } = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return failure::arguments(&error),
@@ -89,8 +98,8 @@ async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(output::takes_colour(&std::io::stderr()))
-        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_writer(output::LogWriter)
         .init();
     match run(command, Format::choose(json)).await {
         Ok(code) => code,
@@ -104,11 +113,12 @@ async fn run(command: Command, format: Format) -> Result<ExitCode> {
     match command {
         Command::Demo(arguments) => demo::run(arguments, format).await,
         Command::Node(arguments) => serve::run(arguments, format).await,
-        Command::Publish(arguments) => records::publish(arguments, format).await,
-        Command::Put(arguments) => records::put(arguments, format).await,
+        Command::Publish(arguments) => writing::publish(arguments, format).await,
+        Command::Put(arguments) => writing::put(arguments, format).await,
         Command::Get(arguments) => records::get(arguments, format).await,
+        Command::Resolve(arguments) => resolve::run(arguments, format).await,
         Command::Watch(arguments) => records::watch(arguments, format).await,
-        Command::Withdraw(arguments) => records::withdraw(arguments, format).await,
+        Command::Withdraw(arguments) => writing::withdraw(arguments, format).await,
         Command::Inspect(arguments) => inspect::run(arguments, format).await,
         Command::Presence(command) => presence::run(command, format).await,
         Command::Key(command) => keys::run(command, format),

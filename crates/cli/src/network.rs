@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use libp2p::{Multiaddr, StreamProtocol, identity::Keypair, kad, pnet::PreSharedKey};
 use libp2p_smart_record::{
-    ZeroLifetime,
+    RecordKey,
     client::ClientError,
+    query::Reading,
     store::{SmartRecordStore, StoreConfig},
 };
 use smart_record_host::{Host, HostBuilder};
@@ -27,8 +28,8 @@ pub struct NetworkArguments {
     /// `/p2p/<peer id>`; it may have a name (/dns4/example.org/tcp/4001/p2p/…). May be repeated.
     #[arg(long, short, value_name = "ADDRESS", value_parser = keys::address)]
     pub connect: Vec<Multiaddr>,
-    /// The file of the signing key, from `smart-record key generate`. Without it a fresh key is
-    /// used; `withdraw` requires it.
+    /// The file of the signing key, from `smart-record key generate` or `ipfs key export`, or in
+    /// PEM (PKCS #8). Without it a fresh key is used, except where one has to be known.
     #[arg(long, short, value_name = "FILE")]
     pub key: Option<PathBuf>,
     /// The protocol of the DHT. Nodes with the same protocol form one DHT.
@@ -59,17 +60,22 @@ fn protocol(text: &str) -> Result<StreamProtocol, String> {
     StreamProtocol::try_from_owned(text.to_owned()).map_err(|_| "must begin with /".to_owned())
 }
 
-/// A lifetime of a record.
-pub fn lifetime(text: &str) -> Result<Duration, String> {
-    let ttl = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    ZeroLifetime::check(ttl).map_err(|error| error.to_string())?;
-    Ok(ttl)
-}
-
 impl NetworkArguments {
     /// The signing key.
     pub fn keypair(&self) -> Result<Keypair, Failure> {
         self.key.as_deref().map_or_else(|| Ok(Keypair::generate_ed25519()), keys::read)
+    }
+
+    /// Parses the key of a record, in which `self` may stand for the peer id of `--key`.
+    pub fn record_key(&self, text: &str) -> Result<RecordKey, Failure> {
+        match keys::after_self(text) {
+            Some((before, after)) => {
+                let file = self.key.as_deref().ok_or(Failure::NoKey)?;
+                let owner = keys::read(file)?.public().to_peer_id();
+                keys::parse(&format!("{before}{owner}{after}"))
+            }
+            None => keys::parse(text),
+        }
     }
 
     /// Joins the network as a client, which other nodes do not send records to.
@@ -116,17 +122,22 @@ pub async fn check_reached(node: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Fails if a read has reached no peer. Returns other errors of the read.
-pub async fn answered<T>(
+/// The result of a read, if a peer has answered, be it that there is nothing.
+pub async fn answered(
+    key: &RecordKey,
     node: &Host,
-    read: Result<T, ClientError>,
-) -> Result<Result<T, ClientError>> {
-    if matches!(read, Ok(_) | Err(ClientError::Unreachable)) {
-        check_reached(node).await?;
-    }
+    read: Result<Reading, ClientError>,
+) -> Result<Reading> {
     match read {
-        Err(ClientError::Unreachable) => Err(Failure::NoAnswer.into()),
-        read => Ok(read),
+        Ok(reading) if reading.has_reached_anyone() => Ok(reading),
+        Ok(_) | Err(ClientError::Unreachable | ClientError::TimedOut) => {
+            check_reached(node).await?;
+            Err(Failure::NoAnswer.into())
+        }
+        Err(ClientError::AnswersRefused(refused)) => {
+            Err(Failure::AnswersRefused { key: keys::show(key), refused }.into())
+        }
+        Err(error) => Err(error).with_context(|| format!("failed to read {}", keys::show(key))),
     }
 }
 

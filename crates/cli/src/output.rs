@@ -1,8 +1,9 @@
 //! Output of results and progress.
 //!
 //! **Invariants.** Tables, colour and progress are for terminals only; `NO_COLOR` switches colour
-//! off. Programs get JSON or lines with tabs. Text of strangers reaches an output escaped, in JSON
-//! by [`json_line`] and elsewhere by [`printable`].
+//! off. Programs get JSON or lines with tabs. Whatever is written to standard output or standard
+//! error goes through [`print()`], [`say`] or a table, and is [`printable`] before: text of
+//! strangers reaches an output escaped, in JSON by [`json_line`] and elsewhere by [`printable`].
 
 use std::{
     ffi::OsStr,
@@ -14,7 +15,12 @@ use std::{
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{ProgressBar, ProgressFinish};
 use libp2p_smart_record::printable;
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{
+    Value,
+    ser::{Formatter, Serializer},
+};
+use tracing_subscriber::fmt::MakeWriter;
 
 /// Work shorter than this shows no progress.
 const QUICK: Duration = Duration::from_secs(1);
@@ -80,35 +86,31 @@ impl Format {
         json: impl FnOnce() -> Value,
         text: impl FnOnce() -> String,
     ) -> io::Result<()> {
-        match self {
-            Self::Json => print(&json_line(&json())),
-            Self::Plain | Self::Table { .. } => print(&printable(&text()).to_string()),
-        }
+        print(&match self {
+            Self::Json => json_line(&json()),
+            Self::Plain | Self::Table { .. } => printable(&text()).to_string(),
+        })
     }
 
     /// Prints a result as JSON or as rows.
     pub fn rows(self, json: impl FnOnce() -> Value, rows: impl FnOnce() -> Rows) -> io::Result<()> {
+        self.rendered(json, rows).iter().try_for_each(|line| print(line))
+    }
+
+    /// A result as JSON or as rows: the lines, or the table.
+    fn rendered(self, json: impl FnOnce() -> Value, rows: impl FnOnce() -> Rows) -> Vec<String> {
         match self {
-            Self::Json => print(&json_line(&json())),
-            Self::Plain => rows().rows.iter().try_for_each(|row| {
-                let cells: Vec<_> = row.iter().map(|cell| printable(cell).to_string()).collect();
-                print(&cells.join("\t"))
-            }),
-            Self::Table { colour } => print(&table(rows(), colour).to_string()),
+            Self::Json => vec![json_line(&json())],
+            Self::Plain => rows().rows.iter().map(|row| plain(row)).collect(),
+            Self::Table { colour } => vec![table(rows(), colour).to_string()],
         }
     }
 }
 
-/// Whether a stream is a terminal whose user wants colour.
-pub fn takes_colour(stream: &impl IsTerminal) -> bool {
-    let variable = |name| std::env::var_os(name);
-    let format = Format::decide(
-        false,
-        stream.is_terminal(),
-        variable("NO_COLOR").as_deref(),
-        variable("TERM").as_deref(),
-    );
-    format == Format::Table { colour: true }
+/// Cells with tabs between them.
+fn plain(row: &[String]) -> String {
+    let cells: Vec<_> = row.iter().map(|cell| printable(cell).to_string()).collect();
+    cells.join("\t")
 }
 
 /// A table as wide as the terminal.
@@ -135,12 +137,48 @@ pub fn table(Rows { header, rows }: Rows, colour: bool) -> Table {
     table
 }
 
+/// JSON in a cell, with spaces as people write it. It can be typed where JSON is.
+pub fn json_cell(json: &Value) -> String {
+    struct Spaced;
+
+    impl Formatter for Spaced {
+        fn begin_array_value<W: ?Sized + Write>(
+            &mut self,
+            to: &mut W,
+            first: bool,
+        ) -> io::Result<()> {
+            to.write_all(if first { b"" } else { b", " })
+        }
+
+        fn begin_object_key<W: ?Sized + Write>(
+            &mut self,
+            to: &mut W,
+            first: bool,
+        ) -> io::Result<()> {
+            self.begin_array_value(to, first)
+        }
+
+        fn begin_object_value<W: ?Sized + Write>(&mut self, to: &mut W) -> io::Result<()> {
+            to.write_all(b": ")
+        }
+    }
+
+    let mut spaced = Vec::new();
+    // A vector takes whatever is written to it, and JSON is UTF-8.
+    let _ = json.serialize(&mut Serializer::with_formatter(&mut spaced, Spaced));
+    escape_json(&String::from_utf8_lossy(&spaced))
+}
+
 /// JSON on one line. What is not [`printable`] becomes an escape sequence of JSON, `\u` and four
 /// digits; `serde_json` leaves everything from DEL on as it is.
 pub fn json_line(json: &Value) -> String {
+    escape_json(&json.to_string())
+}
+
+fn escape_json(json: &str) -> String {
     let mut line = String::new();
     let mut before = '"';
-    for c in json.to_string().chars() {
+    for c in json.chars() {
         // A combining character belongs to the character before it, but not to a quotation mark.
         let text = if before == '"' { c.into() } else { format!("a{c}") };
         if printable(&text).to_string() == text {
@@ -166,6 +204,40 @@ pub fn print(line: &str) -> io::Result<()> {
 /// Prints a line on standard error. A closed standard error is no failure.
 pub fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Prints text of several lines on standard error, each of them [`printable`].
+pub fn say_lines(text: &str) {
+    text.trim_end().lines().for_each(|line| say(&printable(line).to_string()));
+}
+
+/// Writer of log lines to standard error. What is logged may have been written by strangers.
+#[derive(Clone, Copy, Debug)]
+pub struct LogWriter;
+
+impl Write for LogWriter {
+    /// Writes one event.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        say(&printable(event.strip_suffix(b"\n").unwrap_or(event)).to_string());
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for LogWriter {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        *self
+    }
+}
+
+/// Makes a panic one line on standard error.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| say(&printable(&panic.to_string()).to_string())));
 }
 
 /// Waits for `work`, and shows a spinner on a terminal if it takes long.
@@ -203,6 +275,29 @@ mod tests {
         for text in ["café", "cafe\u{301}", "日本", "नमस्ते", "🦀"] {
             assert_eq!(json_line(&text.into()), format!("\"{text}\""));
         }
+    }
+
+    #[test]
+    fn case_4_each_form_of_rows_and_lines_is_without_control_or_bidi_characters() {
+        let hostile = "a\u{9b}31m\u{202e}b\u{7f}\u{1b}]0;c\u{7}\t0\n1\u{85}\u{2028}\u{200b}";
+        let rows = || Rows {
+            header: vec!["cell", "cell"],
+            rows: vec![vec![hostile.to_owned(); 2], vec![json_cell(&hostile.into()); 2]],
+        };
+        let json = || Value::from(hostile);
+        for format in [Format::Json, Format::Plain, Format::Table { colour: false }] {
+            let shown = format.rendered(json, rows);
+            for line in shown.iter().flat_map(|it| it.split('\n')).flat_map(|it| it.split('\t')) {
+                assert_eq!(printable(line).to_string(), line, "{format:?}");
+            }
+        }
+        let [first, second] = &Format::Plain.rendered(json, rows)[..] else { panic!() };
+        assert_eq!([first, second].map(|line| line.split('\t').count()), [2, 2]);
+        let cell = second.split('\t').next().unwrap();
+        assert_eq!(serde_json::from_str::<Value>(cell).unwrap(), hostile);
+        let spaced = serde_json::json!({ "a": [1, {}, []], "b": { "c": null } });
+        assert_eq!(json_cell(&spaced), r#"{"a": [1, {}, []], "b": {"c": null}}"#);
+        assert_eq!(LogWriter.write(b"a\x1b\n").unwrap(), 3);
     }
 
     #[test]

@@ -2,24 +2,36 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
 use futures::StreamExt;
 use libp2p::{PeerId, identity::Keypair};
 use libp2p_smart_record::{
     Clock, SystemClock,
-    presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
-    presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState, find},
+    presence::{
+        Announcement, Announcer, ExchangeKey, PresenceKey, PresenceLimits, PresenceValidator,
+    },
+    presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState},
+    query::ReadPolicy,
 };
 
+use smart_record_host::Host;
+
 use crate::{
-    content,
+    content::{self, Content, ContentKind},
     failure::{self, Failure},
     keys,
-    network::{NetworkArguments, answered, finish, lifetime},
+    lifetimes::{self, Lifetime},
+    network::{NetworkArguments, answered, finish},
     output::{Format, progress},
+    records,
     stop::Stop,
+    writing,
 };
+
+/// Pauses before the looks for an announcement that was acknowledged.
+const CHECKS: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(3)];
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -55,18 +67,15 @@ pub struct Announce {
     #[arg(long, value_name = "FILE")]
     node_key: Option<PathBuf>,
     /// How long the announcement can be found if the command ends without withdrawing it, as in a
-    /// crash.
-    #[arg(long, default_value = "1h", value_parser = lifetime)]
-    ttl: Duration,
+    /// crash: a duration, or a date.
+    #[arg(long, default_value = "1h", value_parser = lifetimes::parse)]
+    ttl: Lifetime,
     #[command(flatten)]
     network: NetworkArguments,
 }
 
 fn exchange_key(text: &str) -> Result<ExchangeKey, String> {
-    let digits = text.as_bytes().chunks(2);
-    let bytes: Option<Vec<u8>> =
-        digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
-    let bytes = bytes.ok_or("not hexadecimal")?;
+    let bytes = keys::unhex(text).ok_or("not hexadecimal")?;
     ExchangeKey::try_from(&bytes[..]).map_err(|error| error.to_string())
 }
 
@@ -87,7 +96,7 @@ async fn announce(arguments: Announce, format: Format) -> Result<ExitCode> {
     let key = PresenceKey::of(client.public().to_peer_id());
     let announcer = Announcer::new(key, client, limits.clone())?;
     let signer = LocalNode::new(host, handshake_key, limits);
-    let config = PublisherConfig::default().with_ttl(ttl);
+    let config = PublisherConfig::default().with_ttl(ttl.left()?);
     let (mut publisher, task) =
         PresencePublisher::new(node.client().clone(), announcer, signer, presence_key, config);
     tokio::spawn(task);
@@ -102,10 +111,13 @@ async fn announce(arguments: Announce, format: Format) -> Result<ExitCode> {
         tokio::select! {
             state = next => match state {
                 Some(PublisherState::Announced { announcement, peers }) => {
-                    is_announced |= !peers.is_empty();
                     if peers.is_empty() {
                         failure::warn(format.is_json(), "no peer acknowledged it yet; trying again");
                     } else {
+                        if !is_announced {
+                            check_kept(&node, &announcement, peers.len()).await?;
+                            is_announced = true;
+                        }
                         let rows = || content::announcements([&announcement], SystemClock.now());
                         format.rows(|| content::announcement(&announcement), rows)?;
                     }
@@ -122,23 +134,52 @@ async fn announce(arguments: Announce, format: Format) -> Result<ExitCode> {
     }
     let withdrawn = async {
         let publication = publisher.withdraw().await?;
-        finish(&node).await;
-        anyhow::Ok(publication.progress().acknowledged().count())
+        let key = publication.key.clone();
+        // Without a peer that has it, there is nothing to withdraw.
+        if is_announced {
+            writing::kept(&key, Ok(publication), false, &node, format).await?;
+        } else {
+            finish(&node).await;
+        }
+        anyhow::Ok(())
     };
     tokio::select! {
-        taken = progress("withdrawing", withdrawn) => if taken? == 0 {
-            failure::warn(format.is_json(), "no peer acknowledged the withdrawal");
-        },
+        withdrawn = progress("withdrawing", withdrawn) => withdrawn
+            .context("failed to withdraw the announcement, which can be found until it expires")?,
         _ = stop.asked() => return Err(Failure::StoppedTwice.into()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Fails if no peer shows what some have acknowledged. They may check it before they store it.
+async fn check_kept(node: &Host, announcement: &Announcement, acknowledged: usize) -> Result<()> {
+    let key = PresenceKey::of(announcement.client());
+    let key = key.as_record_key();
+    for pause in CHECKS {
+        tokio::time::sleep(pause).await;
+        let read = node.client().get_with(key.clone(), ReadPolicy::All).await;
+        let reading = answered(key, node, read).await?;
+        let holds = |value: &[u8]| {
+            let record = PresenceValidator::default().read(key, value, reading.snapshot.at);
+            record.is_ok_and(|record| record.view(reading.snapshot.at).any(|it| it == announcement))
+        };
+        let mut values = reading.values().filter(|(peer, _)| peer.is_some());
+        if values.any(|(_, value)| holds(value)) || !reading.is_complete() {
+            return Ok(());
+        }
+    }
+    Err(Failure::NotKept { key: keys::show(key), acknowledged }.into())
+}
+
 async fn look(client: PeerId, network: NetworkArguments, format: Format) -> Result<ExitCode> {
     let node = network.join().await?;
-    let (key, limits) = (PresenceKey::of(client), PresenceLimits::default());
-    let found = progress("looking", find(node.client(), &key, &limits)).await;
-    let found = answered(&node, found).await??;
+    let key = PresenceKey::of(client);
+    let reading = records::read(key.as_record_key(), &node, format).await?;
+    let at = reading.snapshot.at;
+    let found: Vec<Announcement> = match Content::of(&reading.snapshot)?.map(|it| it.kind) {
+        Some(ContentKind::Presence(record)) => record.view(at).cloned().collect(),
+        _ => Vec::new(),
+    };
     if found.is_empty() {
         return Err(Failure::NotFound(key.to_string()).into());
     }
@@ -147,7 +188,7 @@ async fn look(client: PeerId, network: NetworkArguments, format: Format) -> Resu
             format.line(|| content::announcement(announcement), String::new)?;
         }
     } else {
-        format.rows(Default::default, || content::announcements(&found, SystemClock.now()))?;
+        format.rows(Default::default, || content::announcements(&found, at))?;
     }
     finish(&node).await;
     Ok(ExitCode::SUCCESS)

@@ -57,7 +57,7 @@ pub use crate::{
         check_signature_len, envelope_bytes,
     },
     shard::{NotAShard, ShardError, ShardedKey, ShardedRecord},
-    text::{Printable, parse_cid, printable},
+    text::{Printable, escaped, parse_cid, printable, unescape},
     time::Timestamp,
     validator::{
         AcceptAny, Fault, Malformed, MergedSpace, Namespace, NamespaceItem, Namespaces, Refusals,

@@ -85,7 +85,7 @@ pub enum RecordError {
     Empty,
     /// The bytes are not a `SmartRecord` message.
     #[error("not a protobuf message of a smart record: {0}")]
-    Protobuf(#[from] ProtobufError),
+    Protobuf(ProtobufError),
     /// The public key of a space is invalid.
     #[error(transparent)]
     Writer(#[from] WriterError),
@@ -97,6 +97,12 @@ pub enum RecordError {
         /// Why the update is invalid.
         error: UpdateError,
     },
+}
+
+impl From<ProtobufError> for RecordError {
+    fn from(error: ProtobufError) -> Self {
+        Self::Protobuf(error)
+    }
 }
 
 /// Records of different keys cannot be joined.

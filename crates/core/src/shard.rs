@@ -82,7 +82,13 @@ pub enum ShardError {
     },
     /// The longest key of a shard is too long.
     #[error("the longest key of a shard: {0}")]
-    Key(#[from] LimitExceeded),
+    Key(LimitExceeded),
+}
+
+impl From<LimitExceeded> for ShardError {
+    fn from(error: LimitExceeded) -> Self {
+        Self::Key(error)
+    }
 }
 
 /// The key of a record is not a shard of the topic.

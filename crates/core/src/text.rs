@@ -25,9 +25,10 @@ pub fn printable(bytes: &(impl AsRef<[u8]> + ?Sized)) -> Printable<'_> {
     Printable { bytes: bytes.as_ref(), backslash: r"\" }
 }
 
-/// As [`printable`], and a backslash becomes `\\`, so that [`unescape`] gives the bytes back.
-pub(crate) fn escaped(bytes: &[u8]) -> Printable<'_> {
-    Printable { bytes, backslash: r"\\" }
+/// As [`printable`], and a backslash becomes `\\`, so that [`unescape`] gives the bytes back: for
+/// what is shown and can be typed again.
+pub fn escaped(bytes: &(impl AsRef<[u8]> + ?Sized)) -> Printable<'_> {
+    Printable { bytes: bytes.as_ref(), backslash: r"\\" }
 }
 
 /// See [`printable`].
@@ -71,7 +72,7 @@ fn is_printable(c: char, is_first: bool) -> bool {
 }
 
 /// The bytes whose [`escaped`] form this is; `None` if an escape in it is unknown.
-pub(crate) fn unescape(text: &str) -> Option<Vec<u8>> {
+pub fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut parts = text.split('\\');
     bytes.extend(parts.next()?.bytes());

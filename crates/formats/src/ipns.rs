@@ -84,7 +84,7 @@ pub enum IpnsError {
     Limit(#[from] LimitExceeded),
     /// Not a valid protobuf message.
     #[error("not a protobuf message of an IPNS record: {0}")]
-    Protobuf(#[from] ProtobufError),
+    Protobuf(ProtobufError),
     /// The record has no signature of version 2. Records with a signature of version 1 only are no
     /// longer accepted.
     #[error("no signature of version 2")]
@@ -134,6 +134,12 @@ pub enum IpnsError {
         /// The instant of expiry.
         eol: Eol,
     },
+}
+
+impl From<ProtobufError> for IpnsError {
+    fn from(error: ProtobufError) -> Self {
+        Self::Protobuf(error)
+    }
 }
 
 impl IpnsRecord {

@@ -246,7 +246,7 @@ pub enum SignedRecordError {
     Limit(#[from] LimitExceeded),
     /// The bytes are not an `Envelope` with a `Record` in it.
     #[error("not a protobuf message of a signed record: {0}")]
-    Protobuf(#[from] ProtobufError),
+    Protobuf(ProtobufError),
     /// The bytes are not the canonical encoding.
     #[error("not the canonical encoding of a signed record")]
     NotCanonical,
@@ -259,6 +259,12 @@ pub enum SignedRecordError {
     /// The signature is not the author's.
     #[error("the signature is not the author's for this record")]
     Signature(#[from] BadSignature),
+}
+
+impl From<ProtobufError> for SignedRecordError {
+    fn from(error: ProtobufError) -> Self {
+        Self::Protobuf(error)
+    }
 }
 
 impl From<SignedRecordError> for ValidationError {

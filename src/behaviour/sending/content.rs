@@ -1,15 +1,16 @@
 //! What of a record is sent to whom.
 //!
 //! **Invariants.** If the whole known record fits into one packet, it is sent whole. Otherwise
-//! a peer that may keep the last PUT is sent what it has shown together with the write.
+//! a peer that may keep the last PUT is sent what it has shown together with the write. Where a
+//! value was read first, what is sent has the content of what was found.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smart_record_core::SmartRecord;
+use smart_record_core::{SmartRecord, ValidationError};
 
 use super::super::{env::Env, holders::Closest};
-use crate::query::{JoinedAnswers, RecordPut};
+use crate::query::{JoinedAnswers, RecordLookup, RecordPut};
 
 /// The recipients and the chunks, as an earlier read or write has found them. `None` for a large
 /// record if one of the recipients may keep the last PUT: what was written alone would replace what
@@ -46,4 +47,24 @@ pub(super) fn together<'a>(
     all.collect(env.now());
     let is_small = !all.exceeds(env.bounds.chunk_bytes);
     all.record().filter(|_| is_small).map(SmartRecord::encode).map(Bytes::from)
+}
+
+/// The value to send after a read, if it is another than the written one: a combination of it with
+/// what was found.
+///
+/// # Errors
+/// [`ValidationError::Stale`] if something better was found, which does not include it.
+pub(super) fn combined(
+    record_put: &RecordPut,
+    lookup: &RecordLookup,
+) -> Result<Option<Bytes>, ValidationError> {
+    match (lookup.joined(), &record_put.chunks[..]) {
+        (JoinedAnswers::Value(validator, Some(best)), [written]) if best != written => {
+            match validator.contains(&record_put.key, best, written) {
+                true => Ok(Some(best.clone())),
+                false => Err(ValidationError::Stale),
+            }
+        }
+        _ => Ok(None),
+    }
 }

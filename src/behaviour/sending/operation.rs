@@ -22,7 +22,7 @@ use crate::{
     outbound::{Record, Request},
     query::{Delivery, RecordPut},
 };
-use smart_record_core::RecordKey;
+use smart_record_core::{RecordKey, ValidationError};
 
 /// Maximum duration of a send operation in the background, after the write has returned. A guess:
 /// longer than the chunks of a large board take.
@@ -31,7 +31,7 @@ pub(super) const BACKGROUND: Duration = Duration::from_secs(30);
 /// Purpose of a send operation.
 pub(in crate::behaviour) enum SendPurpose {
     /// A client, which waits until then.
-    Client(Reply<Publication>, Publication, Duration),
+    Client(Reply<Publication>, Box<Publication>, Duration),
     Repair {
         is_client: bool,
     },
@@ -202,6 +202,15 @@ impl Sending {
         check.map_or(self.deadline, |at| at.min(self.deadline))
     }
 
+    /// Returns the reply to the client that something newer is there, if it has not got one yet.
+    pub(super) fn refuse(self, stale: ValidationError) -> Option<Step> {
+        tracing::debug!(%stale, "not sent");
+        match self.sender {
+            SendPurpose::Client(reply, ..) => Some(Step::Reply(reply, Err(stale.into()))),
+            _ => None,
+        }
+    }
+
     /// Returns the reply to the client, if it has not got one yet. The send operation then goes on
     /// in the background.
     pub(super) fn reply(&mut self, now: Duration) -> Option<Step> {
@@ -218,7 +227,7 @@ impl Sending {
         if let Some(follow_up) = &mut self.follow_up {
             follow_up.begin(&peers, now);
         }
-        let publication = Publication { peers, ..publication };
+        let publication = Publication { peers, ..*publication };
         let result = match publication.peers.is_empty() {
             true => Err(ClientError::NotAcknowledged(Box::new(publication))),
             false => Ok(publication),

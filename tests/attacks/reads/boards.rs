@@ -35,8 +35,8 @@ impl Pool {
 }
 
 /// With holders that lie, answers that are lost, writes during the read, and others that ask: what
-/// all but `n − 1` of those who answered have held throughout is in a complete reading, and is never
-/// said to be missing.
+/// all but `n − 1` of those who answered have held throughout is in a complete reading, and is
+/// never said to be missing.
 #[test]
 fn what_all_but_a_few_hold_is_never_missing_from_a_complete_reading() {
     let mut random = Random(15);

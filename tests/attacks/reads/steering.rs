@@ -17,8 +17,8 @@ const LARGE: u64 = 3;
 /// Requests of the attacker to each replica between two of the reader.
 const STEERING: usize = 16;
 
-/// It used to be that 40 of 40 reads saw 1 of 103 writers and called this complete, for 17 KB and 16
-/// requests a second to each replica.
+/// It used to be that 40 of 40 reads saw 1 of 103 writers and called this complete, for 17 KB and
+/// 16 requests a second to each replica.
 #[test]
 fn steering_hides_nobody_from_other_readers() {
     let key = RecordKey::new("/sr/adversary/steered");

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures::StreamExt;
 use libp2p::{
     PeerId,
     identity::Keypair,
@@ -17,6 +18,7 @@ use libp2p::{
 use libp2p_smart_record::{
     Clock, Coverage, Fault, Limits, RecordKey, RingArc, SmartRecord, SpaceSigner, SystemClock,
     behaviour::{BehaviourConfig, Event, Validation},
+    client::ClientError,
     query::ReadPolicy,
 };
 
@@ -374,6 +376,84 @@ async fn invalid_answers_do_not_count_as_replies() {
         assert_eq!(reading.holders, [honest.node.peer()]);
         // No repairs follow from these answers.
         assert!(liars.iter().all(|liar| liar.sent.lock().unwrap().is_empty()));
+    })
+    .await;
+}
+
+/// What `author` says in ten minutes.
+fn signed_ahead(key: &RecordKey, author: &Keypair) -> Vec<u8> {
+    let mut signer = SpaceSigner::new(key.clone(), author.clone(), Limits::default());
+    let at = SystemClock.now().saturating_add(10 * MINUTE);
+    signer.replace(says("soon"), at, 10 * MINUTE).unwrap();
+    signer.record(at).encode()
+}
+
+#[tokio::test]
+async fn case_15_a_read_of_which_all_answers_are_refused_is_an_error_with_the_reasons() {
+    let author = Keypair::generate_ed25519();
+    let garbage = Keypair::generate_ed25519().public().encode_protobuf();
+    for (value, is_clock, told) in [
+        (signed_ahead(&key(), &author), true, " s ahead of this clock"),
+        (garbage, false, "1 answer was refused: malformed"),
+    ] {
+        let (reader, liar) = (Peer::start().await, liar(Some(record(&key(), value))).await);
+        reader.add(liar.node.peer(), liar.node.address()).await;
+        within(async {
+            let error = reader.client.get(key()).await.unwrap_err();
+            let ClientError::AnswersRefused(refused) = &error else { panic!("{error}") };
+            assert_eq!(refused.is_ahead_of_clock(), is_clock);
+            assert!(error.to_string().contains(told), "{error}");
+            assert_eq!(error.fault(), refused.fault());
+            assert_eq!(
+                refused.iter().map(|(peer, _)| *peer).collect::<Vec<_>>(),
+                [liar.node.peer()]
+            );
+            assert!(reader.client.view(key()).await.is_err());
+            let mut readings = reader.client.read(key(), ReadPolicy::All).await.unwrap();
+            let mut last = None;
+            while let Some(reading) = readings.next().await {
+                last = Some(reading);
+            }
+            assert_eq!(last.unwrap().refusal().unwrap().fault(), refused.fault());
+            // A writer is not held up by liars.
+            reader.client.publish(key(), says("here"), MINUTE).await.unwrap();
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn case_15_a_watch_does_not_take_refused_answers_for_absence() {
+    let author = Keypair::generate_ed25519();
+    let answer = record(&key(), signed_ahead(&key(), &author));
+    let (reader, liar) = (Peer::start().await, liar(Some(answer)).await);
+    reader.add(liar.node.peer(), liar.node.address()).await;
+    within(async {
+        let mut watch = reader.client.watch(key()).await.unwrap();
+        reader.client.get(key()).await.unwrap_err();
+        let honest = Peer::start().await;
+        honest.store(&signed(&key(), &author, "truth")).await;
+        mesh(&[&reader, &honest]).await;
+        reader.client.get(key()).await.unwrap();
+        assert_eq!(
+            texts(&watch.next().await.unwrap().view()),
+            ["truth"],
+            "it showed nothing before"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn more_peers_without_a_record_than_liars_say_that_there_is_nothing() {
+    let (reader, b, c) = (Peer::start().await, Peer::start().await, Peer::start().await);
+    let liar = liar(Some(record(&key(), b"garbage".to_vec()))).await;
+    mesh(&[&reader, &b, &c]).await;
+    reader.add(liar.node.peer(), liar.node.address()).await;
+    within(async {
+        let reading = reader.client.get_with(key(), ReadPolicy::All).await.unwrap();
+        assert!(reading.is_empty() && reading.is_complete());
+        assert_eq!((reading.refusal(), reading.refusals().unwrap().iter().len()), (None, 1));
     })
     .await;
 }

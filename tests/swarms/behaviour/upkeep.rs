@@ -7,6 +7,7 @@ use libp2p::{identity::Keypair, kad};
 use libp2p_smart_record::{
     Limits, SpaceSigner, Timestamp,
     behaviour::{BehaviourConfig, Event},
+    client::ClientError,
 };
 
 use crate::peer::{MINUTE, Peer, Setup, key, made, mesh, quiet, says, texts};
@@ -233,7 +234,11 @@ async fn case_24_kept_documents_are_signed_anew_after_a_fast_clock_is_corrected(
     mesh(&[&a, &b]).await;
     within(async {
         a.client.keep(key(), says("here"), 10 * MINUTE).await.unwrap().detach();
-        assert!(b.client.view(key()).await.unwrap().is_empty(), "it is from the future");
+        let future = b.client.view(key()).await.unwrap_err();
+        assert!(
+            matches!(&future, ClientError::AnswersRefused(refused) if refused.is_ahead_of_clock()),
+            "it is from the future: {future}"
+        );
         clock.set(NOW);
         a.wake().await;
         assert_eq!(a.until(refreshed).await, [b.id]);
@@ -242,6 +247,32 @@ async fn case_24_kept_documents_are_signed_anew_after_a_fast_clock_is_corrected(
             assert_eq!(texts(&view), ["here"]);
             assert_eq!(view.get(&a.id).unwrap().seq.issued_at(), NOW);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_15_a_writer_whose_clock_is_behind_is_told_that_its_newer_updates_are_from_ahead() {
+    let (ahead, now) = (NOW.saturating_add(10 * MINUTE), ManualClock::at(NOW));
+    let keypair = Keypair::generate_ed25519();
+    let b = Setup::default().at(&ManualClock::at(ahead)).start().await;
+    let setup = Setup { keypair: keypair.clone(), ..Setup::default() };
+    let right = setup.at(&ManualClock::at(ahead)).start().await;
+    mesh(&[&right, &b]).await;
+    within(async {
+        right.client.replace(key(), says("right"), 20 * MINUTE).await.unwrap();
+        right.stop();
+        let setup = Setup { keypair, ..Setup::default() };
+        let behind = setup.at(&now).start().await;
+        behind.add(b.id, b.address.clone()).await;
+        let publication = behind.client.publish(key(), says("behind"), 20 * MINUTE).await.unwrap();
+        assert!(publication.refused.as_ref().unwrap().is_ahead_of_clock());
+        publication.finished().await;
+        let error = behind.client.confirm(&publication).await.unwrap_err();
+        assert!(
+            matches!(&error, ClientError::AnswersRefused(refused) if refused.is_ahead_of_clock()),
+            "{error}"
+        );
     })
     .await;
 }

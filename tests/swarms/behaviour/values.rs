@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use libp2p::identity::Keypair;
+use libp2p::{
+    identity::Keypair,
+    kad::{self, store::RecordStore},
+};
 use libp2p_smart_record::{
-    Bytes, Clock, Fault, RecordKey, SystemClock,
+    Bytes, Clock, Fault, RecordKey, SystemClock, ValidationError,
     behaviour::Event,
     client::{ClientError, PublicationContent},
     ipns::{IpnsBuilder, IpnsName, IpnsRecord},
@@ -17,7 +20,7 @@ use libp2p_smart_record::{
     store::WriteError,
 };
 
-use crate::nodes::within;
+use crate::nodes::{PROTOCOL, start_plain, within};
 use crate::peer::{MINUTE, Peer, Setup, mesh, quiet};
 
 async fn start() -> Peer {
@@ -79,7 +82,8 @@ async fn a_put_ipns_record_is_read_by_others() {
             let reading = peer.client.get(key.clone()).await.unwrap();
             assert_eq!(reading.snapshot.value(), Some(&new.encode()));
         }
-        assert_eq!(a.client.confirm(&publication).await.unwrap(), [], "no peer has the old one");
+        let confirmed = a.client.confirm(&publication).await;
+        assert_eq!(confirmed, Err(ValidationError::Stale.into()), "no peer has the old one");
     })
     .await;
 }
@@ -121,6 +125,58 @@ async fn a_stale_or_unsigned_record_is_not_put() {
         let (_, foreign, _) = old_and_new();
         assert_eq!(fault(foreign.encode()).await, Fault::Invalid);
         assert_eq!(value(&b, &key).await, Some(new.encode()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_5_a_value_older_than_what_the_network_has_is_stale_and_sent_to_nobody() {
+    let (a, b) = (start().await, start().await);
+    let plain = start_plain(kad::Config::new(PROTOCOL)).await;
+    mesh(&[&a, &b]).await;
+    a.add(plain.peer(), plain.address()).await;
+    within(async {
+        let (key, old, new) = old_and_new();
+        give(&b, &key, new.encode()).await;
+        let stale = a.client.put(key.clone(), old.encode()).await;
+        assert_eq!(stale.unwrap_err(), ValidationError::Stale.into());
+        a.client.close().await.unwrap();
+        let kad_key = kad::RecordKey::new(&key);
+        let has = plain.store(move |store| store.get(&kad_key).map(|it| it.value.clone())).await;
+        // The read repairs it.
+        assert!(has.unwrap().is_none_or(|value| value == new.encode()));
+        a.client.put(key.clone(), new.encode()).await.unwrap();
+        let reading = a.client.get(key.clone()).await.unwrap();
+        assert_eq!(reading.snapshot.value(), Some(&new.encode()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_value_that_combines_is_sent_with_what_a_plain_node_has() {
+    let a = start().await;
+    let plain = start_plain(kad::Config::new(PROTOCOL)).await;
+    a.add(plain.peer(), plain.address()).await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let presence = PresenceKey::of(client.public().to_peer_id());
+        let limits = PresenceLimits::default();
+        let mut announcer = Announcer::new(presence.clone(), client, limits).unwrap();
+        let [theirs, ours] = [(); 2].map(|()| {
+            let mut record = PresenceRecord::new(presence.clone());
+            record.insert(announce(&mut announcer)).unwrap();
+            record
+        });
+        let key = presence.as_record_key().clone();
+        let kad_key = kad::RecordKey::new(&key);
+        let record = kad::Record::new(kad_key.clone(), theirs.encode());
+        plain.store(move |store| store.put(record)).await.unwrap().unwrap();
+        a.client.put(key.clone(), ours.encode()).await.unwrap();
+        let has = plain.store(move |store| store.get(&kad_key).map(|it| it.value.clone())).await;
+        let has = has.unwrap().unwrap();
+        let now = SystemClock.now();
+        let record = PresenceValidator::default().read(&key, &has, now).unwrap();
+        assert_eq!(record.view(now).count(), 2, "both announcements");
     })
     .await;
 }

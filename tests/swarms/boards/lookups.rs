@@ -64,8 +64,8 @@ fn ask(store: &mut SmartRecordStore, key: &RecordKey, reader: u64) -> Vec<Bytes>
     answer.spaces.into_iter().map(|space| space.public_key).collect()
 }
 
-/// Lets `readers` read the board from all these stores at the same time, the first of them with this
-/// number. Returns the maximum and the mean number of lookups.
+/// Lets `readers` read the board from all these stores at the same time, the first of them with
+/// this number. Returns the maximum and the mean number of lookups.
 fn read(
     stores: &mut [SmartRecordStore],
     key: &RecordKey,

@@ -191,6 +191,29 @@ async fn a_lying_peer_changes_nothing() {
 }
 
 #[tokio::test]
+async fn case_15_a_lookup_of_which_all_answers_are_refused_is_an_error_and_a_publication_goes_on() {
+    let reader = Managed::start(1).await;
+    let lenient = Registry::empty().with_fallback(AcceptAny::default());
+    let liar = start_with(lenient, StoreConfig::default(), |_| {}).await;
+    reader.meet(&liar).await;
+    let mut forged = value("forged", 9);
+    *forged.last_mut().unwrap() ^= 1;
+    write(&liar, forged).await;
+    within(async {
+        let error = reader.manager.get(KEY).await.unwrap_err();
+        let ManagerError::AnswersRefused(refused) = &error else { panic!("{error}") };
+        assert_eq!(
+            refused.iter().next().map(|(holder, _)| *holder),
+            Some(Holder::Peer(liar.peer()))
+        );
+        assert!(error.to_string().contains("1 answer was refused: invalid"), "{error}");
+        reader.manager.publish(KEY, "mine").await.unwrap();
+        assert_eq!(reader.manager.get(KEY).await, Ok(Some(b"mine".to_vec())));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_old_record_does_not_come_back() {
     let (reader, holder) = (Managed::start(1).await, replica().await);
     reader.meet(&holder).await;

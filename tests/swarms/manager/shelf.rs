@@ -204,8 +204,14 @@ async fn invalid_answers_change_nothing() {
     for lie in &lies {
         let (manager, shelf) = manager();
         shelf.holds(&[(peer(10), lie.clone())]);
-        assert_eq!(manager.get_record(KEY).await, Ok(None));
+        for read in [manager.get_record(KEY).await.map(drop), manager.lookup(KEY).await.map(drop)] {
+            let Err(ManagerError::AnswersRefused(refused)) = read else { panic!("{read:?}") };
+            assert_eq!(refused.iter().len(), 1);
+        }
+        // More holders without a record say that there is none.
+        shelf.0.lock().unwrap().found.missing = vec![peer(11), peer(12)];
         assert_eq!(manager.lookup(KEY).await.unwrap().refused.len(), 1);
+        shelf.0.lock().unwrap().found.missing.clear();
         shelf.holds(&[(peer(10), lie.clone()), (peer(11), value("true", 1))]);
         assert_eq!(manager.get(KEY).await, Ok(Some(b"true".to_vec())));
         assert_eq!(shelf.take_corrections(), []);

@@ -141,6 +141,32 @@ fn case_4_what_strangers_wrote_is_escaped_in_rows_and_in_json() {
 }
 
 #[test]
+fn case_4_wrong_arguments_are_echoed_without_control_or_bidi_characters() {
+    for arguments in [
+        &[HOSTILE][..],
+        &["get", "/sr/a", HOSTILE],
+        &["get", HOSTILE, "--connect", NOBODY],
+        &["get", "/sr/a", "--connect", HOSTILE],
+        &["get", "/sr/a", "--protocol", HOSTILE],
+        &["publish", "/sr/a", HOSTILE, "--connect", NOBODY],
+        &["publish", "/sr/a", "{}", "--ttl", HOSTILE],
+        &["publish", "/iprs/self/a", "1", "--scheme", HOSTILE],
+        &["presence", "find", HOSTILE],
+        &["demo", "--nodes", HOSTILE],
+        &["resolve", HOSTILE, "--connect", NOBODY],
+        &["key", "show", HOSTILE],
+        &["inspect", HOSTILE],
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let failed = run(&[arguments, json].concat());
+            let told = text(&failed.stderr);
+            assert!(!failed.status.success() && is_safe(&told), "{arguments:?}: {told:?}");
+            assert!(!told.is_empty() && failed.stdout.is_empty(), "{arguments:?}");
+        }
+    }
+}
+
+#[test]
 fn case_7_a_ttl_beyond_the_eol_is_shown_as_what_is_left() {
     let owner = ed25519(1);
     let eol = Eol::from(SystemClock.now().saturating_add(Duration::from_secs(3_600))).to_string();

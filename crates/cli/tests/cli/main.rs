@@ -12,5 +12,6 @@
 mod command;
 mod local;
 mod network;
+mod sources;
 #[cfg(unix)]
 mod terminal;

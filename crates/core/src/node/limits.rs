@@ -27,7 +27,7 @@ impl Default for DocumentLimits {
 pub enum NodeError {
     /// The bytes are not the expected protobuf message.
     #[error("not a protobuf message of a node: {0}")]
-    Protobuf(#[from] ProtobufError),
+    Protobuf(ProtobufError),
     /// A node has neither a known kind nor an unknown one.
     #[error("a node without a kind")]
     MissingKind,
@@ -53,4 +53,10 @@ pub enum NodeError {
         /// The limit.
         max: usize,
     },
+}
+
+impl From<ProtobufError> for NodeError {
+    fn from(error: ProtobufError) -> Self {
+        Self::Protobuf(error)
+    }
 }

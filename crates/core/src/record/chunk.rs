@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn everything_is_sent_once_in_chunks_that_fit() {
-        let spaces = vec![
+        let spaces = [
             space(1, &[100]),
             space(2, &[400, 401, 402, 403]),
             space(3, &[10]),

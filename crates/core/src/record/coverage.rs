@@ -5,8 +5,8 @@
 //! all that its holder gives out. [`Coverage`] is what one answer says, [`Arcs`] what several
 //! answers have covered together.
 //!
-//! **Invariants.** Pure. Coverage is unsigned: it steers reading and repairs, and proves nothing. It
-//! is a field of answers only, which everyone who stores or joins a record ignores. Decoding is
+//! **Invariants.** Pure. Coverage is unsigned: it steers reading and repairs, and proves nothing.
+//! It is a field of answers only, which everyone who stores or joins a record ignores. Decoding is
 //! bounded: a coverage of more than [`Coverage::MAX_BYTES`] or in another form counts as none. The
 //! arcs of [`Arcs`] are in ascending order, disjoint and not adjacent.
 //!
@@ -231,8 +231,8 @@ fn of_ring(places: u128) -> f64 {
 
 impl SmartRecord {
     /// Digest of the updates that are retained at `now`: replicas that hold the same have the same.
-    /// The spaces' [digests](Space::digest) in ascending order of rank, hashed. Costs a hash for each
-    /// space and each update.
+    /// The spaces' [digests](Space::digest) in ascending order of rank, hashed. Costs a hash for
+    /// each space and each update.
     pub fn digest(&self, now: Timestamp) -> [u8; 32] {
         let ranked = self.spaces().map(|(writer, space)| (writer.rank(self.key()), space));
         let mut ranked: Vec<_> = ranked.collect();
@@ -240,8 +240,8 @@ impl SmartRecord {
         Self::digest_of(ranked.iter().filter_map(|(rank, space)| space.digest(rank, now)))
     }
 
-    /// The digest of a record from the [digests](Space::digest) of its spaces, in ascending order of
-    /// rank.
+    /// The digest of a record from the [digests](Space::digest) of its spaces, in ascending order
+    /// of rank.
     pub fn digest_of(spaces: impl IntoIterator<Item = [u8; 32]>) -> [u8; 32] {
         let mut hash = Sha256::new();
         spaces.into_iter().for_each(|digest| hash.update(digest));

@@ -68,7 +68,7 @@ pub enum UpdateError {
     Limit(#[from] LimitExceeded),
     /// The bytes are not an `Update` message.
     #[error("not a protobuf message of an update: {0}")]
-    Protobuf(#[from] ProtobufError),
+    Protobuf(ProtobufError),
     /// The bytes are not the canonical encoding.
     #[error("not the canonical encoding of an update")]
     NotCanonical,
@@ -95,6 +95,12 @@ pub enum UpdateError {
     /// The signature is bad.
     #[error(transparent)]
     Signature(#[from] BadSignature),
+}
+
+impl From<ProtobufError> for UpdateError {
+    fn from(error: ProtobufError) -> Self {
+        Self::Protobuf(error)
+    }
 }
 
 impl From<NodeError> for UpdateError {

@@ -4,13 +4,15 @@
 //!
 //! **Spec.** `docs/design.md`, section "Validators".
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use libp2p_identity::PeerId;
 
 use crate::{
     protobuf::ProtobufError,
-    record::{LimitExceeded, PolicyRefusal, RecordError, SignError, UpdateError, WriterError},
+    record::{
+        Limit, LimitExceeded, PolicyRefusal, RecordError, SignError, UpdateError, WriterError,
+    },
     text::printable,
     time::Timestamp,
 };
@@ -21,7 +23,7 @@ use crate::{
 pub enum ValidationError {
     /// The bytes have the wrong form: broken or hostile code made them.
     #[error("malformed: {0}")]
-    Malformed(#[from] Malformed),
+    Malformed(Malformed),
     /// Well formed, but not signed by the right peer: forged or damaged.
     #[error("invalid: {}", printable(.0))]
     Invalid(String),
@@ -36,16 +38,34 @@ pub enum ValidationError {
     Stale,
     /// Larger, longer-lived or further in the future than this node allows.
     #[error("over a limit: {0}")]
-    LimitExceeded(#[from] LimitExceeded),
+    LimitExceeded(LimitExceeded),
     /// The writer may not write under this key.
     #[error("refused by policy: {0}")]
-    RefusedByPolicy(#[from] PolicyRefusal),
+    RefusedByPolicy(PolicyRefusal),
     /// A kind of value that this node does not support.
     #[error("unsupported: {}", printable(.0))]
     Unsupported(String),
     /// The caller passed no values.
     #[error("no value was given")]
     NoValue,
+}
+
+impl From<PolicyRefusal> for ValidationError {
+    fn from(error: PolicyRefusal) -> Self {
+        Self::RefusedByPolicy(error)
+    }
+}
+
+impl From<LimitExceeded> for ValidationError {
+    fn from(error: LimitExceeded) -> Self {
+        Self::LimitExceeded(error)
+    }
+}
+
+impl From<Malformed> for ValidationError {
+    fn from(error: Malformed) -> Self {
+        Self::Malformed(error)
+    }
 }
 
 /// The class of a refusal, for counters and for finding the peer at fault.
@@ -117,6 +137,22 @@ impl ValidationError {
             Self::Unsupported(_) => Fault::Unsupported,
             Self::NoValue => Fault::Caller,
         }
+    }
+
+    /// By how much the value was signed ahead of the reader's clock, if it is refused for that. One
+    /// of the two clocks is wrong.
+    pub fn lead(&self) -> Option<Duration> {
+        match self {
+            Self::LimitExceeded(exceeded) if exceeded.limit == Limit::CLOCK_SKEW => {
+                Some(Duration::from_millis(exceeded.got.unwrap_or(exceeded.max)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the value is refused because it was signed ahead of the reader's clock.
+    pub fn is_ahead_of_clock(&self) -> bool {
+        self.lead().is_some()
     }
 }
 

@@ -41,7 +41,7 @@ pub enum PresenceError {
     Key(#[from] PresenceKeyError),
     /// Not a valid protobuf message.
     #[error("not a protobuf message of a presence record: {0}")]
-    Protobuf(#[from] ProtobufError),
+    Protobuf(ProtobufError),
     /// The encoding is not canonical: for example unknown fields, another order or a duplicate
     /// value.
     #[error("not the canonical encoding of a presence record")]
@@ -122,6 +122,12 @@ pub enum PresenceError {
         /// The instant of expiry.
         expired_at: Timestamp,
     },
+}
+
+impl From<ProtobufError> for PresenceError {
+    fn from(error: ProtobufError) -> Self {
+        Self::Protobuf(error)
+    }
 }
 
 /// Why an announcement or a withdrawal cannot be signed.

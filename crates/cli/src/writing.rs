@@ -1,0 +1,328 @@
+//! `smart-record publish`, `put` and `withdraw`.
+//!
+//! **Invariants.** A write is a success only if a peer keeps it, as far as that can be found out:
+//! one that shows it, or, if the peers cannot be read, one that has acknowledged it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use libp2p::{PeerId, identity::Keypair};
+use libp2p_smart_record::{
+    Clock, RecordKey, Registry, SystemClock, ValidationError,
+    client::{Client, ClientError, Publication, PublicationContent, ReplicaState},
+    query::ReadPolicy,
+    store::WriteError,
+};
+use serde_json::Value;
+use smart_record_host::Host;
+
+use crate::{
+    content::{self, Content},
+    failure::Failure,
+    keys,
+    network::{NetworkArguments, answered, check_reached, finish},
+    output::{Format, progress},
+    records,
+    signing::{Contents, There, Wish},
+};
+
+/// Text below the help of `publish`.
+const EXAMPLES: &str = "\
+Examples:
+  smart-record publish /sr/rooms/lobby '{\"name\": \"ada\"}' --lifetime 10m -k ada.key -c ADDRESS
+  smart-record publish /ipns/self /ipfs/bafkqaaa --lifetime 24h --ttl 5m -k ada.key -c ADDRESS
+  smart-record publish /iprs/self/motd '\"hello\"' -k ada.key -c ADDRESS
+  smart-record publish /pk/self -k ada.key -c ADDRESS
+
+`self` stands for the peer id of --key. The key may be one of kubo: `ipfs key export`. What is
+published under /ipns/ and /iprs/ replaces what there is; the next number is taken from the network,
+and has to be given if not enough of the closest peers answer.";
+
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Publish {
+    /// The key: /sr/PATH, /ipns/NAME, /iprs/PEER/NAME or /pk/PEER, where NAME and PEER may be
+    /// `self`.
+    #[arg(value_name = "KEY")]
+    key_of_record: String,
+    #[command(flatten)]
+    contents: Contents,
+    /// Replaces everything in our space of a smart record, instead of merging into it.
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    write: Write,
+}
+
+#[derive(clap::Args)]
+pub struct Put {
+    /// The key that the record was signed for.
+    #[arg(value_name = "KEY")]
+    key_of_record: String,
+    /// The file with the bytes of the record, as `get --output` writes it.
+    file: PathBuf,
+    #[command(flatten)]
+    write: Write,
+}
+
+#[derive(clap::Args)]
+pub struct Withdraw {
+    /// The key of a smart record, such as /sr/rooms/lobby.
+    #[arg(value_name = "KEY")]
+    key_of_record: String,
+    #[command(flatten)]
+    network: NetworkArguments,
+}
+
+/// Arguments of `publish` and `put`.
+#[derive(clap::Args)]
+struct Write {
+    /// Reads the record back and shows the peers that hold it.
+    #[arg(long)]
+    confirm: bool,
+    #[command(flatten)]
+    network: NetworkArguments,
+}
+
+pub async fn publish(arguments: Publish, format: Format) -> Result<ExitCode> {
+    let Publish { key_of_record, contents, replace, write } = arguments;
+    let key = write.network.record_key(&key_of_record)?;
+    if key.namespace() == Some(Registry::SMART_RECORDS) {
+        let (document, ttl) = contents.document()?;
+        let shown = document.to_json();
+        let node = write.network.join().await?;
+        return write
+            .run(&key, Some(shown), &node, format, async |client, key| match replace {
+                true => client.replace(key, document, ttl).await,
+                false => client.publish(key, document, ttl).await,
+            })
+            .await;
+    }
+    if replace {
+        let message = format!("--replace means nothing for {key_of_record}");
+        let hint = "what is published under another key than /sr/… replaces what there is";
+        return Err(Failure::Arguments { message, hint }.into());
+    }
+    let is_signer = write.network.key.is_some();
+    let keypair = write.network.keypair()?;
+    let public_key = keypair.public();
+    let namespace = key.namespace().unwrap_or_default();
+    let wish = contents.wish(namespace, Some(&public_key).filter(|_| is_signer))?;
+    if !matches!(wish, Wish::PublicKey(_)) {
+        check_owner(&key, is_signer, &keypair)?;
+    }
+    let node = write.network.join_as(keypair.clone()).await?;
+    let value = value(&key, &contents, wish, &keypair, &node, format).await?;
+    write.run(&key, None, &node, format, async |client, key| client.put(key, value).await).await
+}
+
+/// Checks that the signer is the one that the key names.
+fn check_owner(key: &RecordKey, is_signer: bool, keypair: &Keypair) -> Result<(), Failure> {
+    if !is_signer {
+        return Err(Failure::NoKey);
+    }
+    let owner = keypair.public().to_peer_id();
+    match keys::owner(key) == Some(owner) {
+        true => Ok(()),
+        false => Err(Failure::NotOwner { key: keys::show(key), owner }),
+    }
+}
+
+/// Signs what is to be published, with a number that follows on what there is.
+async fn value(
+    key: &RecordKey,
+    contents: &Contents,
+    wish: Wish,
+    keypair: &Keypair,
+    node: &Host,
+    format: Format,
+) -> Result<Vec<u8>> {
+    let is_public_key = matches!(wish, Wish::PublicKey(_));
+    let there = match contents.follows() && !is_public_key {
+        true => there(key, node, format).await?,
+        false => There { content: None, is_known: false },
+    };
+    if contents.has_to_follow() && !there.is_known && !is_public_key {
+        return Err(Failure::UnknownContent { key: keys::show(key) }.into());
+    }
+    let now = SystemClock.now();
+    Ok(match wish {
+        Wish::Path(path) => contents.ipns(&path, keypair, &there, now)?.as_bytes().to_vec(),
+        Wish::Value(value) => contents.iprs(key, value, keypair, &there, now)?,
+        Wish::PublicKey(public_key) => public_key.encode_protobuf(),
+    })
+}
+
+/// Reads what there is under a key.
+async fn there(key: &RecordKey, node: &Host, format: Format) -> Result<There> {
+    let read = node.client().get_with(key.clone(), ReadPolicy::All);
+    match progress("reading what there is", read).await {
+        // What has expired is no longer there, whatever its number was.
+        Err(ClientError::AnswersRefused(refused)) if refused.have_expired() => {
+            Ok(There { content: None, is_known: true })
+        }
+        read => {
+            let reading = answered(key, node, read).await?;
+            records::warn_of_refused(&reading, format);
+            let content = Content::of(&reading.snapshot)?;
+            Ok(There { content, is_known: reading.is_complete() })
+        }
+    }
+}
+
+pub async fn put(arguments: Put, format: Format) -> Result<ExitCode> {
+    let Put { key_of_record, file, write } = arguments;
+    let key = write.network.record_key(&key_of_record)?;
+    let value = read_file(&file)?;
+    let node = write.network.join().await?;
+    write.run(&key, None, &node, format, async |client, key| client.put(key, value).await).await
+}
+
+fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
+    let name = file.display().to_string();
+    std::fs::read(file).map_err(|source| Failure::File { file: name, verb: "read", source })
+}
+
+pub async fn withdraw(arguments: Withdraw, format: Format) -> Result<ExitCode> {
+    let Withdraw { key_of_record, network } = arguments;
+    let key = network.record_key(&key_of_record)?;
+    if network.key.is_none() {
+        return Err(Failure::NoKey.into());
+    }
+    let node = network.join().await?;
+    let withdrawn = progress("withdrawing", node.client().withdraw(key.clone())).await;
+    let (publication, holders) = kept(&key, withdrawn, false, &node, format).await?;
+    written(&publication, None, holders.as_deref(), &node, format)
+}
+
+impl Write {
+    async fn run(
+        self,
+        key: &RecordKey,
+        document: Option<Value>,
+        node: &Host,
+        format: Format,
+        write: impl AsyncFnOnce(&Client, RecordKey) -> Result<Publication, ClientError>,
+    ) -> Result<ExitCode> {
+        let published = progress("writing", write(node.client(), key.clone())).await;
+        let (publication, holders) = kept(key, published, self.confirm, node, format).await?;
+        written(&publication, document, holders.as_deref(), node, format)
+    }
+}
+
+/// The publication, if a peer keeps it, and the peers that hold it if they were read.
+pub async fn kept(
+    key: &RecordKey,
+    published: Result<Publication, ClientError>,
+    confirm: bool,
+    node: &Host,
+    format: Format,
+) -> Result<(Publication, Option<Vec<PeerId>>)> {
+    let publication = match published.or_else(ClientError::into_publication) {
+        Err(ClientError::Refused(WriteError::Refused(ValidationError::Stale))) => {
+            return Err(older(key, node).await.into());
+        }
+        published => published.with_context(|| format!("failed to write {}", keys::show(key)))?,
+    };
+    if let Some(refused) = &publication.refused {
+        records::warn_of(refused, format);
+    }
+    // The peers are asked for it in the background.
+    finish(node).await;
+    let state = publication.progress();
+    let acknowledged = state.acknowledged().count();
+    let refused = state.peers(ReplicaState::Refused).count();
+    if acknowledged == 0 {
+        check_reached(node).await?;
+    }
+    if acknowledged == 0 && refused == 0 {
+        return Err(Failure::NotTaken.into());
+    }
+    let is_shown = state.peers(ReplicaState::Shown).next().is_some();
+    if is_shown && !confirm {
+        return Ok((publication, None));
+    }
+    let shown = || keys::show(key);
+    match progress("reading it back", node.client().confirm(&publication)).await {
+        Ok(holders) if acknowledged > 0 || !holders.is_empty() => Ok((publication, Some(holders))),
+        Err(ClientError::Refused(WriteError::Refused(ValidationError::Stale))) => {
+            Err(older(key, node).await.into())
+        }
+        Err(ClientError::AnswersRefused(refused)) => {
+            Err(Failure::AnswersRefused { key: shown(), refused }.into())
+        }
+        Err(ClientError::NotKept) if acknowledged > 0 => {
+            Err(Failure::NotKept { key: shown(), acknowledged }.into())
+        }
+        Ok(_) | Err(ClientError::NotKept) => {
+            Err(Failure::NotAccepted { key: shown(), refused }.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A failure that tells what there is in the place of something older.
+async fn older(key: &RecordKey, node: &Host) -> Failure {
+    let there = async {
+        let reading = node.client().get(key.clone()).await.ok()?;
+        Content::of(&reading.snapshot).ok()??.summary()
+    };
+    Failure::Older { key: keys::show(key), there: there.await }
+}
+
+fn written(
+    publication: &Publication,
+    document: Option<Value>,
+    holders: Option<&[PeerId]>,
+    node: &Host,
+    format: Format,
+) -> Result<ExitCode> {
+    let taken: Vec<_> = publication.progress().acknowledged().collect();
+    let content = match &publication.content {
+        PublicationContent::Value(value) => {
+            Some(Content::read(&publication.key, value, SystemClock.now())?)
+        }
+        PublicationContent::Record(record) => Some(Content::of_record(record)),
+        _ => None,
+    };
+    let update = publication.update();
+    let json = || {
+        let mut fields = match &content {
+            Some(content) => content.json(SystemClock.now()),
+            None => content::nothing(&publication.key),
+        };
+        if let Some(update) = update {
+            fields.remove("spaces");
+            fields.insert("writer".to_owned(), node.peer_id().to_string().into());
+            fields.insert("seq".to_owned(), update.seq().to_string().into());
+            fields.insert("expires_at".to_owned(), update.expires_at.to_string().into());
+            fields.insert("document".to_owned(), document.into());
+        }
+        fields.insert("chunks".to_owned(), publication.chunks.into());
+        fields.insert("peers".to_owned(), records::peers(&taken));
+        if let Some(holders) = holders {
+            fields.insert("confirmed".to_owned(), records::peers(holders));
+        }
+        Value::Object(fields)
+    };
+    let text = || {
+        let acknowledged = taken.len();
+        let summary = content.as_ref().and_then(Content::summary);
+        let whose = match update {
+            Some(update) => format!("{}, seq {}", node.peer_id(), update.seq()),
+            None => [keys::show(&publication.key)]
+                .into_iter()
+                .chain(summary)
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        let held = holders.map(|peers| format!("; held by {}", peers.len())).unwrap_or_default();
+        let peers = if acknowledged == 1 { "peer" } else { "peers" };
+        format!("{whose}: acknowledged by {acknowledged} {peers}{held}")
+    };
+    format.line(json, text)?;
+    Ok(ExitCode::SUCCESS)
+}
