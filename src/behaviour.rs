@@ -293,7 +293,12 @@ impl Behaviour {
             match self.env.kad.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(mut event)) => {
                     match &event {
-                        kad::Event::RoutingUpdated { peer, .. } => self.env.trim(*peer),
+                        kad::Event::RoutingUpdated { peer, is_new_peer, .. } => {
+                            self.env.trim(*peer);
+                            if *is_new_peer {
+                                self.env.tell_neighbours();
+                            }
+                        }
                         // Its bucket is full.
                         kad::Event::RoutablePeer { peer, address }
                         | kad::Event::PendingRoutablePeer { peer, address } => {
@@ -420,10 +425,13 @@ impl NetworkBehaviour for Behaviour {
         event: THandlerOutEvent<Self>,
     ) {
         let begun = self.env.meter.begin();
-        let Env { kad, net, .. } = &mut self.env;
+        let Env { kad, net, remotes, .. } = &mut self.env;
         match event {
             Either::Left(event) => {
+                // Kademlia asks the store while it handles the message of this peer.
+                kad.store_mut().asked_by(Some(remotes.asker(peer)));
                 kad.on_connection_handler_event(peer, connection, event);
+                kad.store_mut().asked_by(None);
                 self.charge(peer);
             }
             Either::Right(event) => {

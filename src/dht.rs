@@ -89,7 +89,7 @@ impl Default for DhtConfig {
     fn default() -> Self {
         Self {
             replicas: K_VALUE,
-            read_rounds: 16,
+            read_rounds: crate::query::RecordReader::ROUNDS,
             timeout: Duration::from_secs(60),
             poll_timeout: Duration::from_secs(10),
         }
@@ -101,8 +101,8 @@ settings! { DhtConfig:
     /// the `kad::Config`, which cannot be read from there. Defaults to 20, Kademlia's own value and
     /// the maximum.
     replicas, with_replicas: NonZeroUsize;
-    /// Maximum number of lookups per read of a large record. Defaults to 16: a board of 200 KB
-    /// takes a handful.
+    /// Maximum number of lookups per read of a large record. Defaults to 32: a board of 200 KB
+    /// takes some ten.
     read_rounds, with_read_rounds: usize;
     /// Maximum duration of a read or a put. A read then returns what it has found so far. Defaults
     /// to 60 seconds, Kademlia's own query timeout.
@@ -212,7 +212,7 @@ impl Dht {
 
     /// Reads a record from all peers closest to the key and from this node. Validates each answer
     /// by the rules of the namespace and combines the valid ones. Repeats the lookup of a record
-    /// that peers show in slices until nothing new arrives.
+    /// that peers show in slices until two of them have covered every part of it.
     ///
     /// Stores, repairs and remembers nothing, so [`Reading::stale`] and [`Reading::withheld`] are
     /// empty.

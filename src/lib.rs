@@ -206,6 +206,7 @@
 //! | [`read_policy`](behaviour::BehaviourConfig::with_read_policy), [`read_deadline`](behaviour::BehaviourConfig::with_read_deadline) | [`Settled`](query::ReadPolicy::Settled), 10 s | when a read returns |
 //! | [`write_policy`](behaviour::BehaviourConfig::with_write_policy), [`write_deadline`](behaviour::BehaviourConfig::with_write_deadline) | [`Majority`](query::WritePolicy::Majority), 10 s | when a write returns |
 //! | [`read_rounds`](behaviour::BehaviourConfig::with_read_rounds) | 16 | maximum number of rounds in which the holders of a large record are asked in one read |
+//! | [`complete_at`](behaviour::BehaviourConfig::with_complete_at) | 2 | peers that have to cover every part of a record for a reading to be complete |
 //! | [`repair_chunks`](behaviour::BehaviourConfig::with_repair_chunks) | 32 | maximum number of chunks sent to peers that lack the same |
 //! | [`resume_before_write`](behaviour::BehaviourConfig::with_resume_before_write) | yes | the first write under a key reads the key first |
 //! | [`max_operations`](behaviour::BehaviourConfig::with_max_operations) | 64 | client commands at a time; further ones wait |
@@ -216,7 +217,7 @@
 //! | [`inbound_queue`](behaviour::BehaviourConfig::with_inbound_queue), [`inbound_concurrency`](behaviour::BehaviourConfig::with_inbound_concurrency) | 256, 16 | inbound records that wait; asynchronous validations at a time |
 //! | [`DhtConfig`](dht::DhtConfig) | | |
 //! | [`timeout`](dht::DhtConfig::with_timeout) | 60 s | longest duration of a read or a put |
-//! | [`read_rounds`](dht::DhtConfig::with_read_rounds), [`replicas`](dht::DhtConfig::with_replicas) | 16, 20 | maximum number of lookups per read; peers that are sent a put |
+//! | [`read_rounds`](dht::DhtConfig::with_read_rounds), [`replicas`](dht::DhtConfig::with_replicas) | 32, 20 | maximum number of lookups per read; peers that are sent a put |
 //! | [`StoreConfig`](store::StoreConfig) | | |
 //! | [`max_records`](store::StoreConfig::with_max_records), [`max_bytes`](store::StoreConfig::with_max_bytes) | 16,384, 64 MiB | all that is stored |
 //! | [`max_record_bytes`](store::StoreConfig::with_max_record_bytes) | 4 MiB | one record |
@@ -253,7 +254,7 @@
 //! | [`publish`](client::Client::publish), [`replace`](client::Client::replace), [`keep`](client::Client::keep), [`withdraw`](client::Client::withdraw) | 1, none within a minute of a read or write under the key; the first write under a key in a process reads it | 1, with the whole space: all updates of the writer that have to be kept, one after `replace`, `withdraw` and each renewal. If the whole known record fits into the packet, it is sent. More only for a space of more than 15 KiB |
 //! | upkeep of a key | 1 an hour, at half of the shortest `ttl` that is kept, and when new peers close to the key appear | 1 each |
 //! | [`put`](client::Client::put), [`keep_value`](client::Client::keep_value) | as `publish`, a value is read before it is sent; `keep_value` again each hour and for new peers | 1; for a smart record 1 for each 15 KiB |
-//! | [`get`](client::Client::get), [`view`](client::Client::view), [`confirm`](client::Client::confirm) | 1; a smart record of more than 8 KiB (of more than 1 KiB, unless several replicas agree) is looked up until nothing new arrives: 7 times for a board of 1,000 writers and 300 KB on 25 nodes, at most 16 | none, or the missing chunks to those of the 20 closest peers that lack them |
+//! | [`get`](client::Client::get), [`view`](client::Client::view), [`confirm`](client::Client::confirm) | 1; the holders of a smart record of more than 8 KiB are asked again until two of them have covered every part of it: 5 to 7 times for a board of 1,000 writers and 300 KB that they agree on, at most 16 | none, or the missing chunks to those of the 20 closest peers that lack them |
 //! | [`watch`](client::Client::watch) | a `get` every 2 s while there is news, every 30 s without, one for all watches of a key | as `get` |
 //! | [`get_sharded`](client::Client::get_sharded) | a `get` for each of `2^bits` keys, 8 at a time | as `get` |
 //! | replication by a behaviour | a `get` an hour for each stored record, by the replica of rank *n* every *n + 1* hours | as `get` |

@@ -2,8 +2,9 @@
 //!
 //! * `lookup`: the answers of a read, when its policy is satisfied, and what each peer lacks.
 //!   `joined`: the content that the answers have together. `versions`: what each holder has shown,
-//!   deduplicated. `outcome`: the result of a read, `refused`: of one that found nothing valid.
-//!   `options`: policies and deadlines.
+//!   deduplicated. `covered`: what the holders say that they have shown, and when it is enough.
+//!   `outcome`: the result of a read, `refused`: of one that found nothing valid. `options`:
+//!   policies and deadlines.
 //! * `read`: which peers a read asks, and when it is settled. `delivery`: a write to several peers.
 //!   Both use requests to single peers.
 //! * `reader`: a read over queries of Kademlia. `record_put`: the content of a write.
@@ -16,6 +17,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
+mod covered;
 mod delivery;
 mod joined;
 mod lookup;
@@ -29,7 +31,7 @@ mod versions;
 
 pub(crate) use self::{
     delivery::{Delivery, in_turns},
-    joined::{CheckedAnswer, JoinedAnswers, chunks, contains},
+    joined::{Answer, CheckedAnswer, JoinedAnswers, chunks, contains},
     lookup::{Bounds, RecordLookup, Repair},
     read::{Breadth, Read},
     record_put::RecordPut,
@@ -37,7 +39,7 @@ pub(crate) use self::{
 pub use self::{
     lookup::ReadPolicy,
     options::{ReadOptions, WritePolicy},
-    outcome::{Content, Reading, Snapshot, Withheld},
+    outcome::{Content, HolderCoverage, Reading, Snapshot, Withheld},
     reader::{ReadStep, RecordReader},
     refused::RefusedAnswers,
 };

@@ -17,6 +17,8 @@ mod advice;
 mod candidates;
 mod collect;
 mod config;
+mod cursors;
+mod digests;
 mod event;
 mod eviction_index;
 mod eviction_memory;
@@ -70,6 +72,7 @@ use self::{
 };
 pub use self::{
     config::{Quota, StoreConfig},
+    cursors::Asker,
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
     read::StoredValue,
@@ -339,7 +342,7 @@ impl SmartRecordStore {
     fn change(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
         for change in &changes {
             if let Change::Set(id, _) | Change::Remove(id) = change {
-                self.replies.on_change(id.record);
+                self.replies.on_change(*id);
             }
         }
         let applied = self.table.storage.apply(changes);
@@ -377,9 +380,9 @@ impl SmartRecordStore {
         committed
     }
 
-    /// Forgets the read cursor and the eviction state of a record.
+    /// Forgets the digest and the eviction state of a record.
     fn forget_places(&mut self, record: RecordId) {
-        self.replies.forget_place(record);
+        self.replies.forget(record);
         self.candidates.forget(record);
     }
 }

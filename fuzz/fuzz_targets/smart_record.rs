@@ -4,7 +4,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use libp2p_smart_record::{Limits, Open, SmartRecord, SpaceRules};
+use libp2p_smart_record::{Arcs, Coverage, Limits, Open, SmartRecord, SpaceRules};
 use libp2p_smart_record_fuzz::{
     forge::{NOW, at, key},
     laws::Laws,
@@ -43,6 +43,14 @@ fuzz_target!(|input: Input| {
     }
 
     for value in values.iter().chain([&input.raw]) {
+        if let Some(coverage) = Coverage::of_answer(value) {
+            let (mut field, mut arcs) = (Vec::new(), Arcs::new());
+            coverage.append_to(&mut field);
+            assert_eq!(Coverage::of_answer(&field).as_ref(), Some(&coverage));
+            arcs.add(coverage.arcs().iter().copied());
+            let ends = coverage.arcs().iter().flat_map(|arc| [arc.first, arc.last]);
+            assert!(ends.into_iter().all(|place| arcs.has(place)) && arcs.share() <= 1.0);
+        }
         let Ok(record) = rules.read(&key, value, now) else {
             continue;
         };

@@ -143,6 +143,14 @@ def check_rank(case):
     agree("the rank", wire.rank(case["key"], case["public_key"]), case["rank"])
 
 
+def check_coverage(case):
+    said = wire.read_coverage(case["value"])
+    said = said and {"arcs": said[0], "spaces": said[1], "digest": said[2].hex()}
+    agree("the coverage", said, case["coverage"])
+    state, _ = wire.read_record(case["value"], case["key"], case["now"])
+    agree("the digest", wire.digest(state, case["key"]), case["digest"])
+
+
 def check_shard(case):
     longest = case["topic"] + b"/shard/%d/%d" % (1 << case["bits"], (1 << case["bits"]) - 1)
     refused, _ = outcome(wire.require, len(longest) <= 256, "key-bytes")
@@ -264,6 +272,7 @@ CHECKS = {
     "sr/compactions": check_compaction,
     "sr/choices": choose_with(rank_of_record),
     "sr/ranks": check_rank,
+    "sr/coverage": check_coverage,
     "sr/shards": check_shard,
     "iprs/schemes": check_scheme,
     "iprs/records": check_with(read_iprs),
@@ -281,7 +290,7 @@ CHECKS = {
 # The fields of cases that are bytes.
 BYTES = (
     "public_key peer_id_bytes body key preimage signature bytes record topic rank block cid_bytes value envelope held kept "
-    "before update after"
+    "before update after digest"
 ).split()
 
 

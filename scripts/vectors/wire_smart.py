@@ -1,4 +1,4 @@
-"""Smart records: sections 5 to 9."""
+"""Smart records: sections 5 to 10."""
 
 import math
 import struct
@@ -224,6 +224,36 @@ def encode_record(state):
         updates = [encode(SIGNED_UPDATE, update) for update in updates]
         spaces.append(encode(SPACE, {"public_key": public_key, "updates": updates}))
     return encode(RECORD, {"spaces": spaces})
+
+
+# 10.1. Coverage
+
+COVERAGE = schema("1 arcs bytes, 2 spaces uint64, 3 digest bytes")
+
+
+def read_coverage(answer):
+    """The arcs, the number of spaces and the digest that an answer says, or None."""
+    found = None
+    for field in parse(answer)[0]:
+        if field.wire != 2:
+            break
+        found = field.value if field.number == 2 else found
+    try:
+        said = message(found or b"", COVERAGE)
+    except Refused:
+        return None
+    arcs = [said["arcs"][at : at + 16] for at in range(0, len(said["arcs"]), 16)]
+    is_good = all(len(arc) == 16 for arc in arcs) and len(arcs) <= 8 and said["spaces"] < 2**32
+    if found is None or len(found) > 174 or len(said["digest"]) != 32 or not is_good:
+        return None
+    return [[int.from_bytes(arc[at : at + 8], "big") for at in (0, 8)] for arc in arcs], said["spaces"], said["digest"]
+
+
+def digest(state, key):
+    """The digest of a state, of which everything is retained."""
+    spaces = sorted((rank(key, public_key), space) for public_key, space in state.items())
+    positions = lambda space: b"".join(seq.to_bytes(8, "big") + hashed for seq, hashed in sorted(space))
+    return sha256(b"".join(sha256(place + positions(space)) for place, space in spaces))
 
 
 # 8. Views. From 8.1 on, every node has a lifetime.

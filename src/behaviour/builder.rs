@@ -144,7 +144,8 @@ impl Builder {
         let local = store.local_peer();
         let bounds = Bounds {
             closest: kad::K_VALUE.get(),
-            slice_bytes: store.config().slice_bytes(),
+            complete_at: config.complete_at(),
+            patience: 1,
             chunk_bytes: store.config().chunk_bytes(),
             rounds: config.read_rounds(),
             repair_chunks: config.repair_chunks(),
@@ -183,6 +184,7 @@ impl Builder {
             holders: Holders::new(),
             kad,
             local,
+            writer: writer.clone(),
             bounds,
             clock,
             registry,

@@ -45,6 +45,7 @@ pub struct BehaviourConfig {
     write_policy: WritePolicy,
     write_deadline: Duration,
     read_rounds: usize,
+    complete_at: usize,
     repair_chunks: usize,
     resume_before_write: bool,
     refresh_interval: Duration,
@@ -74,6 +75,7 @@ impl Default for BehaviourConfig {
             write_policy: WritePolicy::Majority,
             write_deadline: Duration::from_secs(10),
             read_rounds: 16,
+            complete_at: 2,
             repair_chunks: 32,
             resume_before_write: true,
             refresh_interval: Duration::from_secs(60 * 60),
@@ -115,6 +117,11 @@ settings! { BehaviourConfig:
     /// Maximum number of rounds per read of a large record. Defaults to 16: a board of 200 KB takes
     /// a handful.
     read_rounds, with_read_rounds: usize;
+    /// Number of peers that have to cover every part of a record for a reading to be
+    /// [complete](crate::query::Reading::is_complete). With *n*, what all but *n* − 1 of the peers
+    /// that answer have is in a complete reading, whatever these *n* − 1 claim. Defaults to 2: one
+    /// peer that lies, or has lost a part, hides nothing.
+    complete_at, with_complete_at: usize;
     /// Maximum number of chunks that a read sends to each group of peers that lack the same.
     /// Defaults to 32, which is 480 KiB.
     repair_chunks, with_repair_chunks: usize;

@@ -24,7 +24,9 @@ use crate::{
     query::Bounds,
     store::{Origin, SmartRecordStore, ValidatedRecord},
 };
-use smart_record_core::{Clock, Namespace, RecordKey, Registry, SpaceRules, Timestamp, Validated};
+use smart_record_core::{
+    Clock, Namespace, RecordKey, Registry, SpaceRules, Timestamp, Validated, Writer,
+};
 use smart_record_lookup::Lookup;
 
 /// Kademlia with its store, and shared state.
@@ -34,6 +36,8 @@ pub(super) struct Env {
     /// Peers found closest to each key.
     pub(super) holders: Holders,
     pub(super) local: PeerId,
+    /// The identity that the clients write as.
+    pub(super) writer: Writer,
     pub(super) config: BehaviourConfig,
     pub(super) bounds: Bounds,
     pub(super) clock: Arc<dyn Clock>,
@@ -92,6 +96,17 @@ impl Env {
     /// Maximum number of concurrent internal operations of one kind.
     pub(super) fn quarter(&self) -> usize {
         (self.config.max_operations() / 4).max(1)
+    }
+
+    /// Tells the store which peers are in the routing table.
+    pub(super) fn tell_neighbours(&mut self) {
+        let mut digests = Vec::new();
+        for bucket in self.kad.kbuckets() {
+            let digest =
+                |key: &kad::KBucketKey<PeerId>| <[u8; 32]>::try_from(key.hashed_bytes()).ok();
+            digests.extend(bucket.iter().filter_map(|entry| digest(entry.node.key)));
+        }
+        self.kad.store_mut().set_neighbours(digests);
     }
 
     /// Stores a record of another peer.

@@ -24,8 +24,8 @@ pub enum Event {
     Kad(kad::Event),
     /// An event of the store.
     Store(StoreEvent),
-    /// A read found older or fewer updates of some writers than were seen before: they are withheld
-    /// or rolled back.
+    /// Enough holders have covered the spaces of some writers, and show older or fewer updates than
+    /// were seen before: these are withheld or rolled back.
     Withheld {
         /// Key of the record.
         key: RecordKey,
@@ -99,6 +99,10 @@ pub struct BehaviourCounters {
     pub bad_answers: u64,
     /// Writers for whom a read found less than was seen before.
     pub withheld: u64,
+    /// Reads that were not complete.
+    pub incomplete: u64,
+    /// Holders that claimed more than they showed, and were not waited for.
+    pub overclaimed: u64,
     /// Writes by clients.
     pub writes: u64,
     /// Repaired peers.
@@ -140,6 +144,8 @@ impl Source for BehaviourCounters {
             passed_over,
             bad_answers,
             withheld,
+            incomplete,
+            overclaimed,
             writes,
             repairs,
             repairs_postponed,
@@ -170,6 +176,8 @@ impl Source for BehaviourCounters {
             ),
             ("bad_answers", "Answers to reads that were refused", bad_answers),
             ("withheld", "Writers for whom a read found less than was seen before", withheld),
+            ("incomplete", "Reads that were not complete", incomplete),
+            ("overclaimed", "Holders that claimed more than they showed", overclaimed),
             ("writes", "Writes by clients", writes),
             ("repairs", "Repaired peers", repairs),
             (

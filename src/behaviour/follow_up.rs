@@ -164,7 +164,8 @@ fn check_answer(
     key: &RecordKey,
     value: Option<Bytes>,
 ) -> Result<CheckedAnswer, ValidationError> {
-    JoinedAnswers::new(&env.registry, key)?.check(key, value.unwrap_or_default(), env.now())
+    let nothing = JoinedAnswers::new(&env.registry, key)?;
+    Ok(nothing.check(key, value.unwrap_or_default(), env.now())?.shown)
 }
 
 /// The state of the write by the content of an answer.

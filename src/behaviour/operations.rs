@@ -176,6 +176,7 @@ impl Operations {
                     tracing::debug!(%peer, "removed from the routing table: it does not answer");
                     env.count(|c| &mut c.evicted, 1);
                     env.net.on_evicted(peer, entry.node.value.into_vec());
+                    env.tell_neighbours();
                 }
             }
             NetworkEvent::Request { id, operation, peer, outcome } => {
@@ -411,7 +412,7 @@ impl Operations {
         let now = env.now();
         let key = lookup.key().clone();
         self.watches.on_read_ended(&key, now, env.net.now());
-        if lookup.is_complete() && !asks_on {
+        if lookup.has_settled() && !asks_on {
             let is_small = !lookup.joined().exceeds(env.bounds.chunk_bytes);
             let record = lookup.joined().record().filter(|_| is_small).cloned();
             env.holders.set(key.clone(), closest.clone(), record, env.net.now());
@@ -435,7 +436,7 @@ impl Operations {
         if !reader.is_for_write() {
             self.sends.repair(env, &lookup, &repairs, reader.is_client());
         }
-        let is_large = lookup.may_be_sliced();
+        let has_unseen = lookup.has_unseen();
         let has_failed = lookup.has_failed();
         let lookups = lookup.lookups();
         let lifetime_ends_at = lookup.expires_at();
@@ -486,16 +487,16 @@ impl Operations {
                     value.and_then(|value| env.value_expiry(&key, value, lifetime_ends_at, now));
                 self.watches.on_looked_up(&key, found, ends_at, now, env.net.now());
             }
-            Reader::Replication => self.end_replication(env, key, is_large),
+            Reader::Replication => self.end_replication(env, key, has_unseen),
             Reader::Sending { .. } | Reader::Returned { .. } => {}
         }
     }
 
-    /// Handles the end of a replication read. The missing parts of a record that peers show in
-    /// slices are unknown, so its replicas are sent all of it.
-    fn end_replication(&mut self, env: &mut Env, key: RecordKey, is_large: bool) {
+    /// Handles the end of a replication read. If it is not known what its replicas lack, they are
+    /// sent all of the record.
+    fn end_replication(&mut self, env: &mut Env, key: RecordKey, has_unseen: bool) {
         let stored = env.kad.store_mut().record(&key);
-        let whole = stored.ok().flatten().filter(|_| is_large);
+        let whole = stored.ok().flatten().filter(|_| has_unseen);
         match whole {
             Some(record) => {
                 let record_put = RecordPut::of(&record, env.bounds.chunk_bytes);

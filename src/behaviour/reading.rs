@@ -25,9 +25,9 @@ use crate::{
     client::{Reply, latest},
     meter::{Amount, Begun, Purpose, Timed},
     outbound::{Failure, Record, Request},
-    query::{Breadth, Read, ReadOptions, ReadPolicy, Reading, RecordLookup, Withheld},
+    query::{Answer, Breadth, Read, ReadOptions, ReadPolicy, Reading, RecordLookup, Withheld},
 };
-use smart_record_core::{Malformed, RecordKey, Timestamp, ValidationError};
+use smart_record_core::{Malformed, RecordKey, Timestamp, ValidationError, Writer};
 
 /// Maximum duration of a read in the background, after it has returned. A guess: longer than any
 /// request under way may take.
@@ -204,8 +204,14 @@ impl Reads {
                 return None;
             }
         };
-        if matches!(reader, Reader::Watch) {
-            watches.recall(&mut lookup, now);
+        match &reader {
+            Reader::Watch => watches.recall(&mut lookup, now),
+            // The rest of the record is of no use to it.
+            Reader::Resume => lookup.want(&env.writer),
+            Reader::Client(options, _) | Reader::Stream(options, _) => {
+                options.complete_at().into_iter().for_each(|peers| lookup.set_complete_at(peers));
+            }
+            Reader::Sending { .. } | Reader::Replication | Reader::Returned { .. } => {}
         }
         env.count(|c| &mut c.lookups, 1);
         let breadth = reader.breadth(env.bounds.closest);
@@ -315,13 +321,13 @@ impl Reads {
 
     /// Handles the verdict on an answer that was checked off the task. Returns whether it was news.
     pub(super) fn on_verdict(&mut self, env: &mut Env, verdict: AnswerVerdict) -> bool {
-        let AnswerVerdict { read, peer, expires_at, shown } = verdict;
+        let AnswerVerdict { read, peer, expires_at, answer } = verdict;
         let Some(operation) = self.under_way.get_mut(&read) else {
             return false;
         };
         let _in_span = operation.span.clone().entered();
         operation.read.on_checked();
-        operation.on_checked_answer(env, peer, shown, expires_at)
+        operation.on_checked_answer(env, peer, answer, expires_at)
     }
 
     /// Handles the end of the worker: its answers are lost. Returns the reads that had answers
@@ -420,18 +426,18 @@ impl Operation {
                 Err((answer, _)) => value = answer.value,
             }
         }
-        let shown = lookup.joined().check(lookup.key(), value, now);
-        self.on_checked_answer(env, peer, shown, expires_at)
+        let answer = lookup.joined().check(lookup.key(), value, now);
+        self.on_checked_answer(env, peer, answer, expires_at)
     }
 
     fn on_checked_answer(
         &mut self,
         env: &mut Env,
         peer: PeerId,
-        shown: Result<crate::query::CheckedAnswer, ValidationError>,
+        answer: Result<Answer, ValidationError>,
         expires_at: Option<Timestamp>,
     ) -> bool {
-        match &shown {
+        match &answer {
             Err(error) => {
                 env.count(|c| &mut c.bad_answers, 1);
                 tracing::debug!(%peer, %error, "invalid answer");
@@ -440,7 +446,7 @@ impl Operation {
         }
         // An answer without news may show that a peer is behind.
         self.has_news = true;
-        self.read.on_checked_answer(peer, shown, expires_at)
+        self.read.on_checked_answer(peer, answer, expires_at)
     }
 
     /// Returns the result of a read that is over.
@@ -459,6 +465,8 @@ impl Operation {
             env.meter.end(Timed::Read(reader.purpose()), self.begun);
             env.meter.note(Amount::Lookups(reader.purpose(), lookup.lookups()));
             env.count(|c| &mut c.reads, 1);
+            env.count(|c| &mut c.overclaimed, lookup.overclaimed());
+            env.count(|c| &mut c.incomplete, usize::from(!lookup.is_complete()));
             // The first lookup was counted at its start.
             env.count(|c| &mut c.lookups, lookup.lookups().saturating_sub(1));
             env.report_crowds(lookup.key(), search);
@@ -466,14 +474,10 @@ impl Operation {
         let now = env.now();
         let record = lookup.joined().record();
         let is_upkeep = reader.purpose() == Purpose::Replication;
-        let observed = record.map(|record| env.known.observe(record, is_upkeep, now));
-        let mut withheld = observed.unwrap_or_default();
-        // An absent space counts as withheld only if the read is complete and the record not
-        // sliced.
-        let tells_absence = lookup.is_complete() && !lookup.may_be_sliced();
-        withheld.retain(|withheld| {
-            is_first && lookup.has_answers() && (tells_absence || withheld.found.is_some())
-        });
+        // What enough holders do not show is withheld, and nothing else.
+        let tells = |writer: &Writer| is_first && lookup.tells(writer);
+        let withheld = record.map(|record| env.known.observe(record, is_upkeep, tells, now));
+        let withheld = withheld.unwrap_or_default();
         if !withheld.is_empty() {
             env.count(|c| &mut c.withheld, withheld.len());
             tracing::debug!(

@@ -7,6 +7,7 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::FromSwarm;
 
 use super::budget::Source;
+use crate::store::Asker;
 
 /// Remote address of each connected peer.
 #[derive(Debug, Default)]
@@ -37,5 +38,10 @@ impl Remotes {
     /// The source of a peer's requests.
     pub(super) fn source(&self, peer: PeerId) -> Source {
         Source::new(peer, self.0.get(&peer))
+    }
+
+    /// A peer that asks for records.
+    pub(super) fn asker(&self, peer: PeerId) -> Asker {
+        Asker::new(peer, self.0.get(&peer))
     }
 }

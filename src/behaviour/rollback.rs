@@ -31,11 +31,13 @@ impl RollbackMemory {
     }
 
     /// Remembers the positions of a record, which was read for `upkeep` or because the application
-    /// has asked. Returns the writers whose newest update in it is older than one seen before.
+    /// has asked. Returns the writers whose newest update in it is older than one seen before, of
+    /// those about whom the record `tells` all that there is.
     pub(super) fn observe(
         &mut self,
         record: &SmartRecord,
         upkeep: bool,
+        tells: impl Fn(&Writer) -> bool,
         now: Timestamp,
     ) -> Vec<Withheld> {
         if !upkeep && let Some(known) = self.upkeep.take(record.key()) {
@@ -43,7 +45,7 @@ impl RollbackMemory {
         }
         let is_asked = !upkeep || self.asked.keys.contains_key(record.key());
         let memory = if is_asked { &mut self.asked } else { &mut self.upkeep };
-        memory.observe(record, now)
+        memory.observe(record, tells, now)
     }
 
     /// Forgets a writer under a key.
@@ -80,8 +82,13 @@ impl Positions {
         self.keys.insert(key.clone(), known);
     }
 
-    fn observe(&mut self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
-        let withheld = self.compare(record, now);
+    fn observe(
+        &mut self,
+        record: &SmartRecord,
+        tells: impl Fn(&Writer) -> bool,
+        now: Timestamp,
+    ) -> Vec<Withheld> {
+        let withheld = self.compare(record, tells, now);
         if record.spaces().len() == 0 && self.keys.peek(record.key()).is_none() {
             return withheld;
         }
@@ -116,14 +123,19 @@ impl Positions {
 
     /// The writers whose newest update in `record` is older than one seen before that would still
     /// be retained.
-    fn compare(&self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
+    fn compare(
+        &self,
+        record: &SmartRecord,
+        tells: impl Fn(&Writer) -> bool,
+        now: Timestamp,
+    ) -> Vec<Withheld> {
         let Some(entry) = self.keys.peek(record.key()) else {
             return Vec::new();
         };
         let live = entry.iter().filter(|(_, (_, retain_until))| *retain_until > now);
         live.filter_map(|(writer, (known, _))| {
             let found = record.space(writer).and_then(|space| space.newest());
-            (found < Some(*known)).then(|| Withheld {
+            (found < Some(*known) && tells(writer)).then(|| Withheld {
                 writer: writer.peer_id(),
                 known: known.seq,
                 found: found.map(|position| position.seq),
@@ -144,6 +156,10 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const MINUTE: Duration = Duration::from_secs(60);
+
+    const fn all(_: &Writer) -> bool {
+        true
+    }
 
     fn signer(key: &str) -> SpaceSigner {
         let mut signer =
@@ -167,28 +183,28 @@ mod tests {
             |record: &SmartRecord| record.spaces().next().unwrap().1.newest().unwrap().seq,
             alice.writer().peer_id(),
         );
-        assert_eq!(known.observe(&old, false, NOW), []);
-        assert_eq!(known.observe(&new, false, NOW), []);
+        assert_eq!(known.observe(&old, false, all, NOW), []);
+        assert_eq!(known.observe(&new, false, all, NOW), []);
         let rollback = Withheld { writer: alice, known: seq_of(&new), found: Some(seq_of(&old)) };
-        assert_eq!(known.observe(&old, false, NOW), [rollback]);
+        assert_eq!(known.observe(&old, false, all, NOW), [rollback]);
         let nothing = SmartRecord::new("/sr/a".into());
         let silence = Withheld { writer: alice, known: seq_of(&new), found: None };
-        assert_eq!(known.observe(&nothing, false, NOW), [silence]);
-        assert_eq!(known.observe(&nothing, false, NOW.saturating_add(MINUTE)), []);
+        assert_eq!(known.observe(&nothing, false, all, NOW), [silence]);
+        assert_eq!(known.observe(&nothing, false, all, NOW.saturating_add(MINUTE)), []);
     }
 
     #[test]
     fn empty_keys_are_not_remembered() {
         let mut known = RollbackMemory::new(10);
         for n in 0..1_000 {
-            known.observe(&SmartRecord::new(format!("/sr/{n}").as_str().into()), false, NOW);
+            known.observe(&SmartRecord::new(format!("/sr/{n}").as_str().into()), false, all, NOW);
         }
         assert_eq!(known.asked.keys.len(), 0);
         let mut alice = signer("/sr/a");
         let record = says(&mut alice, "x");
-        known.observe(&record, false, NOW);
+        known.observe(&record, false, all, NOW);
         assert_eq!((known.asked.keys.len(), known.asked.writers), (1, 1));
-        known.observe(&SmartRecord::new("/sr/a".into()), false, NOW.saturating_add(MINUTE));
+        known.observe(&SmartRecord::new("/sr/a".into()), false, all, NOW.saturating_add(MINUTE));
         assert_eq!(
             (known.asked.keys.len(), known.asked.writers),
             (0, 0),
@@ -202,12 +218,12 @@ mod tests {
         let records: Vec<_> =
             ["/sr/a", "/sr/b", "/sr/c"].map(|key| says(&mut signer(key), "x")).into();
         for record in &records {
-            known.observe(record, false, NOW);
+            known.observe(record, false, all, NOW);
         }
         assert_eq!((known.asked.keys.len(), known.asked.writers), (2, 2));
         let nothing = |key: &str| SmartRecord::new(key.into());
-        assert_eq!(known.observe(&nothing("/sr/a"), false, NOW), [], "forgotten");
-        assert_eq!(known.observe(&nothing("/sr/c"), false, NOW).len(), 1);
+        assert_eq!(known.observe(&nothing("/sr/a"), false, all, NOW), [], "forgotten");
+        assert_eq!(known.observe(&nothing("/sr/c"), false, all, NOW).len(), 1);
     }
 
     #[test]
@@ -216,19 +232,19 @@ mod tests {
         let mut asked = signer("/sr/asked");
         let old = says(&mut asked, "old");
         let new = says(&mut asked, "new");
-        known.observe(&new, false, NOW);
+        known.observe(&new, false, all, NOW);
         let mut of_upkeep = signer("/sr/upkeep");
         let (older, newer) = (says(&mut of_upkeep, "old"), says(&mut of_upkeep, "new"));
         for n in 0..100 {
-            known.observe(&says(&mut signer(&format!("/sr/{n}")), "x"), true, NOW);
+            known.observe(&says(&mut signer(&format!("/sr/{n}")), "x"), true, all, NOW);
         }
-        known.observe(&newer, true, NOW);
+        known.observe(&newer, true, all, NOW);
         assert_eq!((known.asked.writers, known.upkeep.writers), (1, 1));
         // Both are found out, whoever asks, and what is asked for stays from then on.
-        assert_eq!(known.observe(&old, true, NOW).len(), 1);
-        assert_eq!(known.observe(&older, false, NOW).len(), 1);
+        assert_eq!(known.observe(&old, true, all, NOW).len(), 1);
+        assert_eq!(known.observe(&older, false, all, NOW).len(), 1);
         assert_eq!((known.asked.writers, known.upkeep.writers), (2, 0));
-        assert_eq!(known.observe(&older, true, NOW).len(), 1);
+        assert_eq!(known.observe(&older, true, all, NOW).len(), 1);
         known.forget(&"/sr/upkeep".into(), &of_upkeep.writer());
         assert_eq!(known.asked.writers, 1);
     }

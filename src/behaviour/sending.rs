@@ -140,7 +140,7 @@ impl Sends {
         let Some(known) = lookup.joined().content().map(|known| Content::of(&known)) else {
             return;
         };
-        let is_slice = lookup.may_be_sliced();
+        let is_slice = !lookup.is_small();
         for Repair { peers, chunks } in repairs {
             if self.repairing() >= env.quarter() {
                 // Another read will find the same.

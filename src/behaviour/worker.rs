@@ -22,7 +22,7 @@ use libp2p_identity::PeerId;
 use super::{budget::Source, config::BehaviourConfig, inbound::InboundRefusal};
 use crate::{
     meter::{Meter, Timed},
-    query::{CheckedAnswer, JoinedAnswers},
+    query::{Answer, JoinedAnswers},
     store::ValidatedRecord,
 };
 use smart_record_core::{Clock, RecordKey, Registry, SignatureMemory, Timestamp, ValidationError};
@@ -100,7 +100,7 @@ pub(super) struct AnswerVerdict {
     pub(super) read: u64,
     pub(super) peer: PeerId,
     pub(super) expires_at: Option<Timestamp>,
-    pub(super) shown: Result<CheckedAnswer, ValidationError>,
+    pub(super) answer: Result<Answer, ValidationError>,
 }
 
 /// Queue to the worker, and the results that come back.
@@ -215,9 +215,9 @@ fn check(setup: &WorkerSetup, answer: ReadAnswer) -> AnswerVerdict {
     let ReadAnswer { read, peer, key, value, expires_at, known } = answer;
     let check =
         || setup.signatures.during(Duration::MAX, || known.check(&key, value, setup.clock.now())).0;
-    let shown = std::panic::catch_unwind(AssertUnwindSafe(check));
-    let shown = shown.unwrap_or_else(|_| Err(panicked()));
-    AnswerVerdict { read, peer, expires_at, shown }
+    let answer = std::panic::catch_unwind(AssertUnwindSafe(check));
+    let answer = answer.unwrap_or_else(|_| Err(panicked()));
+    AnswerVerdict { read, peer, expires_at, answer }
 }
 
 async fn validate(setup: &WorkerSetup, job: InboundRecord) -> CheckedRecord {

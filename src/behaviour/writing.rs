@@ -176,7 +176,7 @@ impl Writes {
     ) -> Vec<(RecordPut, SendPurpose)> {
         let key = &reading.snapshot.key;
         if let (Ok(rules), Some(record)) = (env.rules(key), reading.snapshot.record()) {
-            if reading.is_complete() {
+            if reading.is_complete_for(&self.writer) {
                 self.own.resume(key, rules.limits(), record);
                 self.forget_future(env, key);
             } else {
@@ -236,7 +236,7 @@ impl Writes {
             }
         };
         env.count(|c| &mut c.writes, 1);
-        env.known.observe(&record, false, now);
+        env.known.observe(&record, false, |_| false, now);
         let publication = Publication {
             key: key.clone(),
             content: PublicationContent::Update(PublishedUpdate {

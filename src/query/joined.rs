@@ -15,8 +15,8 @@ use std::{
 use bytes::Bytes;
 
 use smart_record_core::{
-    EncodedSpace, Namespace, RecordKey, Registry, SmartRecord, Space, SpaceRules, Timestamp,
-    ValidationError, Validator, Writer,
+    Coverage, EncodedSpace, Namespace, RecordKey, Registry, SmartRecord, Space, SpaceRules,
+    Timestamp, ValidationError, Validator, Writer,
 };
 
 /// Of a longer answer what is good in it is copied: a single space would keep all of its bytes. A
@@ -29,6 +29,17 @@ const LONG: usize = 16 * 1_024;
 pub(crate) enum JoinedAnswers {
     Record(SpaceRules, SmartRecord),
     Value(Arc<dyn Validator>, Option<Bytes>),
+}
+
+/// A checked answer of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Its valid content.
+    pub(crate) shown: CheckedAnswer,
+    /// What it says that it covers.
+    pub(crate) coverage: Option<Coverage>,
+    /// When it was checked.
+    pub(crate) at: Timestamp,
 }
 
 /// The valid content of one answer.
@@ -57,9 +68,7 @@ impl JoinedAnswers {
             return self.clone();
         };
         let mut known = SmartRecord::new(joined.key().clone());
-        let mut rest = &value[..];
-        while let Some((encoded, after)) = EncodedSpace::split_first(rest) {
-            rest = after;
+        for encoded in EncodedSpace::all(value) {
             // Malformed spaces are refused by the check. A writer may occur many times.
             let public_key = encoded.public_key();
             if known.space_of_key(public_key).is_none()
@@ -71,11 +80,27 @@ impl JoinedAnswers {
         Self::Record(rules.clone(), known)
     }
 
-    /// Returns the valid content of an answer. Content that is already known is not verified again.
+    /// Returns an answer with its valid content. Content that is already known is not verified
+    /// again.
     ///
     /// # Errors
     /// [`ValidationError`] if none of it is valid.
     pub(crate) fn check(
+        &self,
+        key: &RecordKey,
+        value: Bytes,
+        now: Timestamp,
+    ) -> Result<Answer, ValidationError> {
+        let coverage = match self {
+            Self::Record(..) => Coverage::of_answer(&value),
+            Self::Value(..) => None,
+        };
+        let shown = self.valid(key, value, now)?;
+        Ok(Answer { shown, coverage, at: now })
+    }
+
+    /// The valid content of an answer.
+    fn valid(
         &self,
         key: &RecordKey,
         value: Bytes,
@@ -201,9 +226,9 @@ impl JoinedAnswers {
         }
     }
 
-    /// What a holder is to be sent, in chunks; empty if it lacks nothing. `whole`: its answer is
-    /// all that it has. Otherwise the answer is a slice, and the holder lacks only spaces of which
-    /// the slice has an older state.
+    /// What a holder is to be sent, in chunks; empty if it lacks nothing. `tells`: whether it has
+    /// shown all that it has of a writer. Of others, it lacks only what is newer than what it has
+    /// shown.
     ///
     /// A record that fits into one chunk is sent as a whole, because a holder may keep the last PUT
     /// instead of joining it with what it has.
@@ -211,13 +236,13 @@ impl JoinedAnswers {
         &self,
         key: &RecordKey,
         shown: Option<&CheckedAnswer>,
-        whole: bool,
+        tells: impl Fn(&Writer) -> bool,
         chunk_bytes: usize,
     ) -> Vec<Bytes> {
         match (self, shown) {
             (Self::Record(_, joined), None) => chunks(joined, chunk_bytes),
             (Self::Record(_, joined), Some(CheckedAnswer::Record(shown))) => {
-                let lacking = if whole { beyond(joined, shown) } else { newer_than(joined, shown) };
+                let lacking = lacking(joined, shown, tells);
                 let is_sent_whole = lacking.spaces().len() > 0 && !self.exceeds(chunk_bytes);
                 chunks(if is_sent_whole { joined } else { &lacking }, chunk_bytes)
             }
@@ -312,26 +337,28 @@ fn join(record: &mut SmartRecord, other: &SmartRecord) {
 
 /// The spaces of which `record` has updates that `other` lacks.
 pub(crate) fn beyond(record: &SmartRecord, other: &SmartRecord) -> SmartRecord {
+    lacking(record, other, |_| true)
+}
+
+/// The spaces of which `record` has updates that `other` lacks if it `tells` all of the writer, and
+/// otherwise a newer state than it.
+fn lacking(
+    record: &SmartRecord,
+    other: &SmartRecord,
+    tells: impl Fn(&Writer) -> bool,
+) -> SmartRecord {
     let mut more = SmartRecord::new(record.key().clone());
     for (writer, space) in record.spaces() {
-        if !other.space(writer).is_some_and(|had| covers(had, space)) {
+        let is_lacking = match other.space(writer) {
+            None => tells(writer),
+            Some(had) if tells(writer) => !covers(had, space),
+            Some(had) => had.newest() < space.newest(),
+        };
+        if is_lacking {
             more.join_space(writer.clone(), space.clone());
         }
     }
     more
-}
-
-/// The spaces of which `other` has an older state than `record`.
-fn newer_than(record: &SmartRecord, other: &SmartRecord) -> SmartRecord {
-    let mut newer = SmartRecord::new(record.key().clone());
-    for (writer, had) in other.spaces() {
-        if let Some(space) = record.space(writer)
-            && had.newest() < space.newest()
-        {
-            newer.join_space(writer.clone(), space.clone());
-        }
-    }
-    newer
 }
 
 /// Whether joining `part` into `whole` would add nothing.
@@ -394,7 +421,7 @@ mod tests {
         let known = joined.relevant_to(&value);
         let shown = known.check(&key(), value.clone(), now);
         assert_eq!(shown, joined.check(&key(), value, now), "the useful part suffices");
-        joined.take(&key(), &shown?)
+        joined.take(&key(), &shown?.shown)
     }
 
     #[test]
@@ -433,7 +460,7 @@ mod tests {
         let all = joined(&registry, &[&then, &other]);
         let sent = |shown: Option<&SmartRecord>, whole, chunk_bytes| {
             let shown = shown.map(|shown| CheckedAnswer::Record(shown.clone()));
-            let chunks = all.lacking(&key(), shown.as_ref(), whole, chunk_bytes);
+            let chunks = all.lacking(&key(), shown.as_ref(), |_| whole, chunk_bytes);
             chunks.iter().fold(SmartRecord::new(key()), |mut sent, chunk| {
                 let part = SmartRecord::decode(&key(), chunk.clone(), &Limits::default());
                 sent.join(part.unwrap()).unwrap();
@@ -488,7 +515,7 @@ mod tests {
         assert!(take("").is_err());
         let lacking = |shown: &'static str| {
             let shown = CheckedAnswer::Value(Bytes::from(shown));
-            best.lacking(&key(), Some(&shown), true, 1_024)
+            best.lacking(&key(), Some(&shown), |_| true, 1_024)
         };
         assert_eq!(lacking("bb"), [Bytes::from("ccc")]);
         assert!(lacking("ccc").is_empty());
@@ -521,7 +548,7 @@ mod tests {
             answer.extend(tail);
             let answer = Bytes::from(answer);
             let said = joined.check(&key(), answer.clone(), NOW).unwrap();
-            let CheckedAnswer::Record(said) = said else { panic!() };
+            let CheckedAnswer::Record(said) = said.shown else { panic!() };
             assert_eq!(said, record);
             let (writer, space) = said.spaces().next().unwrap();
             let range = answer.as_ptr_range();

@@ -7,21 +7,25 @@
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::OnceLock,
+};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use libp2p_kad::{GetRecordError, GetRecordOk, GetRecordResult};
 
 use super::{
-    joined::{CheckedAnswer, JoinedAnswers, beyond},
+    covered::Claims,
+    joined::{Answer, CheckedAnswer, JoinedAnswers, beyond},
     outcome::{Reading, Snapshot, Withheld},
     refused::RefusedAnswers,
     versions::Shown,
 };
 use crate::store::{SmartRecordStore, StoredValue, storage::RecordId};
 use smart_record_core::{
-    Fault, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, Writer,
+    Arcs, Fault, RecordKey, Registry, RingArc, SmartRecord, Timestamp, ValidationError, Writer,
 };
 
 /// Condition for the result of a read to be returned.
@@ -30,7 +34,8 @@ use smart_record_core::{
 pub enum ReadPolicy {
     /// The peers closest to the key are known, more than half of them have answered, and silent
     /// ones have had their time. Peers answer with slices of a large record, so they are asked
-    /// again until nothing new arrives, at most
+    /// again until every part of it was covered by
+    /// [`complete_at`](crate::behaviour::BehaviourConfig::complete_at) of them, at most
     /// [`read_rounds`](crate::behaviour::BehaviourConfig::read_rounds) times.
     ///
     /// Such a read finds every write that a majority of the closest peers has acknowledged and
@@ -62,13 +67,25 @@ pub(crate) struct Repair {
 pub(crate) struct Bounds {
     /// Number of the closest peers.
     pub(crate) closest: usize,
-    /// Size from which an answer may be a slice.
-    pub(crate) slice_bytes: usize,
+    /// Number of peers that have to cover a place of the ring of ranks.
+    pub(crate) complete_at: usize,
+    /// Number of answers in a row without anything new after which a holder that claims more is
+    /// not waited for.
+    pub(crate) patience: usize,
     pub(crate) chunk_bytes: usize,
     pub(crate) rounds: usize,
     pub(crate) repair_chunks: usize,
     /// Maximum size of a record.
     pub(crate) record_bytes: usize,
+}
+
+/// How much of a record was covered.
+#[derive(Clone, Debug)]
+struct Extent {
+    /// The digest of what was found.
+    digest: [u8; 32],
+    /// The places that enough peers have covered.
+    covered: Arcs,
 }
 
 /// The state of a read.
@@ -79,17 +96,25 @@ pub(crate) struct RecordLookup {
     bounds: Bounds,
     joined: JoinedAnswers,
     shown: Shown,
+    claims: Claims,
+    /// The place of the ring that is enough, if it is not all of it.
+    wanted: Option<u64>,
+    /// Number of the closest peers that were asked, if known.
+    asked: Option<usize>,
+    /// When the last answer was checked.
+    checked_at: Timestamp,
+    /// What is known of the coverage, from all answers so far.
+    extent: OnceLock<Extent>,
     refused: BTreeMap<PeerId, ValidationError>,
     empty: BTreeSet<PeerId>,
     answers: usize,
     without_news: usize,
-    news_in_round: bool,
     rounds: usize,
     /// Whether it ended before all of the closest peers were asked.
     ended_early: bool,
-    /// Whether it ended because of the maximum number of rounds, although there may be more.
-    ran_out: bool,
     timed_out: bool,
+    /// Number of holders that claimed more than they showed.
+    overclaimed: usize,
     /// Number of answers in this round, valid or not.
     answers_in_round: usize,
     /// Number of answers with news.
@@ -112,6 +137,11 @@ impl RecordLookup {
         Ok(Self {
             joined: JoinedAnswers::new(registry, &key)?,
             shown: Shown::new(key.clone(), bounds.record_bytes),
+            claims: Claims::default(),
+            wanted: None,
+            asked: None,
+            checked_at: Timestamp::EPOCH,
+            extent: OnceLock::new(),
             key,
             policy,
             bounds,
@@ -119,11 +149,10 @@ impl RecordLookup {
             empty: BTreeSet::new(),
             answers: 0,
             without_news: 0,
-            news_in_round: false,
             rounds: 1,
             ended_early: false,
-            ran_out: false,
             timed_out: false,
+            overclaimed: 0,
             answers_in_round: 0,
             news: 0,
             here: None,
@@ -194,8 +223,25 @@ impl RecordLookup {
         self.bounds.rounds = rounds;
     }
 
+    pub(crate) const fn set_complete_at(&mut self, peers: usize) {
+        self.bounds.complete_at = peers;
+    }
+
+    /// Sets the only writer whose space has to be covered.
+    pub(crate) fn want(&mut self, writer: &Writer) {
+        self.wanted = Some(RingArc::place(&writer.rank(&self.key)));
+    }
+
+    /// Sets the number of the closest peers that were asked.
+    pub(crate) fn set_asked(&mut self, asked: usize) {
+        if self.asked.replace(asked) != Some(asked) {
+            self.extent = OnceLock::new();
+        }
+    }
+
     /// Adds what this node knows but has not stored.
     pub(crate) fn on_known(&mut self, record: &SmartRecord) {
+        self.extent = OnceLock::new();
         self.joined.join(record);
     }
 
@@ -206,11 +252,6 @@ impl RecordLookup {
     /// Number of answers with news.
     pub(crate) const fn news_count(&self) -> usize {
         self.news
-    }
-
-    /// The peers that have given a valid answer.
-    pub(crate) fn holders(&self) -> impl Iterator<Item = PeerId> {
-        self.shown.holders().copied()
     }
 
     pub(crate) fn has_here(&self) -> bool {
@@ -262,9 +303,9 @@ impl RecordLookup {
         now: Timestamp,
     ) {
         let shown = self.joined.check(&self.key, Bytes::copy_from_slice(value), now);
-        if let Ok(shown) = shown {
+        if let Ok(answer) = shown {
             // Values that cannot be compared are ignored.
-            let _ = self.take(&shown, expires_at);
+            let _ = self.take(&answer.shown, expires_at);
         }
     }
 
@@ -274,6 +315,7 @@ impl RecordLookup {
         shown: &CheckedAnswer,
         expires_at: Option<Timestamp>,
     ) -> Result<bool, ValidationError> {
+        self.extent = OnceLock::new();
         let is_news = self.joined.take(&self.key, shown)?;
         let is_best = self.joined.is(shown);
         if is_news && is_best {
@@ -289,21 +331,27 @@ impl RecordLookup {
     pub(crate) fn on_answer(
         &mut self,
         peer: PeerId,
-        shown: Result<CheckedAnswer, ValidationError>,
+        answer: Result<Answer, ValidationError>,
         expires_at: Option<Timestamp>,
     ) -> bool {
+        self.extent = OnceLock::new();
         self.answers_in_round = self.answers_in_round.saturating_add(1);
-        let taken = shown.and_then(|shown| {
-            let is_news = self.take(&shown, expires_at)?;
-            Ok((shown, is_news))
+        let taken = answer.and_then(|answer| {
+            let is_news = self.take(&answer.shown, expires_at)?;
+            Ok((answer, is_news))
         });
         match taken {
-            Ok((shown, is_news)) => {
+            Ok((Answer { shown, coverage, at }, is_news)) => {
                 self.answers = self.answers.saturating_add(1);
                 self.without_news = if is_news { 0 } else { self.without_news.saturating_add(1) };
-                self.news_in_round |= is_news;
                 self.news = self.news.saturating_add(usize::from(is_news));
-                self.shown.add(peer, shown);
+                self.checked_at = self.checked_at.max(at);
+                let is_new = self.shown.add(peer, shown);
+                if let Some(coverage) = coverage
+                    && self.claims.add(peer, &coverage, is_new, self.bounds.patience)
+                {
+                    self.overclaimed = self.overclaimed.saturating_add(1);
+                }
             }
             Err(error) => {
                 self.refused.entry(peer).or_insert(error);
@@ -335,7 +383,14 @@ impl RecordLookup {
 
     /// Adds peers that have no record.
     pub(crate) fn on_empty(&mut self, peers: impl IntoIterator<Item = PeerId>) {
+        self.extent = OnceLock::new();
         self.empty.extend(peers);
+    }
+
+    /// Handles a holder that did not answer when it was asked again.
+    pub(crate) fn on_no_answer(&mut self, peer: &PeerId) {
+        self.extent = OnceLock::new();
+        self.claims.on_no_answer(peer);
     }
 
     /// Marks an end before all of the closest peers were asked.
@@ -359,40 +414,119 @@ impl RecordLookup {
         self.timed_out && !self.has_answers() && self.refused.is_empty()
     }
 
-    /// Ends a round. Returns whether another is needed: peers answer with slices of a large record,
-    /// so they are asked until nothing new arrives.
+    /// Ends a round. Returns whether another has begun.
     pub(crate) fn on_round(&mut self) -> bool {
-        let is_wanted = self.news_in_round && self.may_be_incomplete() && !self.ended_early;
-        let again = is_wanted && self.rounds < self.bounds.rounds;
-        self.ran_out = is_wanted && !again;
+        let again = self.wants_round();
         if again {
-            self.rounds = self.rounds.saturating_add(1);
-            (self.news_in_round, self.answers_in_round) = (false, 0);
+            let unfinished: Vec<_> = self.unfinished().collect();
+            self.begin_round(&unfinished);
         }
         again
     }
 
-    /// Whether the record may have parts that were not shown. The slices of one holder have several
-    /// sizes, the smallest an eighth of the largest. Two holders may begin at the same place and
-    /// show the same slice; that three do is unlikely.
-    pub(crate) fn may_be_incomplete(&self) -> bool {
+    /// Whether another round is needed: peers answer with slices of a large record, so they are
+    /// asked until enough of them have covered it, or nobody is left who may show more.
+    pub(crate) fn wants_round(&self) -> bool {
+        !self.ended_early && !self.is_covered() && self.unfinished().next().is_some()
+    }
+
+    /// Begins another round, in which these holders are asked.
+    pub(crate) fn begin_round(&mut self, holders: &[PeerId]) {
+        holders.iter().for_each(|peer| self.claims.on_asked(peer));
+        self.rounds = self.rounds.saturating_add(1);
+        self.answers_in_round = 0;
+    }
+
+    /// Whether what is wanted was covered.
+    pub(crate) fn is_covered(&self) -> bool {
+        match (&self.joined, self.wanted) {
+            (JoinedAnswers::Value(..), _) => true,
+            (JoinedAnswers::Record(..), None) => self.covered().is_ring(),
+            (JoinedAnswers::Record(..), Some(place)) => self.covered().has(place),
+        }
+    }
+
+    /// The holders that may show more if they are asked again.
+    pub(crate) fn unfinished(&self) -> impl Iterator<Item = PeerId> {
+        self.claims.unfinished(&self.extent().digest, self.bounds.rounds)
+    }
+
+    /// The places of the ring of ranks that enough peers have covered. Of a value, all or none.
+    fn covered(&self) -> &Arcs {
+        &self.extent().covered
+    }
+
+    fn extent(&self) -> &Extent {
+        self.extent.get_or_init(|| {
+            let n = self.needed();
+            let closest = self.closest_seen(None);
+            let is_empty =
+                |peer: &&&PeerId| self.empty.contains(**peer) && !self.shown.is_holder(peer);
+            let empty = closest.iter().filter(is_empty).count();
+            let JoinedAnswers::Record(rules, joined) = &self.joined else {
+                let shown = closest.iter().filter(|peer| self.shown.is_holder(peer)).count();
+                let is_enough = self.has_answers() && shown.saturating_add(empty) >= n;
+                let covered = if is_enough { Arcs::ring() } else { Arcs::new() };
+                return Extent { digest: [0; 32], covered };
+            };
+            let digest = joined.digest(self.checked_at);
+            let mut covered = self.claims.covered(&digest, empty, n);
+            // Of a full record, spaces of higher ranks would not stay.
+            if joined.spaces().len() >= rules.limits().spaces_per_record()
+                && let Some(after) = highest(joined).and_then(|last| last.checked_add(1))
+            {
+                covered.add([RingArc { first: after, last: u64::MAX }]);
+            }
+            Extent { digest, covered }
+        })
+    }
+
+    /// Number of peers that have to cover a place, no more than there are.
+    fn needed(&self) -> usize {
+        let seen = self.shown.holders().chain(&self.empty).chain(self.refused.keys());
+        let seen = || seen.collect::<BTreeSet<_>>().len();
+        let asked = if self.ended_early { usize::MAX } else { self.asked.unwrap_or_else(seen) };
+        self.bounds.complete_at.min(asked).max(1)
+    }
+
+    /// Whether enough peers have covered the space of a writer, so that what they have not shown of
+    /// it they do not have. Never of one that a full record has no place for.
+    pub(crate) fn tells(&self, writer: &Writer) -> bool {
+        let JoinedAnswers::Record(rules, joined) = &self.joined else { return false };
+        let place = RingArc::place(&writer.rank(&self.key));
+        let is_full = joined.spaces().len() >= rules.limits().spaces_per_record();
+        let is_beyond = is_full && highest(joined).is_some_and(|last| place > last);
+        self.has_answers() && !is_beyond && self.covered().has(place)
+    }
+
+    /// Whether what was found fits into one packet.
+    pub(crate) fn is_small(&self) -> bool {
+        !self.joined.exceeds(self.bounds.chunk_bytes)
+    }
+
+    /// Whether a holder among the closest may lack something that is not known of it.
+    pub(crate) fn has_unseen(&self) -> bool {
         if self.joined.record().is_none() {
             return false;
         }
-        if self.may_be_sliced() {
-            return true;
-        }
-        let is_all = |shown: Option<CheckedAnswer>| shown.is_some_and(|it| self.joined.is(&it));
-        let mut holders = self.shown.holders();
-        let agreed = holders.len() > 2 && holders.all(|peer| is_all(self.shown.answer(peer)));
-        !agreed && self.joined.exceeds(self.bounds.slice_bytes / 8)
+        let is_plain_and_large = || self.joined.exceeds(self.bounds.chunk_bytes);
+        self.closest_seen(None).into_iter().filter(|peer| self.shown.is_holder(peer)).any(|peer| {
+            match self.claims.get(peer) {
+                Some(claim) => !claim.has_shown_all(&self.extent().digest),
+                None => is_plain_and_large(),
+            }
+        })
     }
 
-    /// Whether the record is larger than one answer. If not, each answer is all that its holder
-    /// has.
-    pub(crate) fn may_be_sliced(&self) -> bool {
-        matches!(self.joined, JoinedAnswers::Record(..))
-            && self.joined.exceeds(self.bounds.slice_bytes)
+    /// Number of holders that claimed more than they showed, and are not waited for.
+    pub(crate) const fn overclaimed(&self) -> usize {
+        self.overclaimed
+    }
+
+    /// Whether the read has ended as it should: all of the closest peers were asked, and someone
+    /// has answered.
+    pub(crate) fn has_settled(&self) -> bool {
+        !self.ended_early && self.has_answers()
     }
 
     /// Number of lookups so far.
@@ -405,9 +539,10 @@ impl RecordLookup {
         self.answers > 0 || !self.empty.is_empty()
     }
 
-    /// Whether everything that the closest peers would show was found.
+    /// Whether enough of the closest peers have answered, and every part of the record was covered
+    /// by enough of them.
     pub(crate) fn is_complete(&self) -> bool {
-        !self.ended_early && !self.ran_out && self.has_answers()
+        self.has_settled() && self.covered().is_ring()
     }
 
     /// The valid content of a peer's answers, as far as it is remembered.
@@ -417,10 +552,10 @@ impl RecordLookup {
 
     /// The closest of the other peers that have answered, sorted by distance. A peer that has given
     /// an invalid answer may still be one of them.
-    fn closest_seen(&self, local: &PeerId) -> Vec<&PeerId> {
+    fn closest_seen(&self, local: Option<&PeerId>) -> Vec<&PeerId> {
         let distance = |peer: &PeerId| RecordId::new(peer, &self.key);
         let seen = self.shown.holders().chain(&self.empty).chain(self.refused.keys());
-        let seen: BTreeSet<_> = seen.filter(|peer| *peer != local).collect();
+        let seen: BTreeSet<_> = seen.filter(|peer| Some(*peer) != local).collect();
         let mut seen: Vec<_> = seen.into_iter().collect();
         seen.sort_by_cached_key(|peer| distance(peer));
         seen.truncate(self.bounds.closest);
@@ -431,7 +566,7 @@ impl RecordLookup {
     /// early end the closest peers are unknown.
     pub(crate) fn is_close(&self, local: &PeerId) -> bool {
         let distance = |peer: &PeerId| RecordId::new(peer, &self.key);
-        let seen = self.closest_seen(local);
+        let seen = self.closest_seen(Some(local));
         let last = seen.get(self.bounds.closest.saturating_sub(1));
         let is_close = last.is_none_or(|last| distance(local) < distance(last));
         is_close && !self.ended_early && !self.joined.is_empty()
@@ -444,12 +579,24 @@ impl RecordLookup {
         if self.joined.is_empty() {
             return Vec::new();
         }
-        let whole = !self.may_be_sliced();
         let mut repairs: Vec<Repair> = Vec::new();
         // What fits into one packet goes out whole: a plain holder has then all that was known.
         let fits = !self.joined.exceeds(self.bounds.chunk_bytes);
         let mut all: Option<Vec<Bytes>> = None;
-        for peer in self.closest_seen(local) {
+        let place = |writer: &Writer| RingArc::place(&writer.rank(&self.key));
+        let spaces = self.joined.record().into_iter().flat_map(SmartRecord::spaces);
+        let places: BTreeMap<_, _> = spaces.map(|(writer, _)| (writer, place(writer))).collect();
+        for peer in self.closest_seen(Some(local)) {
+            let claim = self.claims.get(peer);
+            if claim.is_some_and(|claim| claim.has(&self.extent().digest)) {
+                continue;
+            }
+            // A peer that says nothing of its answers is a plain one, and has one packet.
+            let covered = claim.map(|claim| &claim.arcs);
+            let tells = |writer: &Writer| match covered {
+                Some(covered) => places.get(writer).is_some_and(|place| covered.has(*place)),
+                None => fits,
+            };
             let shown = self.shown.answer(peer);
             if shown.is_none() && self.shown.is_holder(peer) {
                 // What it has is not remembered.
@@ -464,7 +611,7 @@ impl RecordLookup {
             }
             let lacking = |shown: Option<&CheckedAnswer>| {
                 let bytes = self.bounds.chunk_bytes;
-                let mut chunks = self.joined.lacking(&self.key, shown, whole, bytes);
+                let mut chunks = self.joined.lacking(&self.key, shown, tells, bytes);
                 chunks.truncate(self.bounds.repair_chunks);
                 chunks
             };
@@ -501,6 +648,7 @@ impl RecordLookup {
         now: Timestamp,
     ) -> Reading {
         let (is_complete, expires_at) = (self.is_complete(), self.expires_at());
+        let (has_settled, Extent { digest, covered }) = (self.has_settled(), self.extent().clone());
         let sent = |peer: &PeerId| repairs.iter().any(|repair| repair.peers.contains(peer));
         let stale = self.shown.holders().copied().filter(|peer| sent(peer)).collect();
         let empty = self.empty.iter().copied().filter(|peer| !self.shown.is_holder(peer)).collect();
@@ -514,11 +662,21 @@ impl RecordLookup {
             refused: self.refused.into_iter().collect(),
             withheld,
             is_complete,
+            has_settled,
+            covered,
+            digest,
+            claims: self.claims,
             shown: self.shown,
             here: self.here,
             expires_at,
         }
     }
+}
+
+/// The highest place of a record's spaces.
+fn highest(record: &SmartRecord) -> Option<u64> {
+    let places = record.spaces().map(|(writer, _)| RingArc::place(&writer.rank(record.key())));
+    places.max()
 }
 
 #[cfg(test)]
@@ -528,12 +686,13 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use smart_record_core::{Limits, SpaceSigner, Validator, Validity};
+    use smart_record_core::{Coverage, Limits, Space, SpaceSigner, Validator, Validity};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const BOUNDS: Bounds = Bounds {
         closest: 20,
-        slice_bytes: 8 * 1_024,
+        complete_at: 2,
+        patience: 1,
         chunk_bytes: 15 * 1_024,
         rounds: 4,
         repair_chunks: 2,
@@ -565,8 +724,17 @@ mod tests {
 
         fn answer(&mut self, peer: PeerId, value: &[u8]) -> bool {
             let value = Bytes::copy_from_slice(value);
-            let shown = self.0.joined().check(self.0.key(), value, NOW);
-            self.0.on_answer(peer, shown, None)
+            let answer = self.0.joined().check(self.0.key(), value, NOW);
+            self.0.on_answer(peer, answer, None)
+        }
+
+        /// The answer of a holder of `all` with a part of it, which covers these arcs.
+        fn says(&mut self, peer: PeerId, part: Vec<u8>, all: &SmartRecord, arcs: &[RingArc]) {
+            let mut value = part;
+            let spaces = u32::try_from(all.spaces().len()).unwrap();
+            let coverage = Coverage::new(arcs.iter().copied(), spaces, all.digest(NOW));
+            coverage.append_to(&mut value);
+            self.answer(peer, &value);
         }
 
         fn repairs(&self) -> (Vec<PeerId>, bool) {
@@ -619,34 +787,100 @@ mod tests {
         }
         let mut all = Test::new(ReadPolicy::All);
         assert!(peers(30).into_iter().all(|peer| !all.answer(peer, &board.encode())));
+        assert!(!all.0.is_complete(), "nobody says what it covers");
+        all.says(PeerId::random(), board.encode(), &board, &[]);
+        assert!(!all.0.is_complete(), "one is not enough");
+        all.says(PeerId::random(), board.encode(), &board, &[RingArc::RING]);
         assert!(all.0.is_complete());
     }
 
     #[test]
-    fn a_sliced_record_is_read_until_nothing_new_arrives_or_the_rounds_run_out() {
-        let (peer, board) = (PeerId::random(), board(40, 600));
-        let slices: Vec<_> = board.chunks(BOUNDS.slice_bytes).collect();
-        assert!(slices.len() > 3);
-        let mut test = Test::new(ReadPolicy::All);
-        for slice in &slices[..2] {
-            test.answer(peer, slice);
-            assert!(test.0.on_round());
+    fn a_sliced_record_is_read_until_enough_have_covered_it_or_the_rounds_run_out() {
+        let (peers, board) = (peers(2), board(60, 600));
+        let slices: Vec<_> = board.chunks(8 * 1_024).collect();
+        assert!(slices.len() > 4);
+        // Four rounds of one slice each are too few, and of two slices enough.
+        for (step, is_complete) in [(1, false), (2, true)] {
+            let mut test = Test::new(ReadPolicy::All);
+            let mut rounds = 0;
+            for slices in slices.chunks(step) {
+                rounds += 1;
+                for peer in &peers {
+                    for slice in slices {
+                        test.says(*peer, slice.clone(), &board, &[]);
+                    }
+                }
+                if !test.0.on_round() {
+                    break;
+                }
+            }
+            assert_eq!((rounds <= 4, test.0.is_complete()), (true, is_complete));
+            assert_eq!(test.0.unfinished().count(), 0);
+            let reading = test.0.into_reading(&[], Vec::new(), NOW);
+            assert_eq!(reading.missing() == 0.0, is_complete);
+            let writer = board.spaces().next().unwrap().0;
+            assert_eq!(reading.is_complete_for(writer), is_complete);
         }
-        test.answer(peer, &slices[1]);
-        assert!(!test.0.on_round(), "no news");
-        assert!(test.0.is_complete() && test.0.may_be_sliced());
+    }
 
+    #[test]
+    fn one_holder_of_two_has_covered_half_and_a_peer_that_shows_nothing_new_is_given_up() {
+        let ([one, other], board) = ([(); 2].map(|()| PeerId::random()), board(30, 600));
+        let slices: Vec<_> = board.chunks(8 * 1_024).collect();
+        let half = RingArc { first: 0, last: u64::MAX / 2 };
         let mut test = Test::new(ReadPolicy::All);
-        let again = slices.iter().map(|slice| {
-            test.answer(peer, slice);
-            test.0.on_round()
-        });
-        assert_eq!(again.take(4).collect::<Vec<_>>(), [true, true, true, false]);
-        assert!(!test.0.is_complete(), "there may be more");
+        test.says(one, slices[0].clone(), &board, &[RingArc::RING]);
+        test.says(other, slices[1].clone(), &board, &[half]);
+        assert!(test.0.on_round() && !test.0.is_complete());
+        let reading = test.0.clone().into_reading(&[], Vec::new(), NOW);
+        assert_eq!((reading.missing(), reading.coverage(&other).unwrap().share), (0.5, 0.5));
+        assert_eq!(reading.coverage(&one).unwrap().spaces, 30);
+        test.says(other, slices[1].clone(), &board, &[half]);
+        assert_eq!((test.0.on_round(), test.0.overclaimed()), (false, 1), "nothing new");
+        assert!(!test.0.is_complete(), "one alone");
+    }
 
-        let mut small = Test::new(ReadPolicy::All);
-        small.answer(peer, &super::tests::board(1, 1).encode());
-        assert!(!small.0.on_round(), "the answer was complete");
+    #[test]
+    fn a_first_write_waits_for_its_own_space_alone() {
+        let (peers, board) = (peers(2), board(30, 600));
+        let slices: Vec<_> = board.chunks(8 * 1_024).collect();
+        let (writer, _) = board.spaces().next().unwrap();
+        let place = RingArc::place(&writer.rank(board.key()));
+        let mut test = Test::new(ReadPolicy::Settled);
+        test.0.want(writer);
+        test.0.set_asked(2);
+        let own = RingArc { first: place, last: place };
+        test.says(peers[0], slices[0].clone(), &board, &[own]);
+        assert!(!test.0.tells(writer) && test.0.on_round());
+        test.says(peers[1], slices[1].clone(), &board, &[own]);
+        assert!(test.0.tells(writer) && !test.0.on_round() && !test.0.is_complete());
+        let reading = test.0.into_reading(&[], Vec::new(), NOW);
+        assert!(reading.is_complete_for(writer));
+    }
+
+    #[test]
+    fn of_a_slice_only_what_it_covers_shows_what_is_lacking() {
+        let (all, behind) = (board(40, 600), [(); 2].map(|()| PeerId::random()));
+        let mut had = SmartRecord::new(all.key().clone());
+        let mut ranked: Vec<_> = all.spaces().collect();
+        ranked.sort_by_key(|(writer, _)| writer.rank(all.key()));
+        for (writer, space) in &ranked[..5] {
+            had.join_space(Writer::clone(writer), Space::clone(space));
+        }
+        let place = |n: usize| RingArc::place(&ranked[n].0.rank(all.key()));
+        let mut test = Test::new(ReadPolicy::All);
+        test.says(PeerId::random(), all.encode(), &all, &[RingArc::RING]);
+        // It says that there is nothing between the fifth space and the eighth.
+        let arc = RingArc { first: 0, last: place(7) };
+        test.says(behind[0], had.encode(), &had, &[arc]);
+        test.says(behind[1], had.encode(), &had, &[]);
+        let repairs = test.0.repairs(&PeerId::random(), |_| true);
+        let [Repair { peers, chunks }] = &repairs[..] else { panic!("{repairs:?}") };
+        assert_eq!(peers[..], behind[..1]);
+        let sent = SmartRecord::decode(all.key(), chunks[0].clone(), &Limits::default()).unwrap();
+        let lacking: BTreeSet<_> = ranked[5..8].iter().map(|(writer, _)| *writer).collect();
+        assert_eq!(sent.spaces().map(|(writer, _)| writer).collect::<BTreeSet<_>>(), lacking);
+        assert!(test.0.has_unseen(), "the other may lack anything");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::lookup::ReadPolicy;
 pub struct ReadOptions {
     policy: Option<ReadPolicy>,
     deadline: Option<Duration>,
+    complete_at: Option<usize>,
 }
 
 impl ReadOptions {
@@ -29,6 +30,19 @@ impl ReadOptions {
     /// Maximum duration of the read, if set. It then returns what was found until then.
     pub const fn deadline(&self) -> Option<Duration> {
         self.deadline
+    }
+
+    /// Number of peers that have to cover every part of a record, if set.
+    pub const fn complete_at(&self) -> Option<usize> {
+        self.complete_at
+    }
+
+    /// Sets [`complete_at`](Self::complete_at), instead of
+    /// [`BehaviourConfig::complete_at`](crate::behaviour::BehaviourConfig::complete_at).
+    #[must_use]
+    pub const fn with_complete_at(mut self, peers: usize) -> Self {
+        self.complete_at = Some(peers);
+        self
     }
 
     /// Sets [`policy`](Self::policy), instead of

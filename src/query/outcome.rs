@@ -6,12 +6,14 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use super::{
+    covered::Claims,
     joined::{CheckedAnswer, JoinedAnswers, contains},
     refused::RefusedAnswers,
     versions::Shown,
 };
 use smart_record_core::{
-    Namespace, Position, RecordKey, Seq, SmartRecord, Timestamp, ValidationError, View, Writer,
+    Arcs, Namespace, Position, RecordKey, RingArc, Seq, SmartRecord, Timestamp, ValidationError,
+    View, Writer,
 };
 
 /// A record as known at one instant.
@@ -91,6 +93,16 @@ pub struct Withheld {
     pub found: Option<Seq>,
 }
 
+/// What a holder of a smart record says of its answers. It is unsigned: nothing proves it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct HolderCoverage {
+    /// How many spaces it has.
+    pub spaces: u32,
+    /// The share of the ring of ranks of which it has shown all that it has, from 0 to 1.
+    pub share: f64,
+}
+
 /// The result of a read.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -109,14 +121,21 @@ pub struct Reading {
     pub silent: Vec<PeerId>,
     /// The peers whose answers were refused, with the reason.
     pub refused: Vec<(PeerId, ValidationError)>,
-    /// The writers of which less was found than was seen before: their updates were withheld or
-    /// rolled back. A writer of which nothing was found is included only if the read was complete
-    /// and the record fits into one answer.
+    /// The writers of which less was found than was seen before, although
+    /// [enough](crate::behaviour::BehaviourConfig::complete_at) peers have covered their spaces:
+    /// their updates were withheld or rolled back. It accuses no peer.
     pub withheld: Vec<Withheld>,
     /// Expiry of copies of a value that does not state its own: the latest that its holders state.
     /// `None` if a holder states none, and for smart records.
     pub expires_at: Option<Timestamp>,
     pub(crate) is_complete: bool,
+    /// Whether enough of the closest peers have answered.
+    pub(crate) has_settled: bool,
+    /// The places of the ring of ranks that enough peers have covered.
+    pub(crate) covered: Arcs,
+    /// The digest of what was found.
+    pub(crate) digest: [u8; 32],
+    pub(crate) claims: Claims,
     pub(crate) shown: Shown,
     /// What this node had stored.
     pub(crate) here: Option<CheckedAnswer>,
@@ -152,11 +171,41 @@ impl Reading {
         RefusedAnswers::decisive(refused, self.empty.len())
     }
 
-    /// Whether all reachable peers closest to the key were asked and enough of them answered: more
-    /// than half in reads of a [`Behaviour`](crate::behaviour::Behaviour), at least one in reads
-    /// over Kademlia's queries. A large record was read until nothing new arrived.
+    /// Whether nothing is missing: enough of the closest peers have answered (more than half of
+    /// them in reads of a [`Behaviour`](crate::behaviour::Behaviour), at least one in reads over
+    /// Kademlia's queries), and every part of the record was covered by
+    /// [`complete_at`](crate::behaviour::BehaviourConfig::complete_at) of them, or by all that were
+    /// asked if they are fewer (over Kademlia's queries: that have answered). Of a value, that many
+    /// have shown one or said that they have none.
+    ///
+    /// A peer covers the part of a record of which it says that it has shown all that it has. One
+    /// that has no record covers everything, but each holder that has one has to show it. A peer of
+    /// another implementation says nothing about its answers and covers nothing: a smart record
+    /// that is held only by such peers is read, and is not complete unless that many of the closest
+    /// have no record.
     pub const fn is_complete(&self) -> bool {
         self.is_complete
+    }
+
+    /// The share of the record that was not covered by enough peers, from 0 to 1: about the share
+    /// of the writers that may be missing. If it is 0 and the reading is not complete, too few of
+    /// the closest peers have answered.
+    pub fn missing(&self) -> f64 {
+        self.covered.rest()
+    }
+
+    /// As [`is_complete`](Self::is_complete), for the space of one writer.
+    pub fn is_complete_for(&self, writer: &Writer) -> bool {
+        let place = RingArc::place(&writer.rank(&self.snapshot.key));
+        self.has_settled && self.covered.has(place)
+    }
+
+    /// What a holder of a smart record says of its answers. `None` if it says nothing, as peers of
+    /// other implementations do.
+    pub fn coverage(&self, holder: &PeerId) -> Option<HolderCoverage> {
+        let claim = self.claims.get(holder)?;
+        let share = claim.shown(&self.digest).share();
+        Some(HolderCoverage { spaces: claim.spaces, share })
     }
 
     /// The peers whose answers contained this update.

@@ -18,7 +18,7 @@ use smart_record_lookup::{
 };
 
 use super::{
-    joined::CheckedAnswer,
+    joined::Answer,
     lookup::{ReadPolicy, RecordLookup},
 };
 
@@ -54,6 +54,8 @@ pub(crate) struct Read {
     /// Holders to be asked again in this round; then, those with a request under way.
     again: VecDeque<PeerId>,
     repeated: BTreeSet<PeerId>,
+    /// Holders that were asked again and are late. They are not asked once more before they answer.
+    late: BTreeSet<PeerId>,
     /// Number of answers being checked off the task.
     checking: usize,
     /// Whether no further round is needed.
@@ -77,6 +79,7 @@ impl Read {
             has_settled: false,
             again: VecDeque::new(),
             repeated: BTreeSet::new(),
+            late: BTreeSet::new(),
             checking: 0,
             has_all_rounds: false,
             met_silence: false,
@@ -137,8 +140,10 @@ impl Read {
         let Breadth::Enough(enough) = self.breadth else {
             return None;
         };
-        let is_whole =
-            self.answers.policy() == ReadPolicy::Settled && !self.answers.may_be_incomplete();
+        // What is large is not covered by one answer of each, and costs more to look at.
+        let is_whole = self.answers.policy() == ReadPolicy::Settled
+            && self.answers.is_small()
+            && self.answers.is_covered();
         is_whole.then_some(enough)
     }
 
@@ -163,11 +168,20 @@ impl Read {
         if self.has_all_rounds || self.checking > 0 || !is_round_over {
             return;
         }
-        if self.search.is_settled(requests, size, now) {
-            if self.answers.on_round() {
-                self.again = self.answers.holders().collect();
-            }
-            self.has_all_rounds = self.again.is_empty();
+        if !self.search.is_settled(requests, size, now) {
+            return;
+        }
+        self.answers.set_asked(self.search.asked_closest());
+        if !self.answers.wants_round() {
+            self.has_all_rounds = true;
+            return;
+        }
+        let unfinished = self.answers.unfinished();
+        let again: Vec<_> = unfinished.filter(|peer| !self.late.contains(peer)).collect();
+        // If all are late, their answers are waited for.
+        if !again.is_empty() {
+            self.answers.begin_round(&again);
+            self.again = again.into();
         }
     }
 
@@ -179,7 +193,7 @@ impl Read {
         subnet: Option<Subnet>,
         closer: impl IntoIterator<Item = Named>,
     ) {
-        if !self.repeated.remove(peer) {
+        if !self.repeated.remove(peer) && !self.late.remove(peer) {
             self.search.on_answer(peer, subnet, closer);
         }
     }
@@ -204,23 +218,27 @@ impl Read {
     pub(crate) fn on_checked_answer(
         &mut self,
         peer: PeerId,
-        shown: Result<CheckedAnswer, ValidationError>,
+        answer: Result<Answer, ValidationError>,
         expires_at: Option<Timestamp>,
     ) -> bool {
         let before = self.answers.news_count();
-        self.has_ended |= self.answers.on_answer(peer, shown, expires_at);
+        self.has_ended |= self.answers.on_answer(peer, answer, expires_at);
         self.answers.news_count() > before
     }
 
     pub(crate) fn on_failure(&mut self, peer: &PeerId, failure: Failure) {
         self.met_silence |= failure == Failure::Silent;
-        if !self.repeated.remove(peer) {
+        if self.repeated.remove(peer) || self.late.remove(peer) {
+            self.answers.on_no_answer(peer);
+        } else {
             self.search.on_failure(peer, failure);
         }
     }
 
     pub(crate) fn on_late(&mut self, peer: &PeerId) {
-        if !self.repeated.remove(peer) {
+        if self.repeated.remove(peer) {
+            self.late.insert(*peer);
+        } else {
             self.search.on_late(peer);
         }
     }

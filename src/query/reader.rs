@@ -59,7 +59,7 @@ pub enum ReadStep {
     /// Wait for further events of the query.
     Wait,
     /// Start another query for the key and pass its events to the same reader. Peers answer with
-    /// slices of a large record, and there may be more.
+    /// slices of a large record, and too few of them have covered every part of it.
     LookUpAgain,
     /// Take the [`Reading`](RecordReader::into_reading). A query that has not ended can be
     /// finished.
@@ -68,8 +68,15 @@ pub enum ReadStep {
 
 impl RecordReader {
     /// Default maximum number of lookups for a large record; [`with_rounds`](Self::with_rounds)
-    /// changes it.
-    pub const ROUNDS: usize = 16;
+    /// changes it. Nodes without a [`Behaviour`](crate::behaviour::Behaviour) begin each slice at a
+    /// place drawn anew, so a large record takes more lookups from them.
+    pub const ROUNDS: usize = 32;
+    /// Default number of peers that have to cover every part of a record;
+    /// [`with_complete_at`](Self::with_complete_at) changes it.
+    pub const COMPLETE_AT: usize = 2;
+    /// Number of lookups in a row without anything new from a holder after which it is not waited
+    /// for: slices that are drawn may show the same several times. A guess.
+    const PATIENCE: usize = 8;
 
     /// Returns a reader without any content.
     ///
@@ -108,6 +115,14 @@ impl RecordReader {
         self
     }
 
+    /// Sets the number of peers that have to cover every part of a record. See
+    /// [`Reading::is_complete`].
+    #[must_use]
+    pub const fn with_complete_at(mut self, peers: usize) -> Self {
+        self.lookup.set_complete_at(peers);
+        self
+    }
+
     /// The key being read.
     pub fn key(&self) -> &RecordKey {
         self.lookup.key()
@@ -142,7 +157,7 @@ impl RecordReader {
             return false;
         }
         let record = &found.record;
-        let shown = if record.key == kad::RecordKey::new(self.lookup.key()) {
+        let answer = if record.key == kad::RecordKey::new(self.lookup.key()) {
             let value = Bytes::copy_from_slice(&record.value);
             self.lookup.joined().check(self.lookup.key(), value, now)
         } else {
@@ -151,10 +166,10 @@ impl RecordReader {
         };
         let expires_at = record.expires.map(|at| wall_clock(at, now));
         match found.peer {
-            Some(peer) => self.lookup.on_answer(peer, shown, expires_at),
+            Some(peer) => self.lookup.on_answer(peer, answer, expires_at),
             None => {
-                if let Ok(shown) = shown {
-                    self.lookup.on_here(shown, expires_at);
+                if let Ok(answer) = answer {
+                    self.lookup.on_here(answer.shown, expires_at);
                 }
                 false
             }
@@ -189,7 +204,8 @@ impl RecordReader {
 fn bounds(store: &StoreConfig) -> Bounds {
     Bounds {
         closest: kad::K_VALUE.get(),
-        slice_bytes: store.slice_bytes(),
+        complete_at: RecordReader::COMPLETE_AT,
+        patience: RecordReader::PATIENCE,
         chunk_bytes: store.chunk_bytes(),
         rounds: RecordReader::ROUNDS,
         repair_chunks: 0,

@@ -51,17 +51,22 @@ impl Shown {
     }
 
     /// Adds an answer of a holder. Of values the latest counts, of spaces all that it has shown.
-    pub(super) fn add(&mut self, peer: PeerId, answer: CheckedAnswer) {
+    /// Returns whether the holder has not shown all of it before, as far as that is remembered.
+    pub(super) fn add(&mut self, peer: PeerId, answer: CheckedAnswer) -> bool {
         match answer {
             CheckedAnswer::Record(record) => {
+                let mut is_new = false;
                 for (writer, space) in record.into_spaces() {
                     let version = self.version_of_space(writer, space);
-                    self.holders.entry(peer).or_default().extend(version);
+                    let shown = self.holders.entry(peer).or_default();
+                    is_new |= version.is_none_or(|version| shown.insert(version));
                 }
+                is_new
             }
             CheckedAnswer::Value(value) => {
                 let version = self.version_of_value(value);
                 self.holders.insert(peer, version.into_iter().collect());
+                true
             }
         }
     }

@@ -130,6 +130,8 @@ pub struct Counters {
     /// Signatures and keys that were refused unread, because their value had taken
     /// [`value_work`](super::StoreConfig::value_work).
     pub signatures_unread: u64,
+    /// Peers whose next slice of a large record begins anew, because too many peers were asking.
+    pub walks_forgotten: u64,
 }
 
 impl Counters {
@@ -164,6 +166,7 @@ impl Source for Counters {
             signatures_verified,
             signatures_remembered,
             signatures_unread,
+            walks_forgotten,
         } = self;
         let counts = [
             ("store_admitted_updates", "Updates admitted to spaces", admitted),
@@ -220,6 +223,11 @@ impl Source for Counters {
                 "Signatures refused unread because their value had taken too much work",
                 signatures_unread,
             ),
+            (
+                "store_forgotten_walks",
+                "Peers whose next slice begins anew because too many were asking",
+                walks_forgotten,
+            ),
         ];
         let counts = counts.map(|(name, help, count)| Sample::counter(name, help, *count));
         let refused = Fault::ALL.map(|fault| {
@@ -238,7 +246,7 @@ impl Source for Counters {
 }
 
 /// Increments a counter, saturating.
-fn count(counter: &mut u64, by: usize) {
+pub(super) fn count(counter: &mut u64, by: usize) {
     *counter = counter.saturating_add(u64::try_from(by).unwrap_or(u64::MAX));
 }
 

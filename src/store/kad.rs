@@ -26,8 +26,9 @@ impl RecordStore for SmartRecordStore {
     type RecordsIter<'a> = Box<dyn Iterator<Item = Cow<'a, Record>> + 'a>;
     type ProvidedIter<'a> = <store::MemoryStore as RecordStore>::ProvidedIter<'a>;
 
-    /// Returns a small record as a whole, or a slice of a large one that fits into a reply. Each
-    /// call returns the next slice.
+    /// Returns a small record as a whole, or a slice of a large one that fits into a reply: the
+    /// next one for the peer that [asks](SmartRecordStore::asked_by), or any if that is unknown. A
+    /// smart record comes with its [`Coverage`](smart_record_core::Coverage).
     fn get(&self, key: &KadKey) -> Option<Cow<'_, Record>> {
         let now = self.clock.now();
         let record = self.replies.get(key, now).or_else(|| {

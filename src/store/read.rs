@@ -157,7 +157,8 @@ impl SmartRecordStore {
     ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
         let mut fits = self.max_spaces(key).fits();
         let spaces = self.spaces(record, SpaceId::HEAD..=SpaceId::MAX, now);
-        spaces.filter(move |part| part.as_ref().map_or(true, |(_, part)| fits(part)))
+        let is_withdrawn = |part: &Part<'_>| rows::encoded(part).is_withdrawn();
+        spaces.filter(move |part| part.as_ref().map_or(true, |(_, it)| fits(is_withdrawn(it))))
     }
 
     pub(super) fn max_spaces(&self, key: &RecordKey) -> MaxSpaces {
@@ -183,11 +184,11 @@ pub(super) struct MaxSpaces {
 }
 
 impl MaxSpaces {
-    /// Whether one more space, that in the row, is within these limits.
-    pub(super) fn fits(self) -> impl FnMut(&Part<'_>) -> bool {
+    /// Whether one more space, which may be withdrawn, is within these limits.
+    pub(super) fn fits(self) -> impl FnMut(bool) -> bool {
         let Self { mut open, mut withdrawn } = self;
-        move |part| {
-            let left = if rows::encoded(part).is_withdrawn() { &mut withdrawn } else { &mut open };
+        move |is_withdrawn| {
+            let left = if is_withdrawn { &mut withdrawn } else { &mut open };
             let fits = *left > 0;
             *left = left.saturating_sub(1);
             fits

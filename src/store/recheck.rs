@@ -115,7 +115,7 @@ impl RowVerifier {
         if SpaceId(encoded.rank(&key)) != id.space {
             return Err(RowFault::Damaged);
         }
-        let space = [((), &part.bytes)];
+        let space = [&part.bytes];
         let record = Chunks::new(space.into_iter(), usize::MAX).next().unwrap_or_default();
         let (record, refusals) = match rules.read_partial(&key, &record, None) {
             Err(ValidationError::Malformed(_)) => return Err(RowFault::Damaged),

@@ -109,7 +109,7 @@ impl SmartRecordStore {
                     let live = live.inspect_err(|error| self.news.read_failed(error));
                     if let Ok((bytes, at)) = live {
                         expires_at = expires_at.max(at);
-                        spaces.push(((), bytes));
+                        spaces.push(bytes);
                     }
                 }
                 let expires = expires_at.and_then(|at| instant(at, now));

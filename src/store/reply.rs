@@ -1,38 +1,53 @@
-//! Replies to GET: a small record as a whole, or a slice of a large one.
+//! Replies to GET: a small record as a whole, or a slice of a large one. Each says what it covers.
 //!
 //! **Invariants.** Nothing expired is returned, and nothing that [`SmartRecordStore::record`]
-//! leaves out. A slice of a large record fits into Kademlia's reply. Each slice begins where the
-//! one before ended; the first begins at a place of the ring of writers that differs from replica
-//! to replica. So a reader that joins the replies of many replicas sees different parts.
+//! leaves out. A slice of a large record fits into Kademlia's reply. A reply covers only places of
+//! the ring of which it shows every space whole. A space that does not fit is passed over and is
+//! the first of the next slice, so none can keep others out of a slice.
 //!
-//! **Spec.** `docs/design.md`, section "Any subset of a record is a record".
+//! **Spec.** `docs/wire.md`, section "Coverage"; `docs/design.md`, section "Any subset of a record
+//! is a record".
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::{sync::Mutex, time::Duration};
 
 use libp2p_identity::PeerId;
 use libp2p_kad::{Record, RecordKey as KadKey};
-use sha2::{Digest, Sha256};
 
 use super::{
-    SmartRecordStore, StorageError, lock,
+    SmartRecordStore, StorageError,
+    cursors::{Asker, Cursors, Walk},
+    digests::{Digests, LastRanks, Summary},
+    event, lock,
     reply_cache::ReplyCache,
     rows,
-    storage::{RecordId, SpaceId},
+    storage::{Part, PartId, RecordId, SpaceId},
 };
 use crate::{
     clock::instant,
-    proto::storage::{Board, Head, Value, head::Body},
+    proto::storage::{Head, Value, head::Body},
 };
-use smart_record_core::{Chunks, RecordKey, Timestamp};
+use smart_record_core::{
+    Coverage, EncodedSpace, RecordKey, RingArc, Slice, SmartRecord, Timestamp, Writer,
+};
 
 /// A record with less than a second left would be sent with a lifetime of zero, which means none.
 pub(super) const LEAST_TTL: Duration = Duration::from_secs(1);
 
-/// State of replies: the cache, and the cursors of large records.
+/// Maximum number of spaces that a slice passes over, so that the arcs between them and those of
+/// the ones that the last slice has passed over are no more than a coverage has.
+const PASSED: usize = 3;
+/// Share of a slice that has to be free for a space to be passed over; otherwise the slice ends.
+const FREE: usize = 8;
+/// The framing of a space in a record.
+const FRAME: usize = 4;
+
+/// State of replies: the cache, the digests of large records, and where their slices begin.
 #[derive(Debug, Default)]
 pub(super) struct Replies {
-    /// Where the next slice of each large record begins.
-    cursors: Mutex<HashMap<RecordId, Cursor>>,
+    pub(super) digests: Mutex<Digests>,
+    cursors: Mutex<Cursors>,
+    /// The peer whose request is being handled.
+    asker: Option<Asker>,
     answers: Mutex<ReplyCache>,
 }
 
@@ -42,98 +57,75 @@ impl Replies {
         lock(&self.answers).get(key, now)
     }
 
-    /// Invalidates the cached reply of a record whose rows are about to change.
-    pub(super) fn on_change(&mut self, record: RecordId) {
-        lock(&self.answers).forget(record);
+    /// Invalidates the cached reply of a record of which a row is about to change.
+    pub(super) fn on_change(&mut self, id: PartId) {
+        lock(&self.answers).forget(id.record);
+        lock(&self.digests).on_change(id);
     }
 
     /// Handles the outcome of a write.
     pub(super) fn on_write(&mut self, is_good: bool) {
         lock(&self.answers).on_write(is_good);
+        if !is_good {
+            *lock(&self.digests) = Digests::default();
+        }
     }
 
-    /// Forgets the cursor of a record.
-    pub(super) fn forget_place(&mut self, record: RecordId) {
-        lock(&self.cursors).remove(&record);
-    }
-}
-
-/// The position in a large record from which the next slice is taken.
-///
-/// The spaces are sent in laps around the ring of their ranks. Laps begin at a place that differs
-/// from replica to replica. The first two slices of each lap have sizes that depend on the lap, so
-/// slice boundaries differ from lap to lap, and several readers that take turns do not get the same
-/// share of the record each time.
-#[derive(Clone, Copy, Debug)]
-struct Cursor {
-    /// The first space of the next slice.
-    space: SpaceId,
-    /// How many of its updates have been sent, the newest first.
-    sent: usize,
-    lap: u64,
-    /// How many slices of this lap have been sent.
-    slices: usize,
-    /// The highest ranks that are given out in this lap, once it has begun.
-    last: Option<LastRanks>,
-}
-
-/// The highest ranks that are given out: of a space that is not withdrawn, and of any.
-#[derive(Clone, Copy, Debug)]
-struct LastRanks {
-    open: SpaceId,
-    any: SpaceId,
-}
-
-impl Cursor {
-    /// The first space of a lap, in effect random. The distance would not do: the holders of a
-    /// record are the closest peers to its key, so in a large network their distances differ only
-    /// in the last bits, and all of them would begin with the same slice.
-    fn start(record: RecordId) -> SpaceId {
-        SpaceId(Sha256::digest(record.0).into())
-    }
-
-    fn new(record: RecordId, lap: u64) -> Self {
-        Self { space: Self::start(record), sent: 0, lap, slices: 0, last: None }
-    }
-
-    /// The size of the next slice.
-    fn slice_bytes(&self, record: RecordId, max: usize) -> usize {
-        let hash = Sha256::new().chain_update(record.0).chain_update(self.lap.to_be_bytes());
-        let sizes: [u8; 32] = hash.finalize().into();
-        let Some(byte) = sizes.iter().take(2).nth(self.slices).filter(|_| self.lap > 0) else {
-            return max;
-        };
-        // At least a ninth.
-        max.saturating_mul(usize::from(*byte).saturating_add(32)) / (256 + 32)
+    /// Forgets the digest of a record.
+    pub(super) fn forget(&mut self, record: RecordId) {
+        lock(&self.digests).forget(record);
     }
 }
 
 /// A reply, when its content expires, and when the reply changes.
 type Answered = (Option<Record>, Option<Timestamp>, Option<Timestamp>);
 
+/// Arcs of the ring in ascending order from where a walk goes on.
+struct Shown {
+    origin: u64,
+    /// The first place after the origin that no arc covers and no space was passed over at.
+    from: u128,
+    arcs: Vec<RingArc>,
+}
+
+impl Shown {
+    /// Ends the arc before a place at which something is not shown. The next begins after it.
+    fn skip(&mut self, place: u64) {
+        let at = u128::from(place.wrapping_sub(self.origin));
+        self.end(at);
+        self.from = self.from.max(at.saturating_add(1));
+    }
+
+    /// Ends the arc before this many places after the origin.
+    fn end(&mut self, end: u128) {
+        let place = |after: u128| {
+            let after = u64::try_from(after).unwrap_or(u64::MAX);
+            self.origin.wrapping_add(after)
+        };
+        if self.from < end {
+            let arc = RingArc { first: place(self.from), last: place(end.saturating_sub(1)) };
+            self.arcs.push(arc);
+        }
+    }
+}
+
 impl SmartRecordStore {
-    /// The highest ranks that are given out. Reads rows only if the record holds more spaces than
-    /// that.
-    fn last_given_out(
-        &self,
-        key: &RecordKey,
-        id: RecordId,
-        board: &Board,
-        now: Timestamp,
-    ) -> Result<LastRanks, StorageError> {
-        let spaces = board.spaces.saturating_sub(board.withdrawn_spaces);
-        if usize::try_from(spaces).is_ok_and(|spaces| spaces <= self.max_spaces(key).open) {
-            return Ok(LastRanks { open: SpaceId::MAX, any: SpaceId::MAX });
-        }
-        let mut last = LastRanks { open: SpaceId::HEAD, any: SpaceId::HEAD };
-        for part in self.given_out(key, id, now) {
-            let (id, part) = part?;
-            last.any = id.space;
-            if !rows::encoded(&part).is_withdrawn() {
-                last.open = id.space;
-            }
-        }
-        Ok(last)
+    /// Tells the store which peer asks until further notice; `None` if that is unknown.
+    ///
+    /// Kademlia calls the store while it handles one message of one peer, and does not tell whose.
+    /// A [`Behaviour`](crate::behaviour::Behaviour) does. Each peer then gets one slice of a large
+    /// record after the other, whatever others ask. Otherwise each slice begins at a place drawn
+    /// anew.
+    pub const fn asked_by(&mut self, asker: Option<Asker>) {
+        self.replies.asker = asker;
+    }
+
+    /// Tells the store which peers are in the routing table, by the SHA-256 of their ids, as in
+    /// [`KBucketKey::hashed_bytes`](libp2p_kad::KBucketKey::hashed_bytes). The replicas of a
+    /// record, which know each other, then begin its slices in different parts of it. A
+    /// [`Behaviour`](crate::behaviour::Behaviour) does so.
+    pub fn set_neighbours(&mut self, digests: Vec<[u8; 32]>) {
+        lock(&self.replies.cursors).set_neighbours(digests, self.table.place());
     }
 
     /// The reply to a GET.
@@ -148,11 +140,13 @@ impl SmartRecordStore {
         };
         let (record, expires_at, until) = match rows::decode_head(&part)? {
             Head { body: Some(Body::Board(board)), .. } => {
-                let framing = usize::try_from(board.spaces).unwrap_or(usize::MAX).saturating_mul(4);
+                let spaces = usize::try_from(board.spaces).unwrap_or(usize::MAX);
                 let rows = usize::try_from(board.bytes).unwrap_or(usize::MAX);
-                let bytes = rows.saturating_add(framing);
+                let bytes = rows
+                    .saturating_add(spaces.saturating_mul(FRAME))
+                    .saturating_add(Coverage::MAX_BYTES);
                 if bytes > self.config.slice_bytes() {
-                    return self.slice(key, id, &board, now);
+                    return self.slice(key, id, now);
                 }
                 self.whole(key, id, bytes, now)?
             }
@@ -179,122 +173,261 @@ impl SmartRecordStore {
         bytes: usize,
         now: Timestamp,
     ) -> Result<Answered, StorageError> {
-        let mut spaces = Vec::new();
+        let mut slice = Slice::new(usize::MAX, bytes);
         let (mut expires_at, mut until) = (None, None::<Timestamp>);
+        let mut digests = Vec::new();
         for part in self.given_out(key, id, now) {
-            let (_, part) = part?;
+            let (part_id, part) = part?;
             let due_at = part.due_at;
             // Rows that cannot be read are skipped.
+            let Some(digest) = self.space_digest(part_id.space, &part, now) else { continue };
             let live =
                 rows::live_space(part, now).inspect_err(|error| self.news.read_failed(error));
             if let Ok((space, at)) = live {
-                spaces.push(((), space));
+                slice.push(&space);
+                digests.push(digest.digest);
                 expires_at = expires_at.max(at);
                 until = until.into_iter().chain(due_at).min();
             }
         }
-        let expires = expires_at.and_then(|at| instant(at, now));
-        let value = Chunks::new(spaces.into_iter(), usize::MAX).with_capacity(bytes).next();
-        let record = value.map(|value| Record {
-            key: libp2p_kad::RecordKey::new(key),
-            value,
-            publisher: None,
-            expires,
-        });
-        Ok((record, expires_at, until))
+        let coverage = Coverage::new(
+            [RingArc::RING],
+            u32::try_from(digests.len()).unwrap_or(u32::MAX),
+            SmartRecord::digest_of(digests),
+        );
+        Ok((reply(key, slice, &coverage, expires_at, now), expires_at, until))
     }
 
-    /// Takes a slice of a smart record, and advances the cursor.
+    /// Takes a slice of a smart record, and remembers where the next begins.
     fn slice(
         &self,
         key: &RecordKey,
         id: RecordId,
-        board: &Board,
         now: Timestamp,
     ) -> Result<Option<Record>, StorageError> {
-        let mut cursor = Cursor::new(id, 0);
-        if let Some(saved) = lock(&self.replies.cursors).get(&id) {
-            cursor = *saved;
+        let asker = self.replies.asker;
+        let (mut walk, is_new) = lock(&self.replies.cursors).walk(id, asker, now);
+        // The space of the peer that asks is first in its first slice, and in each other if it is
+        // small: it looks for what it has written.
+        let own = asker.and_then(|asker| Writer::of_peer(&asker.peer));
+        let own = own.map(|writer| SpaceId(writer.rank(key)));
+        walk.passed.extend(own.filter(|_| is_new));
+        let summary = self.summary(key, id, now)?;
+        let (mut record, mut next) = self.slice_from(key, id, walk.clone(), own, summary, now)?;
+        if record.is_none() && walk.at != walk.start {
+            // The rest of the lap has been removed; the spaces before it have not.
+            walk.at = walk.start;
+            (record, next) = self.slice_from(key, id, walk, own, summary, now)?;
         }
-        let (mut slice, mut next) = self.slice_from(key, id, board, cursor, now)?;
-        if slice.is_none() {
-            // The rest of the lap has been removed; the spaces before the cursor have not.
-            cursor = Cursor::new(id, cursor.lap.wrapping_add(1));
-            (slice, next) = self.slice_from(key, id, board, cursor, now)?;
+        if let Some(asker) = asker {
+            let forgotten = lock(&self.replies.cursors).set(id, asker, next, now);
+            self.news.counters.change_by_ref(|c| event::count(&mut c.walks_forgotten, forgotten));
         }
-        let next = next.unwrap_or_else(|| Cursor::new(id, cursor.lap.wrapping_add(1)));
-        lock(&self.replies.cursors).insert(id, next);
-        Ok(slice)
+        Ok(record)
     }
 
-    /// The slice at a cursor, and where the next begins if it is in the same lap.
+    /// The slice at a place of a walk, and the walk after it.
     fn slice_from(
         &self,
         key: &RecordKey,
         id: RecordId,
-        board: &Board,
-        cursor: Cursor,
+        mut walk: Walk,
+        own: Option<SpaceId>,
+        summary: Summary,
         now: Timestamp,
-    ) -> Result<(Option<Record>, Option<Cursor>), StorageError> {
-        let last = match cursor.last {
-            Some(last) => last,
-            None => self.last_given_out(key, id, board, now)?,
+    ) -> Result<(Option<Record>, Walk), StorageError> {
+        let max = self.config.slice_bytes().saturating_sub(Coverage::MAX_BYTES);
+        let mut slice = Slice::new(max, max);
+        let mut expires_at = None;
+        let mut first = Vec::new();
+        let (passed, part) = (std::mem::take(&mut walk.passed), walk.part.take());
+        let (mut whole, mut in_part) = (Vec::new(), Vec::new());
+        for space in passed {
+            let row = self.table.storage.get(&id.part(space))?;
+            let Some((bytes, at)) = row.and_then(|row| self.live(row, now)) else {
+                if self.is_alone(id, space, now)? {
+                    first.push(RingArc { first: space.place(), last: space.place() });
+                }
+                continue;
+            };
+            let sent = part.filter(|(of, _)| *of == space).map_or(0, |(_, sent)| sent);
+            if sent == 0 && slice.push(&bytes) {
+                whole.push(space);
+                if self.is_alone(id, space, now)? {
+                    first.push(RingArc { first: space.place(), last: space.place() });
+                }
+            } else if slice.is_empty() {
+                // Sent in parts, so no reply shows it whole.
+                walk.part = slice.push_part(&bytes, sent).map(|sent| (space, sent));
+                walk.passed.extend(walk.part.map(|(space, _)| space));
+                // Except an update that is larger than a slice, and alone.
+                let is_whole = sent == 0 && walk.part.is_none();
+                if is_whole { &mut whole } else { &mut in_part }.push(space);
+            } else {
+                walk.passed.push(space);
+                continue;
+            }
+            expires_at = expires_at.max(at);
+        }
+        if let Some(space) = own.filter(|own| !whole.contains(own) && !walk.passed.contains(own))
+            && let Some(row) = self.table.storage.get(&id.part(space))?
+            && let Some((bytes, at)) = self.live(row, now)
+            && bytes.len() <= max / FREE
+            && slice.push(&bytes)
+        {
+            whole.push(space);
+            expires_at = expires_at.max(at);
+        }
+        if walk.skip > 0 {
+            self.skip(id, &mut walk, summary, now)?;
+        }
+        let mut shown = Shown { origin: walk.at.place(), from: 0, arcs: first };
+        if !self.is_first(id, walk.at, now)? {
+            shown.from = 1;
+        }
+        let mut end = None;
+        for part in self.ring(id, walk.at, walk.start, summary.last, now) {
+            let (part_id, row) = part?;
+            let space = part_id.space;
+            if walk.passed.contains(&space) || in_part.contains(&space) {
+                shown.skip(space.place());
+                continue;
+            }
+            if whole.contains(&space) {
+                continue;
+            }
+            // Rows that cannot be read are skipped.
+            let Some((bytes, at)) = self.live(row, now) else { continue };
+            if slice.push(&bytes) {
+                expires_at = expires_at.max(at);
+            } else if slice.is_empty() {
+                let sent = self.part_of_drawn(&bytes);
+                walk.part = slice.push_part(&bytes, sent).map(|sent| (space, sent));
+                walk.passed.extend(walk.part.map(|(space, _)| space));
+                if sent > 0 || walk.part.is_some() {
+                    shown.skip(space.place());
+                }
+                expires_at = expires_at.max(at);
+            } else if slice.room() >= max / FREE && walk.passed.len() < PASSED {
+                walk.passed.push(space);
+                shown.skip(space.place());
+            } else {
+                shown.end(u128::from(space.place().wrapping_sub(shown.origin)));
+                end = Some(space);
+                break;
+            }
+        }
+        if end.is_none() {
+            let lap = walk.start.place().wrapping_sub(shown.origin);
+            let ring = u128::from(u64::MAX).saturating_add(1);
+            shown.end(if lap == 0 { ring } else { lap.into() });
+        }
+        walk.at = end.unwrap_or(walk.start);
+        let coverage = Coverage::new(shown.arcs, summary.spaces, summary.digest);
+        Ok((reply(key, slice, &coverage, expires_at, now), walk))
+    }
+
+    /// A space without what has expired, and when the rest expires. `None` if it cannot be read or
+    /// has expired.
+    fn live<'a>(
+        &self,
+        part: Part<'a>,
+        now: Timestamp,
+    ) -> Option<(std::borrow::Cow<'a, [u8]>, Option<Timestamp>)> {
+        if part.expires_at.is_some_and(|at| at <= now) {
+            return None;
+        }
+        rows::live_space(part, now).inspect_err(|error| self.news.read_failed(error)).ok()
+    }
+
+    /// The spaces of a record that are given out, along the ring from `at` to the one before
+    /// `start`.
+    fn ring(
+        &self,
+        id: RecordId,
+        at: SpaceId,
+        start: SpaceId,
+        last: LastRanks,
+        now: Timestamp,
+    ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
+        let end = last.of_any();
+        let before_start = start.before().map_or(SpaceId::HEAD, |before| before.min(end));
+        let (ahead, behind) = match at < start {
+            true => (at..=before_start, SpaceId::HEAD..=SpaceId::HEAD),
+            false => (at..=end, SpaceId::HEAD..=before_start),
         };
-        let start = Cursor::start(id);
-        let before_start = start.before().map_or(SpaceId::HEAD, |before| before.min(last.any));
-        let (ahead, behind) = match cursor.space < start {
-            true => (cursor.space..=before_start, SpaceId::HEAD..=SpaceId::HEAD),
-            false => (cursor.space..=last.any, SpaceId::HEAD..=before_start),
+        let is_given_out = move |id: &PartId, part: &Part<'_>| {
+            id.space <= last.of(rows::encoded(part).is_withdrawn())
         };
         let ring = self.spaces(id, ahead, now).chain(self.spaces(id, behind, now));
-        // Withdrawn spaces have places of their own. New spaces may be below the last rank.
-        let mut fits = self.max_spaces(key).fits();
-        let ring = ring.filter(move |part| {
-            part.as_ref().map_or(true, |(id, part)| {
-                (id.space <= last.open || rows::encoded(part).is_withdrawn()) && fits(part)
-            })
-        });
-        let mut failed = None;
-        let mut expires_at = None;
-        let spaces = ring.map_while(|part| match part {
-            Ok((id, part)) => Some((id.space, part)),
-            Err(error) => {
-                failed = Some(error);
-                None
-            }
-        });
-        let spaces = spaces.filter_map(|(space, part)| {
-            // Rows that cannot be read are skipped.
-            let live =
-                rows::live_space(part, now).inspect_err(|error| self.news.read_failed(error));
-            let (bytes, at) = live.ok()?;
-            expires_at = expires_at.max(at);
-            Some((space, bytes))
-        });
-        let max = cursor.slice_bytes(id, self.config.slice_bytes());
-        let chunks = Chunks::new(spaces, max).with_capacity(max);
-        let mut chunks = chunks.resume(cursor.space, cursor.sent);
-        let value = chunks.next();
-        let next = chunks.position().map(|(space, sent)| Cursor {
-            space: *space,
-            sent,
-            slices: cursor.slices.saturating_add(1),
-            last: Some(last),
-            ..cursor
-        });
-        drop(chunks);
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let expires = expires_at.and_then(|at| instant(at, now));
-        let record = value.map(|value| Record {
-            key: libp2p_kad::RecordKey::new(key),
-            value,
-            publisher: None,
-            expires,
-        });
-        Ok((record, next))
+        ring.filter(move |part| part.as_ref().map_or(true, |(id, part)| is_given_out(id, part)))
     }
+
+    /// Moves the beginning of a walk by the spaces that it skips.
+    fn skip(
+        &self,
+        id: RecordId,
+        walk: &mut Walk,
+        summary: Summary,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let mut ring = self.ring(id, walk.start, walk.start, summary.last, now);
+        if let Some(part) = ring.nth(std::mem::take(&mut walk.skip)) {
+            let space = part?.0.space;
+            (walk.start, walk.at) = (space, space);
+        }
+        Ok(())
+    }
+
+    /// Of a space that is the first of a slice and does not fit, how many of the newest updates are
+    /// left out: none for a peer whose walk goes on, and otherwise any number half of the time.
+    fn part_of_drawn(&self, space: &[u8]) -> usize {
+        if self.replies.asker.is_some() {
+            return 0;
+        }
+        let drawn = lock(&self.replies.cursors).draw();
+        let updates = u64::try_from(EncodedSpace::new(space).update_count()).unwrap_or(0);
+        let sent = (drawn / 2).checked_rem(updates).filter(|_| drawn.is_multiple_of(2));
+        usize::try_from(sent.unwrap_or(0)).unwrap_or(0)
+    }
+
+    /// Whether no space before this one has its place.
+    fn is_first(&self, id: RecordId, space: SpaceId, now: Timestamp) -> Result<bool, StorageError> {
+        let Some(before) = space.before() else { return Ok(true) };
+        let start = SpaceId::at(space.place());
+        Ok(start == space || self.spaces(id, start..=before, now).next().transpose()?.is_none())
+    }
+
+    /// Whether no other space has the place of this one.
+    fn is_alone(&self, id: RecordId, space: SpaceId, now: Timestamp) -> Result<bool, StorageError> {
+        let (start, next) = (SpaceId::at(space.place()), space.place().checked_add(1));
+        let end = next.and_then(|place| SpaceId::at(place).before()).unwrap_or(SpaceId::MAX);
+        let mut others = self
+            .spaces(id, start..=end, now)
+            .filter(|part| part.as_ref().map_or(true, |(part_id, _)| part_id.space != space));
+        Ok(others.next().transpose()?.is_none())
+    }
+}
+
+/// A reply with a record, if there is anything in it.
+fn reply(
+    key: &RecordKey,
+    slice: Slice,
+    coverage: &Coverage,
+    expires_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Record> {
+    if slice.is_empty() {
+        return None;
+    }
+    let mut value = slice.into_bytes();
+    coverage.append_to(&mut value);
+    Some(Record {
+        key: libp2p_kad::RecordKey::new(key),
+        value,
+        publisher: None,
+        expires: expires_at.and_then(|at| instant(at, now)),
+    })
 }
 
 /// A value as it is sent, or `None` if too little of its lifetime is left.

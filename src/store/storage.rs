@@ -24,7 +24,7 @@ pub(super) use self::{
     error::{OtherPeer, RowFault, StorageError},
     usage::Usage,
 };
-use smart_record_core::{RecordKey, Timestamp};
+use smart_record_core::{RecordKey, RingArc, Timestamp};
 
 /// Id of a record: its XOR distance from the local peer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +39,20 @@ impl SpaceId {
     pub const HEAD: Self = Self([0; 32]);
     /// The greatest id.
     pub const MAX: Self = Self([0xff; 32]);
+
+    /// The least id at a place of the ring of ranks.
+    pub(super) fn at(place: u64) -> Self {
+        let mut id = [0; 32];
+        for (byte, of_place) in id.iter_mut().zip(place.to_be_bytes()) {
+            *byte = of_place;
+        }
+        Self(id)
+    }
+
+    /// The place on the ring of ranks.
+    pub(super) const fn place(self) -> u64 {
+        RingArc::place(&self.0)
+    }
 
     /// The previous id.
     pub(super) fn before(self) -> Option<Self> {

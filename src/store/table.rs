@@ -40,6 +40,11 @@ impl Table {
         RecordId::at(&self.place, key)
     }
 
+    /// The digest of the local peer.
+    pub(super) const fn place(&self) -> &[u8; 32] {
+        &self.place
+    }
+
     /// All parts of a record, its head first.
     pub(super) fn parts_of(
         &self,

@@ -29,7 +29,7 @@ use smart_record_core::{
 /// // Where the store is:
 /// assert!(store.insert(checked, Origin::Remote).is_err());
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "give it to `SmartRecordStore::insert`"]
 pub struct ValidatedRecord {
     pub(super) key: RecordKey,
@@ -38,7 +38,7 @@ pub struct ValidatedRecord {
     pub(super) body: ValidatedBody,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum ValidatedBody {
     Record(SmartRecord, Refusals),
     Value(Bytes, Validity),

@@ -14,4 +14,5 @@
 #[cfg(feature = "redb")]
 mod at_rest;
 mod costs;
+mod reads;
 mod withdrawals;

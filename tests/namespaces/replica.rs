@@ -5,7 +5,7 @@ use libp2p_smart_record::{
     Fault, RecordKey, Registry, ValidationError,
     store::{Events, MemoryStorage, Origin, SmartRecordStore, StoreConfig, StoreEvent},
 };
-use smart_record_testing::{ManualClock, NOW, at, keys::keypair};
+use smart_record_testing::{ManualClock, NOW, at, keys::keypair, without_coverage};
 
 pub struct Replica {
     pub store: SmartRecordStore,
@@ -60,9 +60,10 @@ impl Replica {
     }
 }
 
-/// The answer of a store to a GET.
+/// The record in the answer of a store to a GET.
 pub fn stored(store: &SmartRecordStore, key: &RecordKey) -> Option<Vec<u8>> {
-    store.get(&kad::RecordKey::new(key)).map(|record| record.into_owned().value)
+    let answer = store.get(&kad::RecordKey::new(key));
+    answer.map(|record| without_coverage(&record.value).to_vec())
 }
 
 /// The reasons of the refusals among these events.

@@ -19,11 +19,11 @@ pub use libp2p_kad::{
     store::{MemoryStore, RecordStore},
 };
 pub use libp2p_smart_record::{
-    AcceptAny, Clock, Dict, Fault, Limit, LimitExceeded, Limits, Malformed, Open, RecordKey,
-    Registry, SmartRecord, SpaceRules, SpaceSigner, SystemClock, Timestamp, ValidationError,
-    Validator, Validity, Writer, best_index,
+    AcceptAny, Arcs, Clock, Coverage, Dict, Fault, Limit, LimitExceeded, Limits, Malformed, Open,
+    RecordKey, Registry, RingArc, SmartRecord, SpaceRules, SpaceSigner, SystemClock, Timestamp,
+    ValidationError, Validator, Validity, Writer, best_index,
     store::{
-        Events, MemoryStorage, Origin, Quota, SmartRecordStore, StorageError, StoreConfig,
+        Asker, Events, MemoryStorage, Origin, Quota, SmartRecordStore, StorageError, StoreConfig,
         StoreEvent, Usage, ValidatedRecord, WriteError,
         storage::{Change, Part, PartId, Parts, RecordId, SpaceId, Storage, Tally, TallyId},
     },
@@ -43,7 +43,7 @@ pub use super::{
     slices::large_board,
 };
 
-pub use smart_record_testing::{ManualClock, keys::keypair};
+pub use smart_record_testing::{ManualClock, keys::keypair, without_coverage};
 
 /// The time at which each test begins.
 pub const T0: u64 = 1_700_000_000_000;
@@ -98,6 +98,11 @@ pub fn one_space(key: &RecordKey, writer: u64, bytes: usize, ttl: Duration) -> V
     let mut record = SmartRecord::new(key.clone());
     record.insert(signer.writer(), update).unwrap();
     record.encode()
+}
+
+/// From now on, a peer without a space asks.
+pub fn asked(store: &mut SmartRecordStore) {
+    store.asked_by(Some(Asker::new(peer(1 << 40), None)));
 }
 
 /// Puts a remote value, as Kademlia does.

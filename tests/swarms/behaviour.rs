@@ -4,6 +4,7 @@ mod addresses;
 mod admission;
 mod clients;
 mod keeping;
+mod large;
 mod liars;
 mod managers;
 mod mixed;

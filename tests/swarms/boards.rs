@@ -12,7 +12,7 @@ use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
     Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SpaceRules, SpaceSigner, SystemClock,
     Timestamp,
-    store::{SmartRecordStore, StoreConfig},
+    store::{Asker, SmartRecordStore, StoreConfig},
 };
 
 use crate::nodes::{Node, Stored, start_as};
@@ -62,15 +62,15 @@ fn slices(board: &SmartRecord) -> usize {
     board.encode().len().div_ceil(SLICE_BYTES)
 }
 
-/// Number of lookups that suffices for all readers in 99 of 100 cases: `docs/design.md`, section
-/// "Any subset of a record is a record".
-fn bound(slices: usize, replicas: usize, readers: usize) -> usize {
+/// Number of lookups that suffices but in one case of a million if each slice begins anywhere: then
+/// each lookup misses a space with the probability `(1 - 1 / slices) ^ replicas`.
+pub fn bound(slices: usize, replicas: usize, spaces: usize) -> usize {
     let per_replica = slices as f64 / replicas as f64;
-    (per_replica * (100.0 * slices as f64 * readers as f64).ln()).ceil() as usize
+    (per_replica * (1e6 * spaces as f64).ln()).ceil() as usize
 }
 
 /// Sorts peers by distance from a key.
-fn by_distance<T>(peers: &mut [T], key: &RecordKey, peer: impl Fn(&T) -> PeerId) {
+pub fn by_distance<T>(peers: &mut [T], key: &RecordKey, peer: impl Fn(&T) -> PeerId) {
     let target = kad::KBucketKey::new(kad::RecordKey::new(key));
     peers.sort_by_cached_key(|item| kad::KBucketKey::from(peer(item)).distance(&target));
 }

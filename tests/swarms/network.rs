@@ -11,7 +11,7 @@ use smart_record_testing::{
     forge::{self, KEY, NOW, SignedUpdate, Space, Update, alice, at, encode, key, mallory, node},
 };
 
-use crate::nodes::{Node, Stored, connect, start_at, within};
+use crate::nodes::{Node, Stored, connect, records, start_at, within};
 
 async fn node_at_now(registry: Registry) -> Node {
     let clock = ManualClock::at(at(NOW));
@@ -51,7 +51,7 @@ async fn bounces_under(registry: Registry, under: RecordKey, value: Vec<u8>, fau
         let good = encode([mallory().space([good])]);
         let guestbook = RecordKey::new("/sr/guestbook");
         attacker.put_to(replica.peer(), &guestbook, good.clone()).await.unwrap();
-        let found = attacker.lookup(&guestbook).await.unwrap();
+        let found = records(attacker.lookup(&guestbook).await.unwrap());
         assert_eq!(found, [(Some(replica.peer()), good)]);
         assert_eq!(attacker.connections_opened(), [replica.peer()]);
     })

@@ -11,6 +11,7 @@ use libp2p_smart_record::{
     Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SpaceSigner, SystemClock,
     store::{MemoryStorage, SmartRecordStore, StoreConfig},
 };
+use smart_record_testing::without_coverage;
 use smart_record_testing_swarms as swarms;
 pub use smart_record_testing_swarms::{NodeError, PROTOCOL, connect, within};
 
@@ -27,6 +28,12 @@ impl Stored for Node {
         let key = key.clone();
         self.store(move |store| store.record(&key).unwrap()).await
     }
+}
+
+/// Answers without what they say of their coverage.
+pub fn records<T>(found: Vec<(T, Vec<u8>)>) -> Vec<(T, Vec<u8>)> {
+    let record = |(from, answer): (T, Vec<u8>)| (from, without_coverage(&answer).to_vec());
+    found.into_iter().map(record).collect()
 }
 
 /// A node with the default registry and configuration.

@@ -23,8 +23,8 @@ use smart_record_testing_swarms as swarms;
 use web_time::Instant;
 
 use crate::nodes::{
-    Node, NodeError, PROTOCOL, Stored, connect, pair, says, signer, start, start_at, start_plain,
-    start_with, within,
+    Node, NodeError, PROTOCOL, Stored, connect, pair, records, says, signer, start, start_at,
+    start_plain, start_with, within,
 };
 
 fn key() -> RecordKey {
@@ -85,7 +85,7 @@ async fn a_thousand_refusals_do_not_wedge_the_connection() {
         // On a wedged connection each of these fails after the stream timeout of ten seconds.
         let record = says(&mut signer(&key()), "after the junk");
         client.put_to(server.peer(), &key(), record.encode()).await.unwrap();
-        let found = client.lookup(&key()).await.unwrap();
+        let found = records(client.lookup(&key()).await.unwrap());
         assert_eq!(found, [(Some(server.peer()), record.encode())]);
         let counters = server.store(|store| store.counters().clone()).await.unwrap();
         assert_eq!(counters.refused.get(&Fault::Malformed), Some(&1_000));
@@ -283,8 +283,10 @@ async fn a_board_of_200_kb_is_replicated_by_the_job_and_read_whole() {
             read.join(rules.read(&key(), value, SystemClock.now()).unwrap()).unwrap();
             gets += 1;
         }
+        // A node with Kademlia alone does not know who asks, so each slice begins anywhere.
         let slices = board.encode().len().div_ceil(8 * 1_024);
-        assert!(gets <= slices + slices / 8, "{gets} GETs for {slices} slices");
+        let most = crate::boards::bound(slices, 1, board.spaces().len());
+        assert!(gets <= most, "{gets} GETs for {slices} slices, at most {most}");
     })
     .await;
 }

@@ -68,6 +68,7 @@ async fn in_network(key: &str, network: &NetworkArguments, format: Format) -> Re
     let content = Content::of(&reading.snapshot)?;
     let content = content.ok_or_else(|| Failure::NotFound(keys::show(&key)))?;
     let shown = show(&content, Some(&reading), reading.snapshot.at, format);
+    records::warn_of_missing(&reading, format);
     finish(&node).await;
     shown
 }
@@ -178,6 +179,15 @@ fn space_rows(record: &SmartRecord, now: Timestamp) -> Rows {
 fn peers(reading: &Reading) -> Map<String, Value> {
     let mut fields = Map::new();
     let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    set("complete", reading.is_complete().into());
+    set("missing", reading.missing().into());
+    let coverage = reading.holders.iter().filter_map(|peer| {
+        let coverage = reading.coverage(peer)?;
+        Some(
+            json!({ "peer": peer.to_string(), "spaces": coverage.spaces, "share": coverage.share }),
+        )
+    });
+    set("coverage", coverage.collect());
     set("peers", records::peers(&reading.holders));
     set("stale", records::peers(&reading.stale));
     set("empty", records::peers(&reading.empty));
@@ -186,10 +196,19 @@ fn peers(reading: &Reading) -> Map<String, Value> {
 }
 
 fn peer_rows(reading: &Reading) -> Rows {
-    let has = |peer| if reading.stale.contains(peer) { "is behind" } else { "has it" };
+    let has = |peer| {
+        let has = if reading.stale.contains(peer) { "is behind" } else { "has it" };
+        match reading.coverage(peer) {
+            Some(coverage) if coverage.share < 1.0 => {
+                let (spaces, share) = (coverage.spaces, records::percent(coverage.share));
+                format!("{has}; {spaces} spaces, of which it has shown {share}")
+            }
+            _ => has.to_owned(),
+        }
+    };
     let mut rows: Vec<Vec<String>> = Vec::new();
     let holders = reading.holders.iter();
-    rows.extend(holders.map(|peer| vec![peer.to_string(), has(peer).to_owned()]));
+    rows.extend(holders.map(|peer| vec![peer.to_string(), has(peer)]));
     let empty = reading.empty.iter();
     rows.extend(empty.map(|peer| vec![peer.to_string(), "has nothing".to_owned()]));
     let refused = reading.refused.iter();

@@ -45,6 +45,29 @@ pub fn peers(peers: &[PeerId]) -> Value {
     peers.iter().map(ToString::to_string).collect()
 }
 
+/// A share as a percentage that is 0 or 100 only if the share is 0 or 1.
+pub fn percent(share: f64) -> String {
+    match 100.0 * share {
+        percent if percent > 0.0 && percent < 1.0 => "less than 1 %".to_owned(),
+        percent if percent > 99.0 && percent < 100.0 => "more than 99 %".to_owned(),
+        percent => format!("{percent:.0} %"),
+    }
+}
+
+/// Warns of a reading that is not complete.
+pub fn warn_of_missing(reading: &Reading, format: Format) {
+    if reading.is_complete() {
+        return;
+    }
+    let message = match reading.missing() {
+        missing if missing > 0.0 => {
+            format!("not complete: {} was not shown by enough peers", percent(missing))
+        }
+        _ => "not complete: too few of the closest peers have answered".to_owned(),
+    };
+    failure::warn(format.is_json(), &message);
+}
+
 /// The refused answers as JSON.
 pub fn refused(reading: &Reading) -> Value {
     let refused = reading.refused.iter().map(|(peer, reason)| {
@@ -91,6 +114,8 @@ pub async fn get(arguments: Get, format: Format) -> Result<ExitCode> {
     let json = || {
         let mut fields = content.json(at);
         fields.insert("peers".to_owned(), peers(&reading.holders));
+        fields.insert("complete".to_owned(), reading.is_complete().into());
+        fields.insert("missing".to_owned(), reading.missing().into());
         fields.insert("refused".to_owned(), refused(&reading));
         let withheld = reading.withheld.iter().map(|withheld| {
             json!({
@@ -103,6 +128,7 @@ pub async fn get(arguments: Get, format: Format) -> Result<ExitCode> {
         Value::Object(fields)
     };
     format.rows(json, || content.rows(at))?;
+    warn_of_missing(&reading, format);
     finish(&node).await;
     Ok(ExitCode::SUCCESS)
 }

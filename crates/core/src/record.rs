@@ -7,6 +7,7 @@
 //! * [`Space`]: how updates join, when they are collected, and how they are viewed.
 //! * [`SmartRecord`]: the spaces under one key.
 //! * [`View`]: a record at an instant.
+//! * [`Coverage`], [`Arcs`]: which part of a record an answer shows, and several answers.
 //! * [`SpaceSigner`]: signs updates. [`SigningHistory`]: the earlier updates that a signer knows.
 //!   [`KeptDocument`]: a document that is signed again before it expires.
 //! * [`Limits`], [`Admission`]: the bounds, and who may write.
@@ -19,6 +20,7 @@
 
 mod admission;
 mod chunk;
+mod coverage;
 mod encoded;
 mod extensions;
 mod history;
@@ -41,7 +43,8 @@ use prost::Message;
 
 pub use self::{
     admission::{Admission, AllowList, KeyOwner, Open, PolicyRefusal},
-    chunk::Chunks,
+    chunk::{Chunks, Slice},
+    coverage::{Arcs, Coverage, RingArc},
     encoded::EncodedSpace,
     extensions::{ExtensionError, Extensions},
     history::SigningHistory,
@@ -163,7 +166,7 @@ impl SmartRecord {
     /// Splits the record into encoded records of at most `max_bytes` each. Joined, they give the
     /// whole record. A chunk is larger only if a single update is.
     pub fn chunks(&self, max_bytes: usize) -> impl Iterator<Item = Vec<u8>> {
-        let spaces = self.spaces.iter().map(|(writer, space)| ((), space.encode(writer)));
+        let spaces = self.spaces.iter().map(|(writer, space)| space.encode(writer));
         Chunks::new(spaces, max_bytes)
     }
 

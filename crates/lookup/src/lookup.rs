@@ -380,6 +380,11 @@ impl Lookup {
         answered.saturating_mul(2) > self.closest_asked().count()
     }
 
+    /// Number of the closest peers that were asked and could have answered.
+    pub fn asked_closest(&self) -> usize {
+        self.closest_asked().count()
+    }
+
     /// Number of requests made.
     pub const fn asked(&self) -> usize {
         self.asked

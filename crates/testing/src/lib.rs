@@ -26,3 +26,12 @@ pub mod signed;
 pub mod vectors;
 
 pub use clock::{ManualClock, NOW, at};
+
+/// An answer to a GET without what it says of its coverage: the record alone.
+pub fn without_coverage(answer: &[u8]) -> &[u8] {
+    let mut field = Vec::new();
+    if let Some(coverage) = smart_record_core::Coverage::of_answer(answer) {
+        coverage.append_to(&mut field);
+    }
+    answer.strip_suffix(&field[..]).unwrap_or(answer)
+}

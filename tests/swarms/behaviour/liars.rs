@@ -16,7 +16,7 @@ use libp2p::{
     },
 };
 use libp2p_smart_record::{
-    Clock, Fault, Limits, RecordKey, SmartRecord, SpaceSigner, SystemClock,
+    Clock, Coverage, Fault, Limits, RecordKey, RingArc, SmartRecord, SpaceSigner, SystemClock,
     behaviour::{BehaviourConfig, Event, Validation},
     client::ClientError,
     query::ReadPolicy,
@@ -75,6 +75,15 @@ async fn liar(answer: Option<kad::Record>) -> Lying {
 
 fn record(key: &RecordKey, value: Vec<u8>) -> kad::Record {
     kad::Record::new(kad::RecordKey::new(key), value)
+}
+
+/// The answer of a holder that says that this is all that it has.
+fn all(record: &SmartRecord) -> Vec<u8> {
+    let spaces = u32::try_from(record.spaces().len()).unwrap();
+    let mut answer = record.encode();
+    let digest = record.digest(SystemClock.now());
+    Coverage::new([RingArc::RING], spaces, digest).append_to(&mut answer);
+    answer
 }
 
 fn signed_ago(key: &RecordKey, keypair: &Keypair, text: &str, ago: Duration) -> SmartRecord {
@@ -239,7 +248,7 @@ async fn withheld_updates_are_reported() {
 
         let seq = |record: &SmartRecord| record.spaces().next().unwrap().1.newest().unwrap().seq;
         for (answer, found) in [(Some(&old), Some(seq(&old))), (None, None)] {
-            let answer = answer.map(|old| record(&key(), old.encode()));
+            let answer = answer.map(|old| record(&key(), all(old)));
             let liar = liar(answer).await;
             reader.add(liar.node.peer(), liar.node.address()).await;
             let reading = reader.client.get(key()).await.unwrap();
@@ -278,13 +287,25 @@ async fn an_incomplete_read_reports_no_withholding() {
 
         // No peer to ask.
         assert_eq!(reader.client.get(key()).await.unwrap().withheld, []);
+        // A peer that does not say what it covers.
+        let silent = liar(Some(record(&key(), one.encode()))).await;
+        reader.add(silent.node.peer(), silent.node.address()).await;
+        let reading = reader.client.get(key()).await.unwrap();
+        assert_eq!((reading.withheld.len(), reading.missing()), (0, 1.0));
+        assert!(!reading.is_complete() && reading.view().len() == 1);
+        let peer = silent.node.peer();
+        drop(silent);
+        while reader.with(move |swarm| swarm.is_connected(&peer)).await {
+            tokio::task::yield_now().await;
+        }
+        reader.smart(move |smart| smart.kad_mut().remove_peer(&peer)).await;
         // The only peer asked does not have the other writer's space; others may.
-        let part = liar(Some(record(&key(), one.encode()))).await;
+        let part = liar(Some(record(&key(), all(&one)))).await;
         reader.add(part.node.peer(), part.node.address()).await;
         let early = reader.client.get_with(key(), ReadPolicy::Replies(1)).await.unwrap();
         assert_eq!(early.withheld, []);
-        let all = reader.client.get(key()).await.unwrap();
-        assert_eq!(all.withheld.len(), 1, "no peers left");
+        let whole = reader.client.get(key()).await.unwrap();
+        assert_eq!(whole.withheld.len(), 1, "no peers left");
         assert_eq!(reader.smart(|smart| smart.counters().withheld).await, 1);
     })
     .await;

@@ -78,7 +78,7 @@ async fn the_local_record_is_reported_first_and_the_network_is_still_asked() {
             (says(&mut signer(&key()), "local"), says(&mut signer(&key()), "remote"));
         store_at(&client, &local).await;
         store_at(&server, &remote).await;
-        let found = client.lookup(&key()).await.unwrap();
+        let found = records(client.lookup(&key()).await.unwrap());
         let expected = [(None, local.encode()), (Some(server.peer()), remote.encode())];
         assert_eq!(found, expected);
     })

@@ -5,6 +5,22 @@ pub struct SmartRecord {
     #[prost(message, repeated, tag = "1")]
     pub spaces: ::prost::alloc::vec::Vec<Space>,
 }
+/// What an answer to a GET says about itself. It is field 2 of the answer, beside `SmartRecord.spaces`.
+/// Nobody signs it, so it stands in answers only. In a PUT it is an unknown field: it is ignored, and
+/// never stored.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Coverage {
+    /// At most eight arcs of the ring of ranks, of 16 bytes each: the first and the last place, both
+    /// big-endian. Of each space in them the answer has all retained updates.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub arcs: ::prost::bytes::Bytes,
+    /// How many spaces the holder gives out.
+    #[prost(uint32, tag = "2")]
+    pub spaces: u32,
+    /// SHA-256 over all retained updates that the holder gives out.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub digest: ::prost::bytes::Bytes,
+}
 /// The part of a record that one writer owns. Updates are ordered by position.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Space {

@@ -45,6 +45,11 @@ impl<'a> EncodedSpace<'a> {
         (tag == RECORD_SPACES).then_some((Self(space), fields.0))
     }
 
+    /// The spaces of an encoded record, up to the first field that is not length-delimited.
+    pub fn all(record: &'a [u8]) -> impl Iterator<Item = Self> {
+        Fields(record).filter(|(tag, _)| *tag == RECORD_SPACES).map(|(_, space)| Self(space))
+    }
+
     /// The bytes.
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0

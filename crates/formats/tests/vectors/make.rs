@@ -1,6 +1,7 @@
 //! Makes the vectors, from fixed keys and times.
 
 mod compactions;
+pub mod coverage;
 mod documents;
 mod iprs;
 mod joins;
@@ -35,6 +36,7 @@ pub fn files() -> Vec<(&'static str, Vec<Value>)> {
         ("sr/views", views::views()),
         ("sr/choices", joins::choices()),
         ("sr/ranks", shards::ranks()),
+        ("sr/coverage", coverage::coverage()),
         ("sr/shards", shards::shards()),
         ("iprs/schemes", iprs::schemes()),
         ("iprs/records", iprs::records()),

@@ -2,13 +2,17 @@
 
 use serde_json::{Value, json};
 use smart_record_core::{
-    Cid, Dict, DocumentLimits, Float, Kind, Limits, List, Node, Predicate, RecordKey, Set,
-    ShardError, ShardedKey, Timestamp, ValidationError, Writer, codec, envelope_bytes,
+    Cid, Coverage, Dict, DocumentLimits, Float, Kind, Limits, List, Node, Predicate, RecordKey,
+    Set, ShardError, ShardedKey, SpaceRules, Timestamp, ValidationError, Writer, codec,
+    envelope_bytes,
 };
-use smart_record_testing::vectors::{bytes, text};
+use smart_record_testing::{
+    at,
+    vectors::{bytes, text},
+};
 
 use super::{all_bytes, each, unhex};
-use crate::{forms, reasons};
+use crate::{forms, make, reasons};
 
 #[test]
 fn keys() {
@@ -136,6 +140,18 @@ fn ranks() {
         let writer = Writer::decode(bytes(case, "public_key").into()).unwrap();
         let rank = writer.rank(&RecordKey::new(bytes(case, "key")));
         assert_eq!(rank[..], bytes(case, "rank"));
+    });
+}
+
+#[test]
+fn coverage() {
+    each("sr/coverage", |case| {
+        let (key, value) = (RecordKey::new(bytes(case, "key")), bytes(case, "value"));
+        let coverage = Coverage::of_answer(&value);
+        assert_eq!(make::coverage::shown(coverage), case["coverage"]);
+        let now = at(case["now"].as_u64().unwrap());
+        let record = SpaceRules::default().read(&key, &value, now).unwrap();
+        assert_eq!(record.digest(now)[..], bytes(case, "digest"));
     });
 }
 

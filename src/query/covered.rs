@@ -1,0 +1,189 @@
+//! What the holders of a record say that they have shown, and what of it is enough.
+//!
+//! **Invariants.** Pure. A claim is not proof: one that is false counts as one of those that have
+//! covered a place, no more. Silence, refusals and holders that say nothing about their answers
+//! cover nothing. A peer that has no record covers the ring, but takes nobody else's place: holders
+//! that have said that they have a record have to show it, unless they claim more than they show.
+//! The number of arcs is bounded by that of the answers.
+//!
+//! **Spec.** `docs/design.md`, section "Behaviour and client", "Complete".
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use libp2p_identity::PeerId;
+use smart_record_core::{Arcs, Coverage};
+
+/// What one holder has said in all of its answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    /// The arcs that it has covered.
+    pub(crate) arcs: Arcs,
+    /// How many spaces it has, by its last answer.
+    pub(crate) spaces: u32,
+    /// The digest of all that it has, by its last answer.
+    digest: [u8; 32],
+    /// Number of answers in a row that showed nothing that it had not shown before.
+    idle: usize,
+    /// Whether it claims more than it shows.
+    overclaims: bool,
+    /// Whether it did not answer when it was asked again.
+    is_silent: bool,
+    /// Number of times that it was asked.
+    asked: usize,
+}
+
+/// The claims of all holders.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Claims(BTreeMap<PeerId, Claim>);
+
+impl Claims {
+    /// Adds what an answer says. `is_new`: whether the answer shows something that its holder has
+    /// not shown before. After `patience` answers that do not, the holder claims more than it
+    /// shows. Returns whether it has come to that now.
+    pub(super) fn add(
+        &mut self,
+        peer: PeerId,
+        coverage: &Coverage,
+        is_new: bool,
+        patience: usize,
+    ) -> bool {
+        let claim = self.0.entry(peer).or_insert_with(|| Claim {
+            arcs: Arcs::new(),
+            spaces: 0,
+            digest: [0; 32],
+            idle: 0,
+            overclaims: false,
+            is_silent: false,
+            asked: 1,
+        });
+        claim.arcs.add(coverage.arcs().iter().copied());
+        (claim.spaces, claim.digest) = (coverage.spaces, coverage.digest);
+        claim.idle = if is_new { 0 } else { claim.idle.saturating_add(1) };
+        let overclaims = claim.idle >= patience.max(1) && !claim.arcs.is_ring();
+        let is_news = overclaims && !claim.overclaims;
+        claim.overclaims = overclaims;
+        is_news
+    }
+
+    /// Handles a holder that did not answer when it was asked again.
+    pub(super) fn on_no_answer(&mut self, peer: &PeerId) {
+        if let Some(claim) = self.0.get_mut(peer) {
+            claim.is_silent = true;
+        }
+    }
+
+    pub(crate) fn get(&self, peer: &PeerId) -> Option<&Claim> {
+        self.0.get(peer)
+    }
+
+    /// Handles another request to a holder.
+    pub(super) fn on_asked(&mut self, peer: &PeerId) {
+        if let Some(claim) = self.0.get_mut(peer) {
+            claim.asked = claim.asked.saturating_add(1);
+        }
+    }
+
+    /// The holders that may show more: those that have not shown all that they have, by their own
+    /// words, do not claim more than they show, answer, and were asked less than `max` times.
+    /// `joined` is the digest of all that was found.
+    pub(super) fn unfinished(&self, joined: &[u8; 32], max: usize) -> impl Iterator<Item = PeerId> {
+        let is_one = move |claim: &Claim| {
+            let may_answer = !claim.overclaims && !claim.is_silent && claim.asked < max;
+            may_answer && !claim.has_shown_all(joined)
+        };
+        self.0.iter().filter(move |(_, claim)| is_one(claim)).map(|(peer, _)| *peer)
+    }
+
+    /// The places that `n` holders have covered. Peers without a record (`empty` of them) count,
+    /// but each holder that has one has to show it, up to `n`, also if it has become silent. Those
+    /// that claim more than they show do not.
+    pub(super) fn covered(&self, joined: &[u8; 32], empty: usize, n: usize) -> Arcs {
+        let shown: Vec<Cow<'_, Arcs>> = self.0.values().map(|claim| claim.shown(joined)).collect();
+        let shown = || shown.iter().map(AsRef::as_ref);
+        let waited_for = self.0.values().filter(|claim| !claim.overclaims).count();
+        let of_holders = Arcs::shared(shown(), waited_for.min(n));
+        of_holders.and(&Arcs::shared(shown(), n.saturating_sub(empty)))
+    }
+}
+
+impl Claim {
+    /// Whether what was found is what it has.
+    pub(crate) fn has(&self, joined: &[u8; 32]) -> bool {
+        self.digest == *joined
+    }
+
+    /// Whether it has shown all that it has.
+    pub(crate) fn has_shown_all(&self, joined: &[u8; 32]) -> bool {
+        self.arcs.is_ring() || self.has(joined)
+    }
+
+    /// The places of which it has shown all that it has.
+    pub(crate) fn shown(&self, joined: &[u8; 32]) -> Cow<'_, Arcs> {
+        match self.has_shown_all(joined) {
+            true => Cow::Owned(Arcs::ring()),
+            false => Cow::Borrowed(&self.arcs),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smart_record_core::RingArc;
+
+    const JOINED: [u8; 32] = [9; 32];
+
+    fn says(arcs: &[(u64, u64)], digest: u8) -> Coverage {
+        let arcs = arcs.iter().map(|(first, last)| RingArc { first: *first, last: *last });
+        Coverage::new(arcs, 5, [digest; 32])
+    }
+
+    #[test]
+    fn every_place_has_to_be_covered_by_n() {
+        let [a, b, c] = [(); 3].map(|()| PeerId::random());
+        let mut claims = Claims::default();
+        claims.add(a, &says(&[(0, 9)], 1), true, 1);
+        claims.add(b, &says(&[(5, u64::MAX)], 1), true, 1);
+        assert!(claims.covered(&JOINED, 0, 1).is_ring());
+        let two = claims.covered(&JOINED, 0, 2);
+        assert!(two.has(5) && two.has(9) && !two.has(4) && !two.has(10));
+        claims.add(c, &says(&[], 9), true, 1);
+        assert!(claims.covered(&JOINED, 0, 2).is_ring(), "its digest is that of what was found");
+        assert!(!claims.covered(&[8; 32], 0, 2).is_ring());
+    }
+
+    #[test]
+    fn peers_without_a_record_do_not_stand_for_holders() {
+        let mut claims = Claims::default();
+        assert!(claims.covered(&JOINED, 2, 2).is_ring() && !claims.covered(&JOINED, 1, 2).has(1));
+        claims.add(PeerId::random(), &says(&[(0, 9)], 1), true, 1);
+        let covered = claims.covered(&JOINED, 2, 2);
+        assert!(covered.has(9) && !covered.has(10), "the holder has not shown the rest");
+    }
+
+    #[test]
+    fn a_holder_that_claims_more_than_it_shows_is_not_waited_for() {
+        let [liar, honest] = [(); 2].map(|()| PeerId::random());
+        let mut claims = Claims::default();
+        assert!(!claims.add(liar, &says(&[], 1), true, 1));
+        claims.add(honest, &says(&[(0, u64::MAX)], 1), true, 1);
+        assert_eq!(claims.unfinished(&JOINED, 9).collect::<Vec<_>>(), [liar]);
+        assert!(claims.add(liar, &says(&[], 1), false, 1));
+        assert_eq!(claims.unfinished(&JOINED, 9).count(), 0);
+        assert!(claims.covered(&JOINED, 1, 2).is_ring(), "one has shown all, one has nothing");
+        assert!(!claims.covered(&JOINED, 0, 2).has(0));
+        assert!(!claims.add(liar, &says(&[], 1), true, 1), "it shows something again");
+        assert_eq!(claims.unfinished(&JOINED, 9).count(), 1);
+    }
+
+    #[test]
+    fn a_holder_that_becomes_silent_is_not_asked_again_and_still_has_to_show_all() {
+        let holder = PeerId::random();
+        let mut claims = Claims::default();
+        claims.add(holder, &says(&[(0, 9)], 1), true, 1);
+        claims.on_no_answer(&holder);
+        assert_eq!(claims.unfinished(&JOINED, 9).count(), 0);
+        let covered = claims.covered(&JOINED, 2, 2);
+        assert!(covered.has(9) && !covered.has(10));
+    }
+}

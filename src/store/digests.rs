@@ -1,0 +1,199 @@
+//! Digests of the boards that are given out in slices, kept as their updates come and go.
+//!
+//! **Invariants.** A digest is what [`SmartRecord::digest`](smart_record_core::SmartRecord::digest)
+//! gives for the spaces that are given out now. Only spaces whose rows have changed since the last
+//! answer, or of which an update has expired, are read for it. The number of remembered spaces is
+//! bounded, and that of changed ones by it: a board that changes more between two answers is
+//! forgotten.
+//!
+//! **Spec.** `docs/wire.md`, section "Coverage".
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hashlink::LruCache;
+
+use super::{
+    SmartRecordStore, StorageError, lock, rows,
+    storage::{Part, PartId, RecordId, SpaceId},
+};
+use smart_record_core::{RecordKey, SmartRecord, Timestamp};
+
+/// Maximum number of remembered spaces: 6 MB, and 9 MB if all have changed. More than half of what
+/// a store of default size holds.
+const MAX_SPACES: usize = 64 * 1_024;
+
+/// The digests of boards.
+#[derive(Debug)]
+pub(super) struct Digests {
+    boards: LruCache<RecordId, BoardDigest>,
+    spaces: usize,
+}
+
+/// What is given out of a board.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Summary {
+    pub(super) spaces: u32,
+    pub(super) digest: [u8; 32],
+    pub(super) last: LastRanks,
+}
+
+/// The highest ranks that are given out; that of the head if there is none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastRanks {
+    open: SpaceId,
+    withdrawn: SpaceId,
+}
+
+impl LastRanks {
+    /// Of spaces that are withdrawn, or that are not.
+    pub(super) const fn of(&self, is_withdrawn: bool) -> SpaceId {
+        if is_withdrawn { self.withdrawn } else { self.open }
+    }
+
+    pub(super) fn of_any(&self) -> SpaceId {
+        self.open.max(self.withdrawn)
+    }
+}
+
+#[derive(Debug, Default)]
+struct BoardDigest {
+    spaces: BTreeMap<SpaceId, SpaceDigest>,
+    /// Spaces whose rows have changed.
+    changed: BTreeSet<SpaceId>,
+    /// When the first update expires.
+    until: Option<Timestamp>,
+    made_at: Timestamp,
+    summary: Option<Summary>,
+}
+
+#[derive(Debug)]
+pub(super) struct SpaceDigest {
+    pub(super) digest: [u8; 32],
+    is_withdrawn: bool,
+    until: Option<Timestamp>,
+}
+
+impl Default for Digests {
+    fn default() -> Self {
+        Self { boards: LruCache::new_unbounded(), spaces: 0 }
+    }
+}
+
+impl Digests {
+    /// Handles a change of a row.
+    pub(super) fn on_change(&mut self, id: PartId) {
+        if id.space != SpaceId::HEAD
+            && let Some(board) = self.boards.peek_mut(&id.record)
+        {
+            board.changed.insert(id.space);
+            if board.changed.len() > board.spaces.len() {
+                self.forget(id.record);
+            }
+        }
+    }
+
+    /// Forgets a board.
+    pub(super) fn forget(&mut self, record: RecordId) {
+        self.take(record);
+    }
+
+    fn take(&mut self, record: RecordId) -> Option<BoardDigest> {
+        let board = self.boards.remove(&record)?;
+        self.spaces = self.spaces.saturating_sub(board.spaces.len());
+        Some(board)
+    }
+
+    fn put(&mut self, record: RecordId, board: BoardDigest) {
+        self.spaces = self.spaces.saturating_add(board.spaces.len());
+        self.boards.insert(record, board);
+        while self.spaces > MAX_SPACES
+            && let Some((_, oldest)) = self.boards.remove_lru()
+        {
+            self.spaces = self.spaces.saturating_sub(oldest.spaces.len());
+        }
+    }
+}
+
+impl BoardDigest {
+    fn set(&mut self, id: SpaceId, digest: Option<SpaceDigest>) {
+        match digest {
+            Some(digest) => drop(self.spaces.insert(id, digest)),
+            None => drop(self.spaces.remove(&id)),
+        }
+        self.summary = None;
+    }
+}
+
+impl SmartRecordStore {
+    /// What is given out of a board now.
+    pub(super) fn summary(
+        &self,
+        key: &RecordKey,
+        id: RecordId,
+        now: Timestamp,
+    ) -> Result<Summary, StorageError> {
+        let known = lock(&self.replies.digests).take(id);
+        // If the clock was set back, what had expired is there again.
+        let mut board = match known.filter(|board| board.made_at <= now) {
+            Some(board) => board,
+            None => {
+                let mut board = BoardDigest::default();
+                for part in self.spaces(id, SpaceId::HEAD..=SpaceId::MAX, now) {
+                    let (id, part) = part?;
+                    board.set(id.space, self.space_digest(id.space, &part, now));
+                }
+                board
+            }
+        };
+        board.made_at = now;
+        let mut changed = std::mem::take(&mut board.changed);
+        if board.until.is_some_and(|until| until <= now) {
+            let has_expired = |digest: &SpaceDigest| digest.until.is_some_and(|at| at <= now);
+            let expired = board.spaces.iter().filter(|(_, digest)| has_expired(digest));
+            changed.extend(expired.map(|(id, _)| *id));
+        }
+        for space in changed {
+            let part = self.table.storage.get(&id.part(space))?;
+            board.set(space, part.and_then(|part| self.space_digest(space, &part, now)));
+        }
+        let summary = match board.summary {
+            Some(summary) => summary,
+            None => {
+                board.until = board.spaces.values().filter_map(|digest| digest.until).min();
+                let given_out = || {
+                    let mut fits = self.max_spaces(key).fits();
+                    board.spaces.iter().filter(move |(_, digest)| fits(digest.is_withdrawn))
+                };
+                let last = |is_withdrawn| {
+                    let of_kind =
+                        given_out().filter(|(_, digest)| digest.is_withdrawn == is_withdrawn);
+                    of_kind.last().map_or(SpaceId::HEAD, |(id, _)| *id)
+                };
+                Summary {
+                    spaces: u32::try_from(given_out().count()).unwrap_or(u32::MAX),
+                    digest: SmartRecord::digest_of(given_out().map(|(_, digest)| digest.digest)),
+                    last: LastRanks { open: last(false), withdrawn: last(true) },
+                }
+            }
+        };
+        board.summary = Some(summary);
+        lock(&self.replies.digests).put(id, board);
+        Ok(summary)
+    }
+
+    /// The digest of the space in a row; `None` if nothing in it is retained. Rows that cannot be
+    /// read are skipped.
+    pub(super) fn space_digest(
+        &self,
+        id: SpaceId,
+        part: &Part<'_>,
+        now: Timestamp,
+    ) -> Option<SpaceDigest> {
+        let space = rows::read_space(part).inspect_err(|error| self.news.read_failed(error));
+        let space = space.ok()?;
+        let digest = space.digest(&id.0, now)?;
+        let ends = space.updates().map(|update| update.retain_until()).filter(|at| *at > now);
+        let is_withdrawn = rows::encoded(part).is_withdrawn();
+        Some(SpaceDigest { digest, is_withdrawn, until: ends.min() })
+    }
+}

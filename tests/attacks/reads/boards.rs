@@ -1,0 +1,146 @@
+//! A thousand random boards, holders and readers.
+
+use std::collections::BTreeSet;
+
+use libp2p_kad::{KBucketKey, RecordKey as KadKey};
+use libp2p_smart_record::{RecordKey, Registry, SmartRecord, store::ValidatedRecord};
+
+use super::holders::*;
+
+/// Spaces under a key that were validated once: small ones, such as do not fit beside others, and
+/// some that are sent in parts.
+struct Pool {
+    key: RecordKey,
+    spaces: Vec<(SmartRecord, ValidatedRecord)>,
+}
+
+impl Pool {
+    fn new(number: u64, random: &mut Random) -> Self {
+        let key = RecordKey::new(format!("/sr/adversary/{number}"));
+        let spaces = (0..60).map(|writer| {
+            let updates = match random.below(20) {
+                0 => vec![100; 64],
+                1..4 => vec![1_800, 1_800],
+                4..8 => vec![1_800],
+                _ => vec![random.below(300) as usize],
+            };
+            let record = space(&key, keypair(1_000 * number + writer), &updates);
+            let (registry, value) = (Registry::default(), record.encode());
+            let valid = ValidatedRecord::new(&registry, key.clone(), &value, NOW);
+            (record, valid)
+        });
+        let spaces = spaces.collect();
+        Self { key, spaces }
+    }
+}
+
+/// With holders that lie, answers that are lost, writes during the read, and others that ask: what
+/// all but `n − 1` of those who answered have held throughout is in a complete reading, and is
+/// never said to be missing.
+#[test]
+fn what_all_but_a_few_hold_is_never_missing_from_a_complete_reading() {
+    let mut random = Random(15);
+    let pools: Vec<_> = (0..4).map(|number| Pool::new(number, &mut random)).collect();
+    let (mut complete, mut rounds_of_all, mut requests, mut large) = (0, 0, 0, 0);
+    for board in 0..1_000_u64 {
+        let pool = &pools[board as usize % pools.len()];
+        let (n, count) = (1 + random.below(3) as usize, 1 + random.below(6));
+        let share = [10, 50, 90, 100][random.below(4) as usize];
+        let on_board: Vec<_> = pool.spaces.iter().filter(|_| random.chance(share)).collect();
+        let lacking = [0, 0, 10, 50][random.below(4) as usize];
+        let mut holders: Vec<_> = (0..count)
+            .map(|number| {
+                let some = on_board.first().map(|(record, _)| record.clone());
+                let kind = match (random.below(12), some) {
+                    (0, Some(some)) => Kind::ClaimsAll(some),
+                    (1, Some(some)) => Kind::ClaimsMany(some),
+                    (2, _) => Kind::Empty,
+                    _ => {
+                        let mut honest = Holder::honest(500_000 + number, random.chance(90));
+                        let spaces = on_board.iter().filter(|_| !random.chance(lacking));
+                        honest.give(spaces.map(|(_, valid)| valid.clone()));
+                        return honest;
+                    }
+                };
+                Holder::new(peer(500_000 + number), kind)
+            })
+            .collect();
+        for holder in &mut holders {
+            holder.throughout = holder.holds(&pool.key);
+        }
+        // Half of the readers have a space of their own on the board.
+        let asker = if random.chance(50) { 1_000 * (board % 4) } else { 700_000 + board };
+        let is_lossy = random.chance(20);
+        let mut seed = Random(board);
+        let (reading, rounds) = read(&pool.key, peer(asker), n, &mut holders, |_, holders| {
+            for holder in &mut *holders {
+                if !seed.chance(10) {
+                    continue;
+                }
+                let late = seed.below(pool.spaces.len() as u64) as usize;
+                holder.give([pool.spaces[late].1.clone()]);
+            }
+            (0..holders.len()).filter(|_| is_lossy && seed.chance(20)).collect()
+        });
+        let answered: Vec<_> = holders.iter().filter(|holder| holder.has_answered).collect();
+        let needed = n.min(answered.len()).max(1);
+        let found = updates(reading.snapshot.record().unwrap());
+        for (record, _) in &pool.spaces {
+            let (writer, _) = record.spaces().next().unwrap();
+            for update in updates(record) {
+                let lack = answered.iter().filter(|holder| !holder.throughout.contains(&update));
+                if lack.count() < needed && !answered.is_empty() && !found.contains(&update) {
+                    assert!(!reading.is_complete(), "board {board}: complete at {n}");
+                    assert!(!reading.is_complete_for(writer), "board {board}: false withheld");
+                }
+            }
+        }
+        assert_eq!(reading.is_complete(), reading.missing() == 0.0 && !answered.is_empty());
+        complete += usize::from(reading.is_complete());
+        rounds_of_all += rounds;
+        requests += holders.iter().map(|holder| holder.requests).max().unwrap_or(0);
+        large += usize::from(rounds > 1);
+    }
+    println!(
+        "1,000 boards, {large} of them large: {complete} complete, {rounds_of_all} rounds, {requests} requests to the \
+         holder that was asked most"
+    );
+    assert!(complete > 500, "{complete} complete");
+}
+
+/// The 20 closest of two thousand peers, each of which knows the others.
+#[test]
+fn a_board_of_300_kb_takes_at_most_seven_requests_to_each_of_the_closest() {
+    let key = RecordKey::new("/sr/adversary/large");
+    let mut board = SmartRecord::new(key.clone());
+    for writer in 0..1_000 {
+        board.join(space(&key, keypair(50_000 + writer), &[145])).unwrap();
+    }
+    let bytes = board.encode().len();
+    assert!((290_000..310_000).contains(&bytes), "{bytes} bytes");
+    let valid = ValidatedRecord::new(&Registry::default(), key.clone(), &board.encode(), NOW);
+    let target = KBucketKey::new(KadKey::new(&key));
+    let distance = |number: &u64| KBucketKey::from(peer(*number)).distance(&target);
+    let mut numbers: Vec<_> = (60_000..62_000).collect();
+    numbers.sort_by_cached_key(distance);
+    let mut holders: Vec<_> = numbers[..20].iter().map(|n| Holder::honest(*n, true)).collect();
+    for holder in &mut holders {
+        holder.give([valid.clone()]);
+        let others = numbers[..40].iter().map(|number| peer(*number));
+        let others = others
+            .filter(|other| *other != holder.peer)
+            .map(|other| KBucketKey::from(other).hashed_bytes().try_into().unwrap());
+        let others = others.collect();
+        holder.store().unwrap().set_neighbours(others);
+    }
+    // The last of the readers has a space on the board.
+    let mut most = 0;
+    for reader in [70_000, 70_001, 70_002, 70_003, 50_000] {
+        let (reading, rounds) = read(&key, peer(reader), 2, &mut holders, |_, _| BTreeSet::new());
+        assert_eq!(reading.snapshot.record(), Some(&board));
+        assert!(reading.is_complete());
+        most = most.max(rounds);
+    }
+    println!("{bytes} bytes, 20 replicas that agree: at most {most} requests to each");
+    assert!(most <= 7, "{most} requests");
+}
