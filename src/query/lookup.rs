@@ -29,8 +29,9 @@ use smart_record_core::{
 #[non_exhaustive]
 pub enum ReadPolicy {
     /// The peers closest to the key are known, more than half of them have answered, and silent
-    /// ones have had their time. Peers answer with slices of a large record, so they are asked
-    /// again until nothing new arrives, at most
+    /// ones of those that were asked have had their time: 12 of the 20 closest, if the record fits
+    /// into one answer. The others are asked in the background. Peers answer with slices of a large
+    /// record, so they are asked again until nothing new arrives, at most
     /// [`read_rounds`](crate::behaviour::BehaviourConfig::read_rounds) times.
     ///
     /// Such a read finds every write that a majority of the closest peers has acknowledged and

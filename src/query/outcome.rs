@@ -152,9 +152,9 @@ impl Reading {
         RefusedAnswers::decisive(refused, self.empty.len())
     }
 
-    /// Whether all reachable peers closest to the key were asked and enough of them answered: more
-    /// than half in reads of a [`Behaviour`](crate::behaviour::Behaviour), at least one in reads
-    /// over Kademlia's queries. A large record was read until nothing new arrived.
+    /// Whether the peers closest to the key are known and enough of them have answered: more than
+    /// half in reads of a [`Behaviour`](crate::behaviour::Behaviour), at least one in reads over
+    /// Kademlia's queries. A large record was read until nothing new arrived.
     pub const fn is_complete(&self) -> bool {
         self.is_complete
     }
