@@ -285,7 +285,7 @@
 //! | `Malformed` | the bytes are not a record | whoever made them |
 //! | `Invalid` | a signature is bad | whoever forged or damaged it |
 //! | `Expired`, `Stale` | its time is over; something newer is known | whoever sent it: it is slow, or replays |
-//! | `LimitExceeded` | too large, too long-lived, or too far in the future | whoever made it, or a clock: [`ValidationError::lead`] |
+//! | `LimitExceeded` | too large, too long-lived, or too far in the future | whoever made it, or a wrong clock (see [`ValidationError::lead`]) |
 //! | `RefusedByPolicy` | the writer may not write there | the writer |
 //! | `Unsupported` | this node does not know the namespace, key type or kind | neither: this node is older or built without a feature |
 //! | `Caller` | a call with wrong arguments | the caller |

@@ -36,6 +36,11 @@ impl Backoff {
         Self { pause: FIRST_PAUSE, due_at: Some(now), succeeded_at: None }
     }
 
+    /// No attempt is due before one is noted as failed.
+    pub(super) const fn none() -> Self {
+        Self { pause: FIRST_PAUSE, due_at: None, succeeded_at: None }
+    }
+
     /// When the next attempt is due, unless one is under way or none is wanted.
     pub(super) const fn due_at(&self) -> Option<Instant> {
         self.due_at

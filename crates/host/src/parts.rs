@@ -33,6 +33,7 @@ pub(super) enum HostEvent {
     Identify(identify::Event),
     Autonat(autonat::Event),
     Relay(relay::Event),
+    HolePunching(dcutr::Event),
     /// Nothing is done about it.
     Ignored,
 }
@@ -78,7 +79,7 @@ impl From<relay::client::Event> for HostEvent {
 impl From<dcutr::Event> for HostEvent {
     fn from(event: dcutr::Event) -> Self {
         tracing::debug!(?event, "hole punching");
-        Self::Ignored
+        Self::HolePunching(event)
     }
 }
 

@@ -442,6 +442,13 @@ async fn a_flooding_peer_is_limited_and_does_not_affect_others() {
         mesh(&[&b, &flooder]).await;
         mesh(&[&b, &other]).await;
         let (target, source) = (b.id, flooder.id);
+        // Whoever is connected already stays so, though both have one address.
+        let (key, value) = record_at(30, clock.now());
+        within(async {
+            send(&mut other, target, &key, value).await;
+            b.until_stored(&key, |_| true).await;
+        })
+        .await;
         let flooding = async {
             loop {
                 flood(&mut flooder, target).await;

@@ -8,27 +8,22 @@ use std::{
 use libp2p::{Multiaddr, identity::Keypair, kad, multiaddr::Protocol};
 use smart_record_host::HostBuilder;
 use smart_record_testing_swarms::{PROTOCOL, within};
-use tokio::net::TcpListener;
 
-use crate::{builder, full_address, loopback, pass_on};
+use crate::{Reserved, builder, full_address, loopback, reserved};
 
 #[tokio::test]
 async fn case_14_a_peer_that_listens_later_is_connected_soon_after() {
     within(async {
-        let keypair = Keypair::generate_ed25519();
-        let later = keypair.public().to_peer_id();
         // Something that hangs up listens first, to see the attempts.
-        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = other.local_addr().unwrap().port();
-        let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
-        let address = address.with(Protocol::P2p(later));
+        let Reserved { keypair, listen, address, listener } = reserved().await;
+        let later = keypair.public().to_peer_id();
         let node = builder().bootstrap(address).start().await.unwrap();
         for _ in 0..3 {
-            other.accept().await.unwrap();
+            listener.accept().await.unwrap();
         }
         let builder = HostBuilder::with_keypair(keypair).with_protocol(PROTOCOL);
-        let later_node = builder.listen_on(loopback()).start().await.unwrap();
-        pass_on(other, &full_address(&later_node).await);
+        let _later = builder.listen_on(listen).start().await.unwrap();
+        drop(listener);
         // Without an attempt of ours, Kademlia would make one after five minutes.
         tokio::time::timeout(std::time::Duration::from_secs(100), async {
             while node.peers().await.unwrap() != [later] {

@@ -25,7 +25,7 @@ use libp2p::{Multiaddr, kad, multiaddr::Protocol};
 use libp2p_smart_record::{client::ClientError, store::SmartRecordStore};
 use smart_record_host::{Host, HostBuilder, HostError};
 use smart_record_testing_swarms::PROTOCOL;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 
 const LIFETIME: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -50,17 +50,30 @@ async fn full_address(node: &Host) -> Multiaddr {
     address.with(Protocol::P2p(node.peer_id()))
 }
 
-/// Passes connections to a listener on to a node from now on. So a port that belongs to nobody yet
-/// need not be given up and taken again.
-fn pass_on(listener: TcpListener, node: &Multiaddr) {
-    let Some(Protocol::Tcp(port)) = node.iter().nth(1) else { panic!("{node}") };
-    tokio::spawn(async move {
-        loop {
-            let (mut from, _) = listener.accept().await.unwrap();
-            let mut to = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
-            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut from, &mut to).await });
-        }
-    });
+/// A key, and an address at which a node with it can listen later.
+struct Reserved {
+    keypair: Keypair,
+    listen: Multiaddr,
+    /// With the peer.
+    address: Multiaddr,
+    /// Listens there until it is dropped. A node can listen there at the same time, so that the
+    /// port is never free for others.
+    listener: TcpListener,
+}
+
+async fn reserved() -> Reserved {
+    let keypair = Keypair::generate_ed25519();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    // The transport of libp2p does so, too.
+    #[cfg(unix)]
+    socket.set_reuseport(true).unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let listener = socket.listen(64).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let listen: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+    let address = listen.clone().with(Protocol::P2p(keypair.public().to_peer_id()));
+    Reserved { keypair, listen, address, listener }
 }
 
 async fn publishes_and_reads(listen: &str) {
@@ -73,8 +86,14 @@ async fn publishes_and_reads(listen: &str) {
         let publication =
             second.client().publish("/sr/host", document, Duration::from_secs(60)).await.unwrap();
         assert_eq!(publication.peers, [first.peer_id()]);
-        let stored = first.run(|records| records.store_mut().view(&"/sr/host".into())).await;
-        assert_eq!(stored.unwrap().unwrap().len(), 1, "the first node is a server by default");
+        // The first node is a server by default. It has answered before it validates.
+        let stored = async || {
+            let stored = first.run(|records| records.store_mut().view(&"/sr/host".into())).await;
+            stored.unwrap().unwrap().len()
+        };
+        while stored().await < 1 {
+            tokio::task::yield_now().await;
+        }
         assert_eq!(second.peers().await.unwrap(), [first.peer_id()]);
     })
     .await
