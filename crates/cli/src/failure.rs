@@ -94,8 +94,8 @@ pub enum Failure {
     NotTaken,
     #[error("nothing valid was found under {key}: {refused}")]
     AnswersRefused { key: String, refused: RefusedAnswers },
-    #[error("older than what there is under {key}{}", told(.there))]
-    Older { key: String, there: Option<String> },
+    #[error("older than what there is under {key}{}", in_brackets(.current))]
+    Older { key: String, current: Option<String> },
     #[error("no peer keeps the record under {key}, although {acknowledged} acknowledged it")]
     NotKept { key: String, acknowledged: usize },
     #[error("the record under {key} was refused by the peers that were sent it, {refused} in all")]
@@ -245,9 +245,9 @@ impl Failure {
     }
 }
 
-/// What there is, in brackets.
-fn told(there: &Option<String>) -> String {
-    there.as_ref().map(|there| format!(" ({there})")).unwrap_or_default()
+/// The text in brackets, with a space before it; nothing if there is none.
+fn in_brackets(text: &Option<String>) -> String {
+    text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
 }
 
 /// Whether the reader of standard output has closed it.
@@ -426,7 +426,7 @@ mod tests {
                 Failure::Unreachable,
                 Failure::NoAnswer,
                 Failure::NotTaken,
-                Failure::Older { key: key(), there: Some(hostile()) },
+                Failure::Older { key: key(), current: Some(hostile()) },
                 Failure::NotKept { key: key(), acknowledged: 1 },
                 Failure::NotAccepted { key: key(), refused: 1 },
                 Failure::UnknownContent { key: key() },

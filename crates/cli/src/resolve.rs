@@ -35,8 +35,8 @@ The path is printed alone, for scripts; `smart-record get` shows the whole recor
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The name, such as k51…, 12D3Koo… or `self`, with or without /ipns/ before it, and perhaps
-    /// with a path after it.
+    /// The name, such as k51…, 12D3Koo… or `self`, with or without /ipns/ before it. A path may
+    /// follow.
     name: String,
     /// Follows a name that points to another name.
     #[arg(
@@ -51,8 +51,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
     let Arguments { name, recursive, network } = arguments;
     let rest = name.strip_prefix("/ipns/").unwrap_or(&name);
-    let (first, rest) =
-        rest.split_once('/').map_or((rest, None), |(name, rest)| (name, Some(rest)));
+    let (first, rest) = split(rest);
     let key = network.record_key(&format!("/ipns/{first}"))?;
     let node = network.join().await?;
     let mut name = IpnsName::try_from(&key)?;
@@ -109,9 +108,11 @@ fn target(
 /// The name that a path begins with, and the rest, unless it is a name of DNS.
 fn next_name(path: &ContentPath) -> Option<(IpnsName, Option<String>)> {
     let rest = path.as_str().strip_prefix("/ipns/")?;
-    let (name, rest) = match rest.split_once('/') {
-        Some((name, rest)) => (name, Some(rest.to_owned())),
-        None => (rest, None),
-    };
-    Some((name.parse().ok()?, rest))
+    let (name, rest) = split(rest);
+    Some((name.parse().ok()?, rest.map(str::to_owned)))
+}
+
+/// A name, and the path after it.
+fn split(text: &str) -> (&str, Option<&str>) {
+    text.split_once('/').map_or((text, None), |(name, path)| (name, Some(path)))
 }

@@ -1,7 +1,8 @@
 //! What `publish` signs beside documents: IPNS and IPRS records, and public keys.
 //!
-//! **Invariants.** Pure: what there is, and the time, come in. A number that has to be higher than
-//! all before is taken from what there is only if that is known; otherwise it has to be given.
+//! **Invariants.** Pure: the current content of the key and the time are arguments. A sequence or
+//! version that has to be higher than all before follows from the current content only if that is
+//! known; otherwise it has to be given.
 
 use std::time::Duration;
 
@@ -70,15 +71,15 @@ enum SchemeName {
     Ancestry,
 }
 
-/// What there is under a key before something is published.
-pub struct There {
+/// The content of a key before something is published.
+pub struct CurrentContent {
     pub content: Option<Content>,
-    /// Whether it is known that there is nothing else.
+    /// Whether enough peers have answered, so that nothing else is under the key.
     pub is_known: bool,
 }
 
-/// A value to be published, as far as it does not depend on what there is.
-pub enum Wish {
+/// The part of a value to be published that does not depend on the current content.
+pub enum NewValue {
     Path(ContentPath),
     Value(Ipld),
     PublicKey(PublicKey),
@@ -134,7 +135,11 @@ impl Contents {
     }
 
     /// The value to be published under a key of another namespace.
-    pub fn wish(&self, namespace: &str, signer: Option<&PublicKey>) -> Result<Wish, Failure> {
+    pub fn new_value(
+        &self,
+        namespace: &str,
+        signer: Option<&PublicKey>,
+    ) -> Result<NewValue, Failure> {
         match namespace {
             libp2p_smart_record::ipns::NAMESPACE => {
                 self.allow(namespace, &["--lifetime", "--ttl", "--sequence"])?;
@@ -142,7 +147,7 @@ impl Contents {
                 // As it is printed.
                 let path = unescape(text).and_then(|path| String::from_utf8(path).ok());
                 let path = path.as_deref().unwrap_or(text).parse::<ContentPath>();
-                Ok(Wish::Path(path.map_err(|error| Failure::Ipns(Box::new(error.into())))?))
+                Ok(NewValue::Path(path.map_err(|error| Failure::Ipns(Box::new(error.into())))?))
             }
             libp2p_smart_record::iprs::NAMESPACE => {
                 self.allow(
@@ -156,12 +161,12 @@ impl Contents {
                         "write a text as '\"hello\"', and bytes as '{\"/\": {\"bytes\": \"…\"}}'",
                     )
                 })?;
-                Ok(Wish::Value(value))
+                Ok(NewValue::Value(value))
             }
             libp2p_smart_record::pk::NAMESPACE => {
                 self.allow(namespace, &[])?;
                 let Some(text) = &self.content else {
-                    return signer.cloned().map(Wish::PublicKey).ok_or(Failure::NoKey);
+                    return signer.cloned().map(NewValue::PublicKey).ok_or(Failure::NoKey);
                 };
                 let public_key = keys::unhex(text)
                     .and_then(|bytes| PublicKey::try_decode_protobuf(&bytes).ok())
@@ -171,7 +176,7 @@ impl Contents {
                             "write it as `smart-record get` prints it, or give --key instead",
                         )
                     })?;
-                Ok(Wish::PublicKey(public_key))
+                Ok(NewValue::PublicKey(public_key))
             }
             _ => Err(wrong(
                 format!("nothing is published under /{namespace}/"),
@@ -180,13 +185,13 @@ impl Contents {
         }
     }
 
-    /// Whether the record depends on what there is.
-    pub const fn follows(&self) -> bool {
+    /// Whether the record depends on the current content.
+    pub const fn uses_current(&self) -> bool {
         self.sequence.is_none()
     }
 
-    /// Whether it can be signed only if it is known what there is.
-    pub const fn has_to_follow(&self) -> bool {
+    /// Whether it can be signed only if the current content is known.
+    pub const fn needs_current(&self) -> bool {
         self.sequence.is_none() && self.version.is_none()
     }
 
@@ -195,11 +200,11 @@ impl Contents {
         &self,
         path: &ContentPath,
         keypair: &Keypair,
-        there: &There,
+        current: &CurrentContent,
         now: Timestamp,
     ) -> Result<IpnsRecord, Failure> {
         let eol = self.lifetime.unwrap_or(Lifetime::For(NAME)).end(now);
-        let old = match there.content.as_ref().map(|content| &content.kind) {
+        let old = match current.content.as_ref().map(|content| &content.kind) {
             Some(ContentKind::Ipns(record)) => Some(record),
             _ => None,
         };
@@ -225,10 +230,10 @@ impl Contents {
         key: &RecordKey,
         value: Ipld,
         keypair: &Keypair,
-        there: &There,
+        current: &CurrentContent,
         now: Timestamp,
     ) -> Result<Vec<u8>, Failure> {
-        let old = match there.content.as_ref().map(|content| &content.kind) {
+        let old = match current.content.as_ref().map(|content| &content.kind) {
             Some(ContentKind::Iprs(record, _)) => Some(record),
             _ => None,
         };

@@ -26,7 +26,7 @@ use crate::{
     network::{NetworkArguments, answered, check_reached, finish},
     output::{Format, progress},
     records,
-    signing::{Contents, There, Wish},
+    signing::{Contents, CurrentContent, NewValue},
 };
 
 /// Text below the help of `publish`.
@@ -110,12 +110,12 @@ pub async fn publish(arguments: Publish, format: Format) -> Result<ExitCode> {
     let keypair = write.network.keypair()?;
     let public_key = keypair.public();
     let namespace = key.namespace().unwrap_or_default();
-    let wish = contents.wish(namespace, Some(&public_key).filter(|_| is_signer))?;
-    if !matches!(wish, Wish::PublicKey(_)) {
+    let new_value = contents.new_value(namespace, Some(&public_key).filter(|_| is_signer))?;
+    if !matches!(new_value, NewValue::PublicKey(_)) {
         check_owner(&key, is_signer, &keypair)?;
     }
     let node = write.network.join_as(keypair.clone()).await?;
-    let value = value(&key, &contents, wish, &keypair, &node, format).await?;
+    let value = value(&key, &contents, new_value, &keypair, &node, format).await?;
     write.run(&key, None, &node, format, async |client, key| client.put(key, value).await).await
 }
 
@@ -131,44 +131,44 @@ fn check_owner(key: &RecordKey, is_signer: bool, keypair: &Keypair) -> Result<()
     }
 }
 
-/// Signs what is to be published, with a number that follows on what there is.
+/// Signs what is to be published. Its sequence or version follows the current one.
 async fn value(
     key: &RecordKey,
     contents: &Contents,
-    wish: Wish,
+    new_value: NewValue,
     keypair: &Keypair,
     node: &Host,
     format: Format,
 ) -> Result<Vec<u8>> {
-    let is_public_key = matches!(wish, Wish::PublicKey(_));
-    let there = match contents.follows() && !is_public_key {
-        true => there(key, node, format).await?,
-        false => There { content: None, is_known: false },
+    let is_public_key = matches!(new_value, NewValue::PublicKey(_));
+    let current = match contents.uses_current() && !is_public_key {
+        true => read_current(key, node, format).await?,
+        false => CurrentContent { content: None, is_known: false },
     };
-    if contents.has_to_follow() && !there.is_known && !is_public_key {
+    if contents.needs_current() && !current.is_known && !is_public_key {
         return Err(Failure::UnknownContent { key: keys::show(key) }.into());
     }
     let now = SystemClock.now();
-    Ok(match wish {
-        Wish::Path(path) => contents.ipns(&path, keypair, &there, now)?.as_bytes().to_vec(),
-        Wish::Value(value) => contents.iprs(key, value, keypair, &there, now)?,
-        Wish::PublicKey(public_key) => public_key.encode_protobuf(),
+    Ok(match new_value {
+        NewValue::Path(path) => contents.ipns(&path, keypair, &current, now)?.as_bytes().to_vec(),
+        NewValue::Value(value) => contents.iprs(key, value, keypair, &current, now)?,
+        NewValue::PublicKey(public_key) => public_key.encode_protobuf(),
     })
 }
 
-/// Reads what there is under a key.
-async fn there(key: &RecordKey, node: &Host, format: Format) -> Result<There> {
+/// Reads the current content of a key.
+async fn read_current(key: &RecordKey, node: &Host, format: Format) -> Result<CurrentContent> {
     let read = node.client().get_with(key.clone(), ReadPolicy::All);
     match progress("reading what there is", read).await {
         // What has expired is no longer there, whatever its number was.
         Err(ClientError::AnswersRefused(refused)) if refused.have_expired() => {
-            Ok(There { content: None, is_known: true })
+            Ok(CurrentContent { content: None, is_known: true })
         }
         read => {
             let reading = answered(key, node, read).await?;
             records::warn_of_refused(&reading, format);
             let content = Content::of(&reading.snapshot)?;
-            Ok(There { content, is_known: reading.is_complete() })
+            Ok(CurrentContent { content, is_known: reading.is_complete() })
         }
     }
 }
@@ -266,11 +266,11 @@ pub async fn kept(
 
 /// A failure that tells what there is in the place of something older.
 async fn older(key: &RecordKey, node: &Host) -> Failure {
-    let there = async {
+    let current = async {
         let reading = node.client().get(key.clone()).await.ok()?;
         Content::of(&reading.snapshot).ok()??.summary()
     };
-    Failure::Older { key: keys::show(key), there: there.await }
+    Failure::Older { key: keys::show(key), current: current.await }
 }
 
 fn written(

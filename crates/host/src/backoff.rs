@@ -30,6 +30,11 @@ impl Backoff {
         Self { pause: FIRST_PAUSE, due_at: Some(now) }
     }
 
+    /// No attempt is due before one is noted as failed.
+    pub(super) const fn none() -> Self {
+        Self { pause: FIRST_PAUSE, due_at: None }
+    }
+
     /// When the next attempt is due, unless one is under way or none is wanted.
     pub(super) const fn due_at(&self) -> Option<Instant> {
         self.due_at
@@ -52,7 +57,7 @@ impl Backoff {
 
     /// Ends the attempts; the next failure is followed by the first pause.
     pub(super) fn succeeded(&mut self) {
-        *self = Self { pause: FIRST_PAUSE, due_at: None };
+        *self = Self::none();
     }
 }
 

@@ -35,7 +35,9 @@ mod task;
 mod transport;
 
 use futures::{SinkExt, channel::mpsc, channel::oneshot};
-use libp2p::{Multiaddr, PeerId, TransportError, identity::Keypair, swarm::ConnectionId};
+use libp2p::{
+    Multiaddr, PeerId, TransportError, core::ConnectedPoint, identity::Keypair, swarm::ConnectionId,
+};
 use tokio::task::JoinHandle;
 
 use self::task::{HostTask, SwarmRequest};
@@ -155,11 +157,15 @@ impl Host {
         self.ask(|host| host.swarm.connected_peers().copied().collect()).await
     }
 
-    /// The connections with a peer, oldest first. A connection that is opened again has another id.
+    /// The connections with a peer, oldest first: their ids, and who has made them at which
+    /// addresses. A connection that is opened again has another id.
     ///
     /// # Errors
     /// [`HostError::Stopped`].
-    pub async fn connections(&self, peer: PeerId) -> Result<Vec<ConnectionId>, HostError> {
+    pub async fn connections(
+        &self,
+        peer: PeerId,
+    ) -> Result<Vec<(ConnectionId, ConnectedPoint)>, HostError> {
         self.ask(move |host| host.connections(&peer).to_vec()).await
     }
 

@@ -32,6 +32,7 @@ pub(super) enum HostEvent {
     Records(Event),
     Identify(identify::Event),
     Autonat(autonat::Event),
+    HolePunching(dcutr::Event),
     /// Nothing is done about it.
     Ignored,
 }
@@ -77,7 +78,7 @@ impl From<relay::client::Event> for HostEvent {
 impl From<dcutr::Event> for HostEvent {
     fn from(event: dcutr::Event) -> Self {
         tracing::debug!(?event, "hole punching");
-        Self::Ignored
+        Self::HolePunching(event)
     }
 }
 

@@ -14,8 +14,8 @@ use std::{
 use futures::{FutureExt, StreamExt, channel::mpsc};
 use libp2p::{
     Multiaddr, PeerId, Swarm, autonat,
-    core::transport::ListenerId,
-    identify, kad,
+    core::{ConnectedPoint, transport::ListenerId},
+    dcutr, identify, kad,
     multiaddr::Protocol,
     swarm::{
         ConnectionId, DialError, SwarmEvent,
@@ -52,14 +52,30 @@ struct UsedRelay {
     attempts: Backoff,
 }
 
+/// Most further dials through a relay for hole punching. A guess: with growing pauses, the last is
+/// made after some seven seconds, when both peers have long been told their addresses.
+const HOLE_PUNCHING_RETRIES: u8 = 3;
+
+/// Further dials through a relay, so that hole punching begins again.
+///
+/// The peers exchange the addresses at which others see them. `libp2p-dcutr` takes these when a
+/// relayed connection is made. If one of the peers does not know its own by then, hole punching
+/// fails at once, and only another relayed connection begins it again.
+struct HolePunching {
+    attempts: Backoff,
+    left: u8,
+}
+
 /// Task of a node: the swarm and its connections.
 pub(super) struct HostTask {
     pub(super) swarm: Swarm<HostBehaviour>,
     /// Connections of each peer, oldest first.
-    connections: HashMap<PeerId, Vec<ConnectionId>>,
+    connections: HashMap<PeerId, Vec<(ConnectionId, ConnectedPoint)>>,
     /// Addresses of the peers to join through.
     entries: HashMap<PeerId, (Vec<Multiaddr>, Backoff)>,
     relays: Vec<UsedRelay>,
+    /// Connected peers with which hole punching has failed.
+    hole_punching: HashMap<PeerId, HolePunching>,
     reachability: Reachability,
     /// Whether autonat decides if the node is a server.
     follows_reachability: bool,
@@ -76,6 +92,7 @@ impl HostTask {
             connections: HashMap::new(),
             entries: HashMap::new(),
             relays: Vec::new(),
+            hole_punching: HashMap::new(),
             reachability: Reachability::Unknown,
             follows_reachability,
             has_met_server: false,
@@ -87,7 +104,7 @@ impl HostTask {
         &mut self.swarm.behaviour_mut().records
     }
 
-    pub(super) fn connections(&self, peer: &PeerId) -> &[ConnectionId] {
+    pub(super) fn connections(&self, peer: &PeerId) -> &[(ConnectionId, ConnectedPoint)] {
         self.connections.get(peer).map_or(&[], Vec::as_slice)
     }
 
@@ -205,8 +222,10 @@ impl HostTask {
     }
 
     fn attempts(&self) -> impl Iterator<Item = &Backoff> {
+        let entries = self.entries.values().map(|(_, attempts)| attempts);
         let relays = self.relays.iter().map(|relay| &relay.attempts);
-        self.entries.values().map(|(_, attempts)| attempts).chain(relays)
+        let hole_punching = self.hole_punching.values().map(|punching| &punching.attempts);
+        entries.chain(relays).chain(hole_punching)
     }
 
     /// Makes the attempts that are due.
@@ -226,6 +245,19 @@ impl HostTask {
                         tracing::warn!(%peer, %error, "not dialled; tries again");
                         attempts.failed(now, jitter());
                     }
+                }
+            }
+        }
+        for (peer, hole_punching) in &mut self.hole_punching {
+            if hole_punching.attempts.begin(now)
+                && let Some(address) = dialled_through_relay(&self.connections, peer)
+            {
+                let options = DialOpts::peer_id(*peer)
+                    .addresses(vec![address])
+                    .condition(PeerCondition::Always)
+                    .build();
+                if let Err(error) = self.swarm.dial(options) {
+                    tracing::debug!(%peer, %error, "not dialled through the relay again");
                 }
             }
         }
@@ -253,14 +285,19 @@ impl HostTask {
                 new,
                 ..
             })) => self.on_reachability(new),
+            SwarmEvent::Behaviour(HostEvent::HolePunching(dcutr::Event {
+                remote_peer_id: peer,
+                result: Err(_),
+            })) => self.on_hole_punching_failed(peer),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                let is_from_other = endpoint.is_listener();
                 let with_peer = self.connections.entry(peer_id).or_default();
-                with_peer.push(connection_id);
+                with_peer.push((connection_id, endpoint));
                 tracing::debug!(peer = %peer_id, connections = with_peer.len(), "connected");
                 if let Some((_, attempts)) = self.entries.get_mut(&peer_id) {
                     attempts.succeeded();
                 }
-                if endpoint.is_listener() {
+                if is_from_other {
                     self.make_room();
                 }
             }
@@ -268,9 +305,10 @@ impl HostTask {
                 tracing::debug!(peer = %peer_id, connections = num_established, "disconnected");
                 if num_established == 0 {
                     self.connections.remove(&peer_id);
+                    self.hole_punching.remove(&peer_id);
                     self.others.remove(&peer_id);
                 } else if let Some(with_peer) = self.connections.get_mut(&peer_id) {
-                    with_peer.retain(|connection| *connection != connection_id);
+                    with_peer.retain(|(connection, _)| *connection != connection_id);
                 }
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
@@ -294,6 +332,18 @@ impl HostTask {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn on_hole_punching_failed(&mut self, peer: PeerId) {
+        if dialled_through_relay(&self.connections, &peer).is_none() {
+            return;
+        }
+        let new = || HolePunching { attempts: Backoff::none(), left: HOLE_PUNCHING_RETRIES };
+        let hole_punching = self.hole_punching.entry(peer).or_insert_with(new);
+        if let Some(left) = hole_punching.left.checked_sub(1) {
+            hole_punching.left = left;
+            hole_punching.attempts.failed(Instant::now(), jitter());
         }
     }
 
@@ -380,6 +430,22 @@ impl HostTask {
         };
         self.records().kad_mut().set_mode(Some(mode));
     }
+}
+
+/// The address at which this node has dialled a peer through a relay, if all connections with it
+/// are relayed.
+fn dialled_through_relay(
+    connections: &HashMap<PeerId, Vec<(ConnectionId, ConnectedPoint)>>,
+    peer: &PeerId,
+) -> Option<Multiaddr> {
+    let endpoints = || connections.get(peer).into_iter().flatten().map(|(_, endpoint)| endpoint);
+    if !endpoints().all(ConnectedPoint::is_relayed) {
+        return None;
+    }
+    endpoints()
+        .find(|endpoint| endpoint.is_dialer())
+        .map(ConnectedPoint::get_remote_address)
+        .cloned()
 }
 
 /// Schedules another attempt unless one is scheduled.

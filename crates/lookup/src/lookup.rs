@@ -255,9 +255,12 @@ impl Lookup {
     }
 
     /// Whether the closest peers are known, and `enough` of them will have answered if those that
-    /// are waited for answer.
+    /// are waited for answer. Once a peer is late or has failed, that is no longer expected of the
+    /// others.
     pub fn expects_answers(&self, enough: usize, size: &NetworkSize) -> bool {
-        self.count(State::Waited) > 0
+        let has_failed = self.count(State::Late) > 0 || self.count(State::Failed) > 0;
+        !has_failed
+            && self.count(State::Waited) > 0
             && self
                 .known_closest(size)
                 .is_some_and(|closest| closest.answered.saturating_add(closest.waited) >= enough)
@@ -429,29 +432,38 @@ impl Lookup {
     /// The closest peers that were asked and could have answered, except silent ones named only by
     /// a bad guide, which may not exist.
     fn closest_asked(&self) -> impl Iterator<Item = &Candidate> {
-        let is_one = |candidate: &&Candidate| match candidate.state {
-            State::Heard | State::Excluded => false,
-            State::Answered => true,
-            State::Waited | State::Late | State::Failed => !self.is_of_bad_guide(candidate),
-        };
-        self.known.values().filter(is_one).take(self.config.closest)
+        let was_asked = |candidate: &&Candidate| candidate.state != State::Heard;
+        self.possible().filter(was_asked).take(self.config.closest)
     }
 
-    /// The states of the closest peers if it is known which these are: each has answered, failed,
-    /// used up its time, or was named often enough.
-    fn known_closest(&self, size: &NetworkSize) -> Option<KnownClosest> {
-        let confirmed = self.known.iter().filter(|(_, it)| it.is_confirmed());
-        let implausible = size.implausible(confirmed.map(|(distance, _)| *distance));
-        let is_one = |candidate: &&Candidate| match candidate.state {
+    /// The peers that can be among the closest, sorted by distance.
+    fn possible(&self) -> impl Iterator<Item = &Candidate> {
+        self.known.values().filter(|candidate| match candidate.state {
             State::Excluded => false,
             State::Answered => true,
             State::Heard | State::Waited | State::Late | State::Failed => {
                 !self.is_of_bad_guide(candidate)
             }
+        })
+    }
+
+    /// The distances of peers that have answered or were named often enough, and how many of them
+    /// are implausibly close.
+    fn confirmed(&self, size: &NetworkSize) -> (impl Iterator<Item = &Distance>, usize) {
+        let confirmed = || {
+            let confirmed = self.known.iter().filter(|(_, candidate)| candidate.is_confirmed());
+            confirmed.map(|(distance, _)| distance)
         };
+        (confirmed(), size.implausible(confirmed().copied()))
+    }
+
+    /// The states of the closest peers if it is known which these are: each has answered, failed,
+    /// used up its time, or was named often enough.
+    fn known_closest(&self, size: &NetworkSize) -> Option<KnownClosest> {
+        let (_, implausible) = self.confirmed(size);
         let mut closest = KnownClosest { answered: 0, waited: 0 };
         let count = implausible.saturating_add(self.config.closest);
-        for candidate in self.known.values().filter(is_one).take(count) {
+        for candidate in self.possible().take(count) {
             match candidate.state {
                 State::Answered => closest.answered = closest.answered.saturating_add(1),
                 State::Heard | State::Waited if !candidate.is_confirmed() => return None,
@@ -505,10 +517,9 @@ impl Lookup {
             return false;
         }
         let k = self.config.closest;
-        let confirmed = || self.known.iter().filter(|(_, it)| it.is_confirmed());
-        let implausible = size.implausible(confirmed().map(|(distance, _)| *distance));
-        let last = confirmed().nth(implausible.saturating_add(k).saturating_sub(1));
-        last.is_some_and(|(distance, _)| size.is_close(k, distance))
+        let (mut confirmed, implausible) = self.confirmed(size);
+        let last = confirmed.nth(implausible.saturating_add(k).saturating_sub(1));
+        last.is_some_and(|distance| size.is_close(k, distance))
     }
 }
 

@@ -8,25 +8,20 @@ use std::{
 use libp2p::{Multiaddr, identity::Keypair, kad, multiaddr::Protocol};
 use smart_record_host::HostBuilder;
 use smart_record_testing_swarms::{PROTOCOL, within};
-use tokio::net::TcpListener;
 
-use crate::{builder, full_address, loopback};
+use crate::{Reserved, builder, full_address, loopback, reserved};
 
 #[tokio::test]
 async fn case_14_a_peer_that_listens_later_is_connected_soon_after() {
     within(async {
-        let keypair = Keypair::generate_ed25519();
-        let later = keypair.public().to_peer_id();
         // Something that hangs up listens first, to see the attempts.
-        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = other.local_addr().unwrap().port();
-        let listen: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
-        let address = listen.clone().with(Protocol::P2p(later));
+        let Reserved { keypair, listen, address, listener } = reserved().await;
+        let later = keypair.public().to_peer_id();
         let node = builder().bootstrap(address).start().await.unwrap();
         for _ in 0..3 {
-            other.accept().await.unwrap();
+            listener.accept().await.unwrap();
         }
-        drop(other);
+        drop(listener);
         let builder = HostBuilder::with_keypair(keypair).with_protocol(PROTOCOL);
         let _later = builder.listen_on(listen).start().await.unwrap();
         // Without an attempt of ours, Kademlia would make one after five minutes.

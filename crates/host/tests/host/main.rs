@@ -25,6 +25,7 @@ use libp2p::{Multiaddr, kad, multiaddr::Protocol};
 use libp2p_smart_record::{client::ClientError, store::SmartRecordStore};
 use smart_record_host::{Host, HostBuilder, HostError};
 use smart_record_testing_swarms::PROTOCOL;
+use tokio::net::TcpListener;
 
 const LIFETIME: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -47,6 +48,25 @@ async fn meets(node: &Host, other: &Host) {
 async fn full_address(node: &Host) -> Multiaddr {
     let address = node.addresses().await.unwrap().remove(0);
     address.with(Protocol::P2p(node.peer_id()))
+}
+
+/// A key, and an address at which a node with it can listen later.
+struct Reserved {
+    keypair: Keypair,
+    listen: Multiaddr,
+    /// With the peer.
+    address: Multiaddr,
+    /// Listens there until it is dropped.
+    listener: TcpListener,
+}
+
+async fn reserved() -> Reserved {
+    let keypair = Keypair::generate_ed25519();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let listen: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+    let address = listen.clone().with(Protocol::P2p(keypair.public().to_peer_id()));
+    Reserved { keypair, listen, address, listener }
 }
 
 async fn publishes_and_reads(listen: &str) {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use libp2p::{Multiaddr, autonat, kad, multiaddr::Protocol, relay};
+use futures::StreamExt;
+use libp2p::{Multiaddr, autonat, identity::Keypair, kad, multiaddr::Protocol, relay};
 use smart_record_host::{Host, HostBuilder, Reachability};
-use smart_record_testing_swarms::within;
+use smart_record_testing_swarms::{PROTOCOL, listening, within};
 
-use crate::{builder, full_address, loopback, mode};
+use crate::{Reserved, builder, full_address, loopback, mode, reserved};
 
 /// AutoNAT at short intervals, between addresses of this machine.
 fn autonat() -> autonat::Config {
@@ -76,24 +77,14 @@ async fn a_node_is_reached_through_a_relay_and_then_directly() {
         let through = full_address(&relay).await;
         let hidden = builder().listen_on(loopback()).with_relay(through.clone());
         let hidden = hidden.with_mode(kad::Mode::Client).start().await.unwrap();
-        let address = loop {
-            let addresses = hidden.addresses().await.unwrap();
-            let is_relayed = |at: &Multiaddr| at.iter().any(|part| part == Protocol::P2pCircuit);
-            if let Some(address) = addresses.into_iter().find(is_relayed) {
-                break address;
-            }
-            tokio::task::yield_now().await;
-        };
+        let address = relayed_address(&hidden).await;
         assert!(address.to_string().starts_with(&through.to_string()), "{address}");
-        let address = address.with_p2p(hidden.peer_id()).unwrap();
         let other = builder().listen_on(loopback()).bootstrap(address).start().await.unwrap();
-        // One connection through the relay, and one that hole punching makes.
-        let connections = async || other.connections(hidden.peer_id()).await.unwrap().len();
-        while connections().await < 2 {
-            tokio::task::yield_now().await;
-        }
+        becomes_direct(&other, &hidden).await;
         relay.ended().await;
-        while other.peers().await.unwrap() != [hidden.peer_id()] || connections().await > 1 {
+        while other.peers().await.unwrap() != [hidden.peer_id()]
+            || are_relayed(&other, &hidden).await != [false]
+        {
             tokio::task::yield_now().await;
         }
     })
@@ -101,18 +92,73 @@ async fn a_node_is_reached_through_a_relay_and_then_directly() {
 }
 
 #[tokio::test]
+async fn hole_punching_begins_again_when_a_peer_learns_its_address_later() {
+    within(async {
+        // A relay that tells nobody at which address it sees them.
+        let keypair = Keypair::generate_ed25519();
+        let peer = keypair.public().to_peer_id();
+        let relay = relay::Behaviour::new(peer, relay::Config::default());
+        let (mut relay, at) = listening(keypair, relay).await;
+        relay.add_external_address(at.clone());
+        let relay = tokio::spawn(async move {
+            loop {
+                relay.select_next_some().await;
+            }
+        });
+        let server = builder().listen_on(loopback()).start().await.unwrap();
+        let hidden = builder().listen_on(loopback()).bootstrap(full_address(&server).await);
+        let hidden = hidden.with_mode(kad::Mode::Client).with_relay(at.with(Protocol::P2p(peer)));
+        let hidden = hidden.start().await.unwrap();
+        let address = relayed_address(&hidden).await;
+        let Reserved { keypair, listen, address: entry, listener } = reserved().await;
+        let other = builder().listen_on(loopback()).bootstrap(address).bootstrap(entry);
+        let other = other.start().await.unwrap();
+        while are_relayed(&other, &hidden).await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // From a peer that starts now, the node learns its address.
+        drop(listener);
+        let later = HostBuilder::with_keypair(keypair).with_protocol(PROTOCOL);
+        let _later = later.listen_on(listen).start().await.unwrap();
+        becomes_direct(&other, &hidden).await;
+        relay.abort();
+    })
+    .await;
+}
+
+/// Whether each connection of a node with another is relayed.
+async fn are_relayed(node: &Host, with: &Host) -> Vec<bool> {
+    let connections = node.connections(with.peer_id()).await.unwrap();
+    connections.iter().map(|(_, endpoint)| endpoint.is_relayed()).collect()
+}
+
+async fn becomes_direct(node: &Host, with: &Host) {
+    while !are_relayed(node, with).await.contains(&false) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The address of a node through its relay.
+async fn relayed_address(node: &Host) -> Multiaddr {
+    loop {
+        let addresses = node.addresses().await.unwrap();
+        let is_relayed = |at: &Multiaddr| at.iter().any(|part| part == Protocol::P2pCircuit);
+        if let Some(address) = addresses.into_iter().find(is_relayed) {
+            return address.with_p2p(node.peer_id()).unwrap();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_relay_that_starts_later_is_used() {
     within(async {
-        let keypair = libp2p::identity::Keypair::generate_ed25519();
-        let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = other.local_addr().unwrap().port();
-        let listen: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
-        let through = listen.clone().with(Protocol::P2p(keypair.public().to_peer_id()));
+        let Reserved { keypair, listen, address: through, listener } = reserved().await;
         let hidden = builder().with_relay(through).start().await.unwrap();
         for _ in 0..2 {
-            other.accept().await.unwrap();
+            listener.accept().await.unwrap();
         }
-        drop(other);
+        drop(listener);
         let relay = HostBuilder::with_keypair(keypair).listen_on(listen);
         let _relay = relay.as_relay(relay::Config::default()).start().await.unwrap();
         while hidden.addresses().await.unwrap().is_empty() {
