@@ -33,8 +33,9 @@ use smart_record_core::{
 #[non_exhaustive]
 pub enum ReadPolicy {
     /// The peers closest to the key are known, more than half of them have answered, and silent
-    /// ones have had their time. Peers answer with slices of a large record, so they are asked
-    /// again until every part of it was covered by
+    /// ones of those that were asked have had their time: 12 of the 20 closest, if the record fits
+    /// into one answer and was covered. The others are asked in the background. Peers answer with
+    /// slices of a large record, so they are asked again until every part of it was covered by
     /// [`complete_at`](crate::behaviour::BehaviourConfig::complete_at) of them, at most
     /// [`read_rounds`](crate::behaviour::BehaviourConfig::read_rounds) times.
     ///

@@ -171,9 +171,9 @@ impl Reading {
         RefusedAnswers::decisive(refused, self.empty.len())
     }
 
-    /// Whether nothing is missing: enough of the closest peers have answered (more than half of
-    /// them in reads of a [`Behaviour`](crate::behaviour::Behaviour), at least one in reads over
-    /// Kademlia's queries), and every part of the record was covered by
+    /// Whether nothing is missing: the peers closest to the key are known and enough of them have
+    /// answered (more than half in reads of a [`Behaviour`](crate::behaviour::Behaviour), at least
+    /// one in reads over Kademlia's queries), and every part of the record was covered by
     /// [`complete_at`](crate::behaviour::BehaviourConfig::complete_at) of them, or by all that were
     /// asked if they are fewer (over Kademlia's queries: that have answered). Of a value, that many
     /// have shown one or said that they have none.

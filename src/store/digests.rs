@@ -18,9 +18,9 @@ use super::{
 };
 use smart_record_core::{RecordKey, SmartRecord, Timestamp};
 
-/// Maximum number of remembered spaces: 6 MB, and 9 MB if all have changed. More than half of what
-/// a store of default size holds.
-const MAX_SPACES: usize = 64 * 1_024;
+/// Maximum number of remembered spaces: 15 MB, and 21 MB if all have changed. As many as a store of
+/// default size holds, so that no order of requests makes it read whole boards again and again.
+const MAX_SPACES: usize = 128 * 1_024;
 
 /// The digests of boards.
 #[derive(Debug)]
@@ -195,5 +195,42 @@ impl SmartRecordStore {
         let ends = space.updates().map(|update| update.retain_until()).filter(|at| *at > now);
         let is_withdrawn = rows::encoded(part).is_withdrawn();
         Some(SpaceDigest { digest, is_withdrawn, until: ends.min() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board(spaces: usize) -> BoardDigest {
+        let mut board = BoardDigest::default();
+        for n in 0..spaces {
+            let place = u64::try_from(n + 1).unwrap();
+            board.set(SpaceId::at(place), Some(SpaceDigest { digest: [7; 32], until: None }));
+        }
+        board
+    }
+
+    #[test]
+    fn a_board_that_changes_more_than_it_has_between_two_answers_is_forgotten() {
+        let (mut digests, record) = (Digests::default(), RecordId([1; 32]));
+        digests.put(record, board(10));
+        for place in (1..=10).chain(1..=10) {
+            digests.on_change(record.part(SpaceId::at(place)));
+        }
+        digests.on_change(record.head());
+        assert_eq!((digests.boards.len(), digests.spaces), (1, 10));
+        digests.on_change(record.part(SpaceId::at(11)));
+        assert_eq!((digests.boards.len(), digests.spaces), (0, 0));
+    }
+
+    #[test]
+    fn the_number_of_remembered_spaces_is_bounded() {
+        let mut digests = Digests::default();
+        for n in 0..3 {
+            digests.put(RecordId([n; 32]), board(MAX_SPACES / 2));
+        }
+        assert_eq!((digests.boards.len(), digests.spaces), (2, MAX_SPACES / 2 * 2));
+        assert!(digests.take(RecordId([0; 32])).is_none(), "not asked for longest");
     }
 }

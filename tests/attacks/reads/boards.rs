@@ -108,6 +108,41 @@ fn what_all_but_a_few_hold_is_never_missing_from_a_complete_reading() {
     assert!(complete > 500, "{complete} complete");
 }
 
+/// Ten small spaces and three larger than a slice on three honest replicas, without any attacker.
+/// It used to be that one of 60 reads returned 4 or 5 of the 13 writers, called itself complete,
+/// and accused 10 or 11 writers' replicas of withholding.
+#[test]
+fn a_board_of_small_and_large_spaces_is_complete_only_with_all_of_them() {
+    let key = RecordKey::new("/sr/adversary/uneven");
+    let mut board = SmartRecord::new(key.clone());
+    for writer in 0..13 {
+        let updates = if writer < 10 { vec![100] } else { vec![1_900, 1_900, 1_900, 1_900, 100] };
+        board.join(space(&key, keypair(80_000 + writer), &updates)).unwrap();
+    }
+    let valid = ValidatedRecord::new(&Registry::default(), key.clone(), &board.encode(), NOW);
+    for tells in [true, false] {
+        let mut holders: Vec<_> = (0..3).map(|n| Holder::honest(81_000 + n, tells)).collect();
+        holders.iter_mut().for_each(|holder| holder.give([valid.clone()]));
+        let (mut complete, mut most) = (0, 0);
+        for reader in 0..60 {
+            let (reading, rounds) =
+                read(&key, peer(82_000 + reader), 2, &mut holders, |_, _| BTreeSet::new());
+            let found = reading.snapshot.record().unwrap();
+            let is_missing = |writer| found.space(writer) != board.space(writer);
+            let missing = || board.spaces().filter(|(writer, _)| is_missing(writer));
+            assert!(!reading.is_complete() || missing().count() == 0, "reader {reader}");
+            assert!(
+                missing().all(|(writer, _)| !reading.is_complete_for(writer)),
+                "false withheld"
+            );
+            complete += usize::from(reading.is_complete());
+            most = most.max(rounds);
+        }
+        println!("13 writers, readers known: {tells}: {complete} of 60 complete, {most} rounds");
+        assert!(complete == 60 || !tells);
+    }
+}
+
 /// The 20 closest of two thousand peers, each of which knows the others.
 #[test]
 fn a_board_of_300_kb_takes_at_most_seven_requests_to_each_of_the_closest() {

@@ -2,6 +2,7 @@
 
 use libp2p_smart_record::{
     Fault, Limit, LimitExceeded, Limits, Malformed, SmartRecord, UpdateError, ValidationError,
+    store::Asker,
 };
 use prost::Message;
 
@@ -152,6 +153,8 @@ fn unknown_fields_of_the_containers_are_not_in_slices() {
     }
     assert_eq!(replica.refusals(), []);
     let mut joined = SmartRecord::new(key());
+    let reader = Author::ed25519(61).0.public().to_peer_id();
+    replica.store.asked_by(Some(Asker::new(reader, None)));
     for _ in 0..10 {
         let slice = replica.get(&key()).unwrap();
         let part = read(&slice);

@@ -5,9 +5,9 @@ pub struct SmartRecord {
     #[prost(message, repeated, tag = "1")]
     pub spaces: ::prost::alloc::vec::Vec<Space>,
 }
-/// What an answer to a GET says about itself. It is field 2 of the answer, beside `SmartRecord.spaces`.
-/// Nobody signs it, so it stands in answers only. In a PUT it is an unknown field: it is ignored, and
-/// never stored.
+/// What an answer to a GET says about itself. It is field 2 of the answer, beside
+/// `SmartRecord.spaces`. Nobody signs it, so it stands in answers only. In a PUT it is an unknown
+/// field: it is ignored, and never stored.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Coverage {
     /// At most eight arcs of the ring of ranks, of 16 bytes each: the first and the last place, both
