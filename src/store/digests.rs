@@ -206,7 +206,10 @@ mod tests {
         let mut board = BoardDigest::default();
         for n in 0..spaces {
             let place = u64::try_from(n + 1).unwrap();
-            board.set(SpaceId::at(place), Some(SpaceDigest { digest: [7; 32], until: None }));
+            board.set(
+                SpaceId::at(place),
+                Some(SpaceDigest { digest: [7; 32], is_withdrawn: false, until: None }),
+            );
         }
         board
     }

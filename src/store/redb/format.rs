@@ -388,7 +388,12 @@ mod tests {
 
     #[test]
     fn a_row_of_format_2_is_read_and_is_of_no_session() {
-        let part = Part { bytes: b"bytes".into(), due_at: at(1), expires_at: at(2), stored_at: Timestamp::EPOCH };
+        let part = Part {
+            bytes: b"bytes".into(),
+            due_at: at(1),
+            expires_at: at(2),
+            stored_at: Timestamp::EPOCH,
+        };
         let mut value = vec![0; 4];
         value.extend(7_u32.to_le_bytes());
         value.push(flag::DUE | flag::EXPIRES);
