@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, channel::mpsc, future::BoxFuture};
 use libp2p_identity::PeerId;
 
-use super::{budget::Source, config::BehaviourConfig, inbound::InboundRefusal};
+use super::{budget::Reserved, config::BehaviourConfig, inbound::InboundRefusal};
 use crate::{
     meter::{Meter, Timed},
     query::{Answer, JoinedAnswers},
@@ -50,6 +50,10 @@ pub trait AsyncValidator: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), ValidationError>>;
 }
 
+/// Maximum work of the signatures in an answer: more than those of a packet of Kademlia take,
+/// whatever their type. The rest of a longer answer is refused unread.
+pub(super) const ANSWER_WORK: Duration = Duration::from_millis(40);
+
 /// Spawns a future.
 pub type Executor = Box<dyn FnOnce(BoxFuture<'static, ()>) + Send>;
 
@@ -63,13 +67,6 @@ pub(super) struct InboundRecord {
     pub(super) expires_at: Option<Timestamp>,
     /// `None` for what this node has read.
     pub(super) reserved: Option<Reserved>,
-}
-
-/// Work that was reserved for a source.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reserved {
-    pub(super) source: Source,
-    pub(super) work: Duration,
 }
 
 /// A validated inbound record.
@@ -214,7 +211,7 @@ async fn serve<T, W: Future>(
 fn check(setup: &WorkerSetup, answer: ReadAnswer) -> AnswerVerdict {
     let ReadAnswer { read, peer, key, value, expires_at, known } = answer;
     let check =
-        || setup.signatures.during(Duration::MAX, || known.check(&key, value, setup.clock.now())).0;
+        || setup.signatures.during(ANSWER_WORK, || known.check(&key, value, setup.clock.now())).0;
     let answer = std::panic::catch_unwind(AssertUnwindSafe(check));
     let answer = answer.unwrap_or_else(|_| Err(panicked()));
     AnswerVerdict { read, peer, expires_at, answer }
@@ -224,7 +221,7 @@ async fn validate(setup: &WorkerSetup, job: InboundRecord) -> CheckedRecord {
     let (key, reserved) = (job.key.clone(), job.reserved);
     let validated = AssertUnwindSafe(validate_and_ask(setup, job)).catch_unwind().await;
     let (record, work) = validated.unwrap_or_else(|_| {
-        let work = reserved.map_or(Duration::ZERO, |reserved| reserved.work);
+        let work = reserved.map_or(Duration::ZERO, |reserved| reserved.work());
         (ValidatedRecord::refused(key, panicked()), work)
     });
     CheckedRecord { record, reserved, work }

@@ -177,14 +177,35 @@ pub(crate) fn in_turns(chunks: &Arc<[Bytes]>) -> Arc<[Bytes]> {
     repeated.flat_map(|(chunk, turns)| std::iter::repeat_n(chunk.clone(), turns)).collect()
 }
 
-/// How many times a chunk is sent.
+/// How many times a chunk is sent. In each turn a replica decodes the keys of all spaces that it
+/// does not have, and then verifies one update after the other.
 fn turns(chunk: &Bytes) -> usize {
-    let (mut work, mut rest) = (Duration::ZERO, &chunk[..]);
+    let (mut left, mut decoding, mut rest) = (Vec::new(), Duration::ZERO, &chunk[..]);
     while let Some((space, after)) = EncodedSpace::split_first(rest) {
-        (work, rest) = (work.saturating_add(space.work()), after);
+        decoding = decoding.saturating_add(space.decoding_work());
+        left.push((space.decoding_work(), space.signature_work(), space.signed_count()));
+        rest = after;
     }
-    let turns = work.as_nanos().div_ceil(VALUE_WORK.as_nanos().max(1));
-    usize::try_from(turns).unwrap_or(usize::MAX).clamp(1, MAX_TURNS)
+    for turn in 1..MAX_TURNS {
+        let mut work = decoding;
+        loop {
+            left.pop_if(|(.., updates)| *updates == 0);
+            let Some((of_key, of_each, updates)) = left.last_mut() else {
+                return turn;
+            };
+            // The last update, after which a replica stops, is not counted, because not all work
+            // is the same on both sides.
+            work = work.saturating_add(*of_each);
+            if work > VALUE_WORK {
+                break;
+            }
+            *updates = updates.saturating_sub(1);
+            if *updates == 0 {
+                decoding = decoding.saturating_sub(*of_key);
+            }
+        }
+    }
+    MAX_TURNS
 }
 
 #[cfg(test)]

@@ -14,9 +14,14 @@ use prost::Message;
 use super::{
     extensions::Extensions,
     incoming::Incoming,
-    writer::{Writer, WriterError, verification_work},
+    writer::{Writer, WriterError, decoding_work, verification_work},
 };
-use crate::{key::RecordKey, proto::smart_record as proto, protobuf::Fields, signatures::times};
+use crate::{
+    key::RecordKey,
+    proto::smart_record as proto,
+    protobuf::Fields,
+    signatures::{hashing, times},
+};
 
 /// `SmartRecord.spaces`, `Space.public_key`, `Space.updates`, `SignedUpdate.update` and
 /// `SignedUpdate.signature`.
@@ -25,6 +30,8 @@ const SPACE_PUBLIC_KEY: u32 = 1;
 const SPACE_UPDATES: u32 = 2;
 const SIGNED_UPDATE: u32 = 1;
 const SIGNED_SIGNATURE: u32 = 2;
+/// A signed update has more bytes than this, whatever the type of its key.
+const LEAST_SIGNED: usize = 64;
 
 /// A space in its wire form, as in a record and in a store. See
 /// [`Space::encode`](super::Space::encode).
@@ -91,11 +98,32 @@ impl<'a> EncodedSpace<'a> {
         matches!(Fields(only).next(), Some((SIGNED_UPDATE, update)) if is_withdrawal(update))
     }
 
-    /// At most how much work it takes to verify the updates; see
+    /// At most how much work it takes to decode the public key and to verify the updates, in a
+    /// record whose spaces have at most `max_updates`. Bytes that are too short for a signed update
+    /// are not counted; if one of them is verified all the same, it is bad, and of these
+    /// [16](crate::MAX_BAD_SIGNATURES) are verified.
+    pub fn work(self, max_updates: usize) -> Duration {
+        let count = self.signed_count().min(max_updates);
+        self.decoding_work().saturating_add(times(self.signature_work(), count))
+    }
+
+    /// The work of decoding the public key.
+    pub fn decoding_work(self) -> Duration {
+        decoding_work(self.public_key())
+    }
+
+    /// At most the work of verifying one of the updates; see
     /// [`verification_work`](crate::verification_work).
-    pub fn work(self) -> Duration {
-        let of_each = verification_work(self.public_key(), self.0.len());
-        times(of_each, self.update_count())
+    pub fn signature_work(self) -> Duration {
+        match verification_work(self.public_key(), self.0.len()) {
+            Duration::ZERO => Duration::ZERO,
+            work => work.saturating_add(hashing(self.0.len())),
+        }
+    }
+
+    /// The number of updates that are long enough to be signed.
+    pub fn signed_count(self) -> usize {
+        self.updates().filter(|update| update.len() > LEAST_SIGNED).count()
     }
 
     /// Whether all incoming updates are in the space, byte for byte. Always `false` for verified
