@@ -1,9 +1,12 @@
 //! Values that are not smart records. A key has one: the best, or the valid ones consolidated.
 //!
 //! **Invariants.** A stored value was valid when it was written. A value that adds nothing is
-//! known. A value that is worse than the stored one is stale.
+//! known. A value that is worse than the stored one is stale. The limit of work holds for the first
+//! validation of a value alone, so no part of the stored one is lost to it.
 //!
 //! **Spec.** `docs/design.md`, section "Store".
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -49,10 +52,33 @@ impl SmartRecordStore {
             let wanted = PlannedRow::value(key, record, part, &charge);
             self.make_room(&wanted, now)?.map_err(ValidationError::from)?;
         }
-        let mut validity = match checked {
+        let validity = match checked {
             Some(validity) => validity,
             None => validator.validate(key, value, now)?,
         };
+        // All of the value was verified, and the stored one before. What combines them may have to
+        // verify the stored one again, and would leave out what it does not.
+        let signatures = self.signatures.clone();
+        let write = || self.write_valid(validator, key, value, validity, kept, meta, now);
+        signatures.during(Duration::MAX, write).0
+    }
+
+    /// Stores a valid value as [`write_value`](Self::write_value) does.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the value, its rules and what is stored are all needed"
+    )]
+    fn write_valid(
+        &mut self,
+        validator: &dyn Validator,
+        key: &RecordKey,
+        value: &[u8],
+        mut validity: Validity,
+        kept: Option<Kept>,
+        meta: Meta,
+        now: Timestamp,
+    ) -> Result<WriteOutcome, WriteError> {
+        let record = self.table.record_id(key);
         let mut stored_at = kept.as_ref().map_or(now, |kept| kept.stored_at);
         let mut returns = false;
         if !kept.as_ref().is_some_and(|kept| kept.lives_at(now))
@@ -82,9 +108,6 @@ impl SmartRecordStore {
         if let Some(Kept { stored: Value { value: before, .. }, .. }) = old {
             let collected_before = collected(before);
             let before = collected_before.as_deref().unwrap_or(before);
-            // It was verified before it was stored.
-            let signatures = self.signatures.clone();
-            signatures.trusting(|| drop(validator.validate(key, before, now)));
             match unite(validator, key, value, validity, before, now) {
                 Ok(united) => (best, validity, is_known) = united,
                 // It was stored while the clock was far ahead.
