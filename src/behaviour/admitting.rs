@@ -299,3 +299,38 @@ fn ask_about(
         tracing::debug!(%key, reason = reason.as_str(), "a record found by a read was not stored");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A field of this tag.
+    fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(bytes.len()).unwrap();
+        let [low, high] = [len & 127 | 128, len >> 7].map(|part| u8::try_from(part).unwrap());
+        [&[tag << 3 | 2, low, high], bytes].concat()
+    }
+
+    #[test]
+    fn bytes_that_no_signature_is_verified_of_are_estimated_as_little_work() {
+        let registry = Registry::default();
+        let estimate = |value: &[u8]| estimate(&registry, &"/sr/a".into(), value);
+        // Shorter than the fields of a record would be: updates of two bytes.
+        let empty = [0x12, 0].repeat(3_500);
+        // An RSA key of 8 KB, and one of P-256 without content.
+        let long = [&[8, 0][..], &field(2, &[1; 8_000])].concat();
+        let short = [8, 3, 0x12, 1, 1];
+        for (key, most) in [(&long[..], Duration::ZERO), (&short, Duration::from_micros(10))] {
+            let space = [field(1, key), empty.clone()].concat();
+            let value = field(1, &space);
+            assert!(value.len() < PACKET_BYTES && estimate(&value) <= most, "{key:?}");
+        }
+        // A packet full of what looks like P-256 updates takes a fifth of the pool.
+        let space = [field(1, &short), field(2, &[1; 65]).repeat(60)].concat();
+        let value = field(1, &space).repeat(4);
+        let work = estimate(&value);
+        assert!(value.len() <= PACKET_BYTES + 64, "{}", value.len());
+        let [least, most] = [50, 100].map(Duration::from_millis);
+        assert!(work >= least && work <= most, "{work:?}");
+    }
+}

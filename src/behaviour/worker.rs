@@ -253,6 +253,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_answer_is_checked_within_a_limit_of_work() {
+        use crate::SystemClock;
+        use libp2p_identity::Keypair;
+        use smart_record_core::{Limits, SmartRecord, SpaceSigner};
+
+        let key = RecordKey::new("/sr/a");
+        let mut record = SmartRecord::new(key.clone());
+        for _ in 0..130 {
+            let keypair = Keypair::generate_ecdsa();
+            let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
+            let (document, ttl) = ([("a", 1)].into_iter().collect(), Duration::from_secs(3_600));
+            signer.merge(document, SystemClock.now(), ttl).unwrap();
+            record.join(signer.record(SystemClock.now())).unwrap();
+        }
+        let (registry, config) = (Registry::default(), BehaviourConfig::default());
+        let setup = WorkerSetup {
+            registry: registry.clone(),
+            signatures: SignatureMemory::new(1_024 * 1_024),
+            asks: None,
+            clock: Arc::new(SystemClock),
+            config,
+            meter: Meter::default(),
+        };
+        let known = JoinedAnswers::new(&registry, &key).unwrap();
+        let (peer, value) = (PeerId::random(), Bytes::from(record.encode()));
+        let answer = ReadAnswer { read: 0, peer, key, value, expires_at: None, known };
+        assert!(check(&setup, answer).answer.is_ok());
+        let counts = setup.signatures.counts();
+        assert!(counts.verified < 125 && counts.unread > 0, "{counts:?}");
+    }
+
+    #[test]
     fn a_full_queue_refuses_new_items() {
         let (mut queue, mut inbox, outbox) = Queue::new(2);
         assert_eq!((queue.give(1), queue.give(2)), (Ok(()), Ok(())));

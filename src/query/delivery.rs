@@ -279,6 +279,54 @@ mod tests {
         assert!(sent[1..].iter().all(|sent| *sent == chunk));
     }
 
+    /// As many small updates of these writers as fit into a chunk.
+    fn densest(keypairs: Vec<libp2p_identity::Keypair>, updates: usize) -> Bytes {
+        use crate::{Clock, SystemClock};
+        use smart_record_core::{Limits, SpaceSigner};
+
+        let hour = Duration::from_secs(3_600);
+        let mut record = SmartRecord::new("/sr/a".into());
+        for keypair in keypairs {
+            let mut signer = SpaceSigner::new("/sr/a".into(), keypair, Limits::default());
+            for n in 0..updates {
+                let document = [(format!("{n:x}"), 1)].into_iter().collect();
+                signer.merge(document, SystemClock.now(), hour).unwrap();
+            }
+            record.join(signer.record(SystemClock.now())).unwrap();
+        }
+        record.chunks(15 * 1_024).map(Bytes::from).next().unwrap()
+    }
+
+    #[test]
+    fn the_densest_chunks_are_taken_in_the_turns_in_which_they_are_sent() {
+        use crate::store::SmartRecordStore;
+        use libp2p_identity::Keypair;
+        use libp2p_kad::{Record, RecordKey as KadKey, store::RecordStore};
+
+        let of = |generate: fn() -> Keypair, count: usize| -> Vec<_> {
+            std::iter::repeat_with(generate).take(count).collect()
+        };
+        for (name, chunk) in [
+            ("many Ed25519", densest(of(Keypair::generate_ed25519, 130), 1)),
+            ("few Ed25519", densest(of(Keypair::generate_ed25519, 3), 60)),
+            ("many secp256k1", densest(of(Keypair::generate_secp256k1, 130), 1)),
+            ("few secp256k1", densest(of(Keypair::generate_secp256k1, 3), 60)),
+            ("many P-256", densest(of(Keypair::generate_ecdsa, 100), 1)),
+            ("some P-256", densest(of(Keypair::generate_ecdsa, 30), 3)),
+            ("few P-256", densest(of(Keypair::generate_ecdsa, 3), 60)),
+        ] {
+            assert!(chunk.len() > 7_000, "{name}: {}", chunk.len());
+            let all: usize = EncodedSpace::all(&chunk).map(EncodedSpace::update_count).sum();
+            let mut store = SmartRecordStore::new(PeerId::random());
+            let sent = in_turns(&Arc::from([chunk]));
+            for value in &*sent {
+                store.put(Record::new(KadKey::new(b"/sr/a"), value.to_vec())).unwrap();
+            }
+            let stored = store.counters().admitted;
+            assert_eq!(stored, all as u64, "{name}, in {} turns", sent.len());
+        }
+    }
+
     #[test]
     fn no_peer_is_sent_a_record_twice() {
         let peer = PeerId::random();

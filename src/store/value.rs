@@ -269,3 +269,76 @@ impl Lifetime<'_> {
 fn earliest<const N: usize>(bounds: [Option<Timestamp>; N]) -> Option<Timestamp> {
     bounds.into_iter().flatten().min()
 }
+
+#[cfg(test)]
+mod tests {
+    use libp2p_identity::{Keypair, PeerId};
+    use libp2p_kad::{Record, RecordKey as KadKey, store::RecordStore};
+
+    use super::*;
+    use crate::store::StoreConfig;
+    use smart_record_core::{Malformed, Registry, Writer, check_signature_work};
+
+    /// A value is a set of signed bytes, each before its signature.
+    struct SignedBytes(Writer);
+
+    const ITEM: usize = 65;
+
+    impl SignedBytes {
+        fn check(&self, item: &[u8]) -> Result<(), ValidationError> {
+            check_signature_work()?;
+            let (byte, signature) = item.split_at(1);
+            self.0.verify_bytes(byte, signature).map_err(|e| Malformed::other(e).into())
+        }
+    }
+
+    impl Validator for SignedBytes {
+        fn validate(
+            &self,
+            _: &RecordKey,
+            value: &[u8],
+            _: Timestamp,
+        ) -> Result<Validity, ValidationError> {
+            value.chunks(ITEM).try_for_each(|item| self.check(item))?;
+            Ok(Validity::forever())
+        }
+
+        fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+            smart_record_core::best_index(values.iter())
+        }
+
+        fn consolidate(&self, _: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+            let items = values.iter().flat_map(|value| value.chunks(ITEM));
+            let good = items.filter(|item| self.check(item).is_ok());
+            Ok(good
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .flatten()
+                .copied()
+                .collect())
+        }
+    }
+
+    #[test]
+    fn no_part_of_the_stored_value_is_lost_to_the_limit_of_work() {
+        let keypair = Keypair::generate_ed25519();
+        let value = |bytes: std::ops::Range<u8>| -> Vec<u8> {
+            let item = |byte| [&[byte][..], &keypair.sign(&[byte]).unwrap()].concat();
+            bytes.flat_map(item).collect()
+        };
+        let validator = SignedBytes(Writer::from(&keypair.public()));
+        let registry = Registry::default().with("signed", validator).unwrap();
+        // Less than two values take, and next to no memory of what was verified.
+        let config = StoreConfig::default().with_value_work(Duration::from_micros(800));
+        let config = config.with_signature_memory(1);
+        let mut store = SmartRecordStore::with_registry(PeerId::random(), registry, config);
+        let key = KadKey::new(b"/signed/a");
+        for bytes in [0..10, 10..20, 20..22] {
+            store.put(Record::new(key.clone(), value(bytes))).unwrap();
+        }
+        assert_eq!(store.get(&key).unwrap().value, value(0..22));
+        // More than the limit in one value is refused, and what is stored stays.
+        store.put(Record::new(key.clone(), value(30..60))).unwrap();
+        assert_eq!(store.get(&key).unwrap().value, value(0..22));
+    }
+}

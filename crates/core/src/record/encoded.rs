@@ -155,3 +155,38 @@ fn is_withdrawal(update: &[u8]) -> bool {
 pub(super) fn is_empty_replace(update: &proto::Update) -> bool {
     update.kind() == proto::UpdateKind::Replace && update.document.is_empty()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Limits;
+
+    fn space(public_key: Vec<u8>, updates: usize, bytes: usize) -> Vec<u8> {
+        let update = proto::SignedUpdate { update: vec![1; bytes].into(), ..Default::default() };
+        let updates = vec![update; updates];
+        proto::Space { public_key: public_key.into(), updates }.encode_to_vec()
+    }
+
+    #[test]
+    fn what_is_refused_before_it_is_verified_is_no_work() {
+        let max = Limits::default().updates_per_space();
+        let of = |space: &[u8]| EncodedSpace::new(space).work(max);
+        // RSA: the data has the stated length.
+        let rsa = |data: usize| {
+            let mut key = vec![8, 0, 0x12];
+            prost::encoding::encode_varint(data as u64, &mut key);
+            [key, vec![1; data]].concat()
+        };
+        assert_eq!(of(&space(rsa(8_000), 3_500, 0)), Duration::ZERO, "too long a key");
+        assert_eq!(of(&space(rsa(8_000), 100, 100)), Duration::ZERO, "too long a key");
+        assert_eq!(of(&space(vec![8, 9, 0x12, 1, 1], 100, 100)), Duration::ZERO, "no such type");
+        assert_eq!(of(&space(vec![1; 36], 100, 100)), Duration::ZERO, "no key");
+        let decoding = Duration::from_micros(10);
+        assert_eq!(of(&space(rsa(1_000), 3_500, 0)), decoding, "empty updates");
+        let [few, many] = [max, 10 * max].map(|count| space(rsa(1_000), count, 100));
+        let work = |space| EncodedSpace::new(space).signature_work();
+        assert_eq!(of(&few), decoding + times(work(&few), max));
+        assert_eq!(of(&many), decoding + times(work(&many), max), "more than a space has");
+        assert!(of(&few) > Duration::from_millis(10));
+    }
+}
