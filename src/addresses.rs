@@ -150,13 +150,20 @@ pub(crate) fn best(
     ranked.into_iter().map(|(_, address)| address).filter(fits).take(MAX_ADDRESSES).collect()
 }
 
-/// The first IP address in an address, if any. That of a relayed address is the relay's.
+/// The IP address of the host, be it written as a name. `None` for a name, and for a relayed
+/// address, whose host is the relay.
 pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    address.iter().find_map(|part| match part {
+    if address.iter().any(|part| matches!(part, Protocol::P2pCircuit)) {
+        return None;
+    }
+    match address.iter().find(|part| !matches!(part, Protocol::Ip6zone(_)))? {
         Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
         Protocol::Ip6(ip) => Some(IpAddr::V6(ip)),
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => {
+            name.strip_suffix('.').unwrap_or(&name).parse().ok()
+        }
         _ => None,
-    })
+    }
 }
 
 /// Whether an address is not one of the Internet: loopback, private or link-local.
@@ -255,6 +262,27 @@ mod tests {
         for addresses in [&host[..], &more, &link] {
             assert_eq!(kept(addresses, Some("/ip4/1.2.3.4/tcp/1")), Vec::<String>::new());
             assert_eq!(kept(addresses, Some("/ip4/127.0.0.1/tcp/9")), addresses);
+        }
+    }
+
+    #[test]
+    fn the_ip_address_is_that_of_the_peer_itself() {
+        let id = PeerId::random();
+        for (address, ip) in [
+            ("/ip4/203.0.113.7/tcp/1".to_owned(), Some("203.0.113.7")),
+            ("/dns4/203.0.113.7/tcp/1".to_owned(), Some("203.0.113.7")),
+            ("/dns/203.0.113.7./tcp/1".to_owned(), Some("203.0.113.7")),
+            ("/dns6/2001:db8::7/tcp/1".to_owned(), Some("2001:db8::7")),
+            ("/ip6zone/eth0/ip6/fe80::1/tcp/1".to_owned(), Some("fe80::1")),
+            (format!("/ip6/2001:db8::7/udp/1/quic-v1/p2p/{id}"), Some("2001:db8::7")),
+            ("/dns4/example.org/tcp/1".to_owned(), None),
+            (format!("/ip4/203.0.113.7/tcp/1/p2p/{id}/p2p-circuit"), None),
+            (format!("/ip4/203.0.113.7/tcp/1/p2p/{id}/p2p-circuit/p2p/{id}"), None),
+            (format!("/p2p/{id}"), None),
+            ("/memory/1".to_owned(), None),
+        ] {
+            let ip = ip.map(|ip| ip.parse().unwrap());
+            assert_eq!(ip_of(&address.parse().unwrap()), ip, "{address}");
         }
     }
 

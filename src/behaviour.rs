@@ -267,13 +267,13 @@ impl Behaviour {
 
     /// Counts the work of a message to Kademlia, and disconnects its sender if it asks for far too
     /// much.
-    fn charge(&mut self, peer: PeerId) {
-        let source = self.env.remotes.source(peer);
+    fn charge(&mut self, peer: PeerId, connection: ConnectionId) {
+        let (source, now) = (self.env.remotes.source(peer, connection), self.env.net.now());
         let work = self.env.kad.store_mut().take_served().saturating_add(MESSAGE);
-        self.env.budget.charge(&source, work, self.env.net.now());
+        self.env.budget.charge(&source, work, now);
         let done = u64::try_from(self.env.budget.done().as_millis()).unwrap_or(u64::MAX);
         self.env.counters.change(|counters| counters.work_ms = done);
-        if self.env.budget.is_far_over(&source) && !self.closing.contains(&peer) {
+        if self.env.budget.is_far_over(&source, now) && !self.closing.contains(&peer) {
             self.closing.push_back(peer);
         }
     }
@@ -313,7 +313,7 @@ impl Behaviour {
                 Poll::Ready(other) => {
                     return Poll::Ready(other.map_out(Event::Kad).map_in(Either::Left));
                 }
-                Poll::Pending => {}
+                Poll::Pending => self.env.remotes.forget_closed(),
             }
             match self.env.net.outbound.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(ended)) => {
@@ -353,7 +353,8 @@ impl NetworkBehaviour for Behaviour {
         local_addr: &Multiaddr,
         remote_addr: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        if self.env.budget.is_far_over(&Source::of_address(Some(remote_addr))) {
+        let now = self.env.net.now();
+        if self.env.budget.is_far_over(&Source::of_address(Some(remote_addr)), now) {
             self.env.count(|c| &mut c.connections_refused, 1);
             return Err(ConnectionDenied::new(TooMuchWork));
         }
@@ -411,7 +412,8 @@ impl NetworkBehaviour for Behaviour {
             && established.endpoint.is_listener()
         {
             let now = self.env.net.now();
-            let source = self.env.remotes.source(established.peer_id);
+            let (peer, connection) = (established.peer_id, established.connection_id);
+            let source = self.env.remotes.source(peer, connection);
             self.env.budget.charge(&source, HANDSHAKE, now);
         }
         self.env.net.outbound.on_swarm_event(event);
@@ -429,10 +431,11 @@ impl NetworkBehaviour for Behaviour {
         match event {
             Either::Left(event) => {
                 // Kademlia asks the store while it handles the message of this peer.
-                kad.store_mut().asked_by(Some(remotes.asker(peer)));
+                remotes.on_message(&peer, connection);
+                kad.store_mut().asked_by(Some(remotes.asker(peer, connection)));
                 kad.on_connection_handler_event(peer, connection, event);
                 kad.store_mut().asked_by(None);
-                self.charge(peer);
+                self.charge(peer, connection);
             }
             Either::Right(event) => {
                 net.outbound.on_connection_handler_event(peer, connection, event);

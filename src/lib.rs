@@ -213,7 +213,7 @@
 //! | [`max_read_bytes`](behaviour::BehaviourConfig::with_max_read_bytes) | 64 MiB | answers that the reads under way hold; further reads wait |
 //! | [`max_known_writers`](behaviour::BehaviourConfig::with_max_known_writers) | 16,384 | writers whose newest update is remembered, to detect rollbacks |
 //! | [`validation`](behaviour::BehaviourConfig::with_validation) | [`Inline`](behaviour::Validation::Inline) | where inbound records are validated |
-//! | [`work_per_second`](behaviour::BehaviourConfig::with_work_per_second) | 500 ms | work for all other peers; who asks for more is refused, and then disconnected |
+//! | [`work_per_second`](behaviour::BehaviourConfig::with_work_per_second) | 500 ms | work for all other peers, in the time of a reference core; who asks for more is refused, and then disconnected |
 //! | [`inbound_queue`](behaviour::BehaviourConfig::with_inbound_queue), [`inbound_concurrency`](behaviour::BehaviourConfig::with_inbound_concurrency) | 256, 16 | inbound records that wait; asynchronous validations at a time |
 //! | [`DhtConfig`](dht::DhtConfig) | | |
 //! | [`timeout`](dht::DhtConfig::with_timeout) | 60 s | longest duration of a read or a put |

@@ -140,6 +140,8 @@ pub struct SmartRecordStore {
     snapshot: Mutex<HashMap<RecordId, ReplicatedValue>>,
     /// Whether anything was applied since the last commit.
     has_changed: bool,
+    /// How many due parts the write under way may still collect.
+    may_collect: usize,
 }
 
 impl SmartRecordStore {
@@ -236,6 +238,7 @@ impl SmartRecordStore {
             clock,
             providers: Providers::new(local, config.providers().clone()),
             has_changed: false,
+            may_collect: 0,
             meter: Meter::default(),
             replies: Replies::default(),
             signatures: SignatureMemory::new(config.signature_memory()),

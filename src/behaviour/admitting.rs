@@ -18,7 +18,7 @@ use super::{
     env::Env,
     event::Event,
     inbound::InboundRefusal,
-    worker::{CheckedRecord, InboundRecord, Reserved, Worker},
+    worker::{CheckedRecord, InboundRecord, Worker},
 };
 use crate::{
     clock::wall_clock,
@@ -38,6 +38,8 @@ const PROVIDER: Duration = Duration::from_micros(20);
 /// signature of the dearest common type, and one with Ed25519 for each 150 bytes.
 const VALUE: Duration = Duration::from_micros(330);
 const VALUE_BYTE: Duration = Duration::from_nanos(330);
+/// Verifying the dearest signature: one with RSA of 8,192 bits. A guess, on the high side.
+const SIGNATURE: Duration = Duration::from_micros(600);
 
 /// Records of other peers that are to be stored.
 pub(super) struct Admission {
@@ -63,16 +65,16 @@ impl Admission {
     /// Takes the record out of an inbound request. The rest of the request is emitted to the user.
     pub(super) fn on_request(&mut self, env: &mut Env, request: &mut InboundRequest) {
         let (peer, admitted) = match request {
-            InboundRequest::PutRecord { source, record, .. } => {
+            InboundRequest::PutRecord { source, connection, record } => {
                 let Some(record) = record.take() else { return };
-                let of = env.remotes.source(*source);
+                let of = env.remotes.source(*source, *connection);
                 (*source, self.admit_record(env, of, *source, record))
             }
             InboundRequest::AddProvider { record } => {
                 let Some(record) = record.take() else { return };
                 // Kademlia has checked that the provider is the sender.
                 let peer = record.provider;
-                let of = env.remotes.source(peer);
+                let of = env.remotes.source_of_last(peer);
                 (peer, admit_provider(env, &of, record))
             }
             _ => return,
@@ -97,18 +99,24 @@ impl Admission {
             return Err(InboundRefusal::StorageLags);
         }
         let work = estimate(&env.registry, &key, &record.value);
-        let is_crowded = self.worker.as_ref().is_some_and(|worker| worker.records.is_crowded());
-        if !env.budget.reserve(&source, work, is_crowded, net_now) {
+        let (work, is_crowded) = match &self.worker {
+            Some(worker) => (work, worker.records.is_crowded()),
+            // The signature that exceeds the limit is completed.
+            None => {
+                let most = env.kad.store_mut().config().value_work().saturating_add(SIGNATURE);
+                (work.min(most), false)
+            }
+        };
+        let Some(reserved) = env.budget.reserve(&source, work, is_crowded, net_now) else {
             return Err(InboundRefusal::OverBudget);
-        }
-        let reserved = Reserved { source, work };
+        };
         let Some(worker) = &mut self.worker else {
             let store = env.kad.store_mut();
             if let Err(error) = store.put(record) {
                 tracing::debug!(?error, "a record was not stored");
             }
             let done = store.take_served();
-            settle(env, &reserved, done);
+            env.budget.settle(reserved, done);
             return Ok(());
         };
         let job = InboundRecord {
@@ -121,7 +129,7 @@ impl Admission {
         };
         tracing::trace!(source = %peer, key = %job.key, bytes = job.value.len(), "inbound record");
         worker.records.give(job).map_err(|(_, reason)| {
-            settle(env, &reserved, Duration::ZERO);
+            env.budget.settle(reserved, Duration::ZERO);
             reason
         })
     }
@@ -143,7 +151,7 @@ impl Admission {
     pub(super) fn on_checked(&mut self, env: &mut Env, checked: CheckedRecord) {
         let CheckedRecord { record, reserved, work } = checked;
         if let Some(reserved) = reserved {
-            settle(env, &reserved, work);
+            env.budget.settle(reserved, work);
         }
         self.store_in_pieces(env, record);
     }
@@ -245,18 +253,14 @@ impl Admission {
 }
 
 fn admit_provider(env: &mut Env, source: &Source, record: kad::ProviderRecord) -> Admitted {
-    if !env.budget.reserve(source, PROVIDER, false, env.net.now()) {
+    let Some(reserved) = env.budget.reserve(source, PROVIDER, false, env.net.now()) else {
         return Err(InboundRefusal::OverBudget);
-    }
+    };
     if let Err(error) = env.kad.store_mut().add_provider(record) {
         tracing::debug!(?error, "a provider record was not stored");
     }
+    env.budget.settle(reserved, PROVIDER);
     Ok(())
-}
-
-/// Replaces reserved work by what was done.
-fn settle(env: &mut Env, reserved: &Reserved, done: Duration) {
-    env.budget.settle(&reserved.source, reserved.work, done);
 }
 
 /// At most how much work it takes to validate a smart record, or a guess for another value.
@@ -268,10 +272,11 @@ fn estimate(registry: &Registry, key: &RecordKey, value: &[u8]) -> Duration {
             let bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
             VALUE.saturating_add(VALUE_BYTE.saturating_mul(bytes))
         }
-        Ok(Namespace::Spaces(_)) => {
+        Ok(Namespace::Spaces(rules)) => {
+            let max = rules.limits().updates_per_space();
             let (mut work, mut rest) = (Duration::ZERO, value);
             while let Some((space, after)) = EncodedSpace::split_first(rest) {
-                (work, rest) = (work.saturating_add(space.work()), after);
+                (work, rest) = (work.saturating_add(space.work(max)), after);
             }
             work
         }
@@ -292,5 +297,40 @@ fn ask_about(
         InboundRecord { source, key: key.clone(), value, publisher, expires_at, reserved: None };
     if let Err((_, reason)) = worker.records.give(job) {
         tracing::debug!(%key, reason = reason.as_str(), "a record found by a read was not stored");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A field of this tag.
+    fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(bytes.len()).unwrap();
+        let [low, high] = [len & 127 | 128, len >> 7].map(|part| u8::try_from(part).unwrap());
+        [&[tag << 3 | 2, low, high], bytes].concat()
+    }
+
+    #[test]
+    fn bytes_that_no_signature_is_verified_of_are_estimated_as_little_work() {
+        let registry = Registry::default();
+        let estimate = |value: &[u8]| estimate(&registry, &"/sr/a".into(), value);
+        // Shorter than the fields of a record would be: updates of two bytes.
+        let empty = [0x12, 0].repeat(3_500);
+        // An RSA key of 8 KB, and one of P-256 without content.
+        let long = [&[8, 0][..], &field(2, &[1; 8_000])].concat();
+        let short = [8, 3, 0x12, 1, 1];
+        for (key, most) in [(&long[..], Duration::ZERO), (&short, Duration::from_micros(10))] {
+            let space = [field(1, key), empty.clone()].concat();
+            let value = field(1, &space);
+            assert!(value.len() < PACKET_BYTES && estimate(&value) <= most, "{key:?}");
+        }
+        // A packet full of what looks like P-256 updates takes a fifth of the pool.
+        let space = [field(1, &short), field(2, &[1; 65]).repeat(60)].concat();
+        let value = field(1, &space).repeat(4);
+        let work = estimate(&value);
+        assert!(value.len() <= PACKET_BYTES + 64, "{}", value.len());
+        let [least, most] = [50, 100].map(Duration::from_millis);
+        assert!(work >= least && work <= most, "{work:?}");
     }
 }

@@ -7,17 +7,17 @@
 //! that, only those are who have used no more than the average, first among networks (an IPv4
 //! address, a /48 of IPv6), then within a network among its parts (a /56 of IPv6), then among
 //! peers. So a source that takes all that it can leaves half of the pool to the others, and a
-//! thousand peer ids in one network get no more than one.
+//! thousand peer ids in one network get no more than one. Connections of which no IP address is
+//! known, relayed ones among them, are together one network.
 //!
-//! **Invariants.** Pure: the time is an argument. The number of accounts is bounded. What is
-//! admitted exceeds the rate by no more than the pool and one request.
+//! **Invariants.** Pure: the time is an argument. The number of accounts is bounded, and a newcomer
+//! always gets one: peer ids, which are free, take no places from networks. What is admitted
+//! exceeds the rate by no more than the pool and what is under way. A reservation that was not used
+//! is given back exactly. What a party has used is never less than what its members have.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Work for others".
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
@@ -29,10 +29,16 @@ use crate::addresses::ip_of;
 const POOL: u32 = 1;
 /// Accounts are halved after this time, so that use is forgotten within minutes.
 const WINDOW: Duration = Duration::from_secs(5);
-/// Maximum number of accounts: some 400 KB.
+/// Maximum number of accounts: some 700 KB.
 const ACCOUNTS: usize = 4_096;
+/// Maximum number of accounts within that of a network, or of a part of one. Further peers share
+/// one.
+const MEMBERS: u32 = 32;
 /// An account with less work than this is closed when accounts are halved.
 const LEAST: Duration = Duration::from_micros(100);
+/// If so much was done that could not be refused that nothing is left, those are disconnected whose
+/// network has asked for this many times the average of the others.
+const GREEDY: u32 = 4;
 
 /// Receiving and answering any message. A guess, on the high side.
 pub(super) const MESSAGE: Duration = Duration::from_micros(30);
@@ -40,17 +46,31 @@ pub(super) const MESSAGE: Duration = Duration::from_micros(30);
 const RECORD_BYTE: Duration = Duration::from_nanos(10);
 /// A connection that another peer makes: three key agreements and two signatures.
 pub(super) const HANDSHAKE: Duration = Duration::from_micros(300);
+/// What a refused request counts as asked for. Its sender is not told, so an honest one goes on. A
+/// guess: an eighth of what the signatures in one value may take.
+const REFUSED: Duration = Duration::from_micros(500);
 
 /// Receiving a record of this size, which is refused unread.
 pub(super) fn receiving(bytes: usize) -> Duration {
     RECORD_BYTE.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX))
 }
 
+/// Where peers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Site {
+    Subnet(Subnet),
+    /// No IP address is known, or only that of a relay.
+    Unknown,
+}
+
 /// Somebody who uses work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Party {
-    Subnet(Subnet),
-    Peer(PeerId),
+    /// All peers of a site.
+    Site(Site),
+    Peer(Site, PeerId),
+    /// Those in a site that have no account of their own.
+    Rest(Site),
 }
 
 /// The source of a request: the subnets that it comes from, and the peer. Each party is within the
@@ -62,21 +82,26 @@ impl Source {
     /// A peer at this address, which may have no IP address.
     pub(super) fn new(peer: PeerId, address: Option<&Multiaddr>) -> Self {
         let Self([network, part, _]) = Self::of_address(address);
-        Self([network, part, Some(Party::Peer(peer))])
+        let site = part.or(network).map_or(Site::Unknown, Party::site);
+        Self([network, part, Some(Party::Peer(site, peer))])
     }
 
     /// Whoever is at this address.
     pub(super) fn of_address(address: Option<&Multiaddr>) -> Self {
         let ip = address.and_then(ip_of);
-        let subnet = |v6_bits| ip.map(|ip| Subnet::new(ip, 32, v6_bits));
-        let [network, part] = [subnet(48), subnet(56)];
+        let site = |v6_bits| ip.map(|ip| Site::Subnet(Subnet::new(ip, 32, v6_bits)));
+        let network = site(48).unwrap_or(Site::Unknown);
         // The same for an IPv4 address.
-        let part = part.filter(|_| part != network);
-        Self([network.map(Party::Subnet), part.map(Party::Subnet), None])
+        let part = site(56).filter(|part| *part != network);
+        Self([Some(Party::Site(network)), part.map(Party::Site), None])
     }
+}
 
-    fn parties(&self) -> impl Iterator<Item = Party> {
-        self.0.into_iter().flatten()
+impl Party {
+    const fn site(self) -> Site {
+        match self {
+            Self::Site(site) | Self::Peer(site, _) | Self::Rest(site) => site,
+        }
     }
 }
 
@@ -85,12 +110,41 @@ impl Source {
 struct Account {
     /// Work that was done.
     used: Duration,
-    /// Work that was asked for, whether it was done or not.
+    /// Work that is reserved.
+    reserved: Duration,
+    /// Work that was asked for: what was done, and what refusals count as.
     asked: Duration,
     /// Number of accounts within this one.
     members: u32,
     /// The party that it is within, if it is not only within all.
     group: Option<Party>,
+}
+
+impl Account {
+    /// What counts towards its share.
+    const fn taken(&self) -> Duration {
+        self.used.saturating_add(self.reserved)
+    }
+}
+
+/// The accounts that a request is charged to, each within the one before.
+type Path = [Option<Party>; 3];
+
+/// Work that was reserved for a source. It has to be [settled](Budget::settle).
+#[derive(Clone, Copy, Debug)]
+#[must_use = "it has to be settled"]
+pub(super) struct Reserved {
+    path: Path,
+    work: Duration,
+    /// What was taken for it from the pool, and beyond it.
+    taken: Duration,
+}
+
+impl Reserved {
+    /// At most how much work it is.
+    pub(super) const fn work(&self) -> Duration {
+        self.work
+    }
 }
 
 /// The budget of work for other peers.
@@ -107,13 +161,14 @@ pub(super) struct Budget {
     done: Duration,
     filled_at: Duration,
     halved_at: Duration,
-    /// All parties together. Its members are networks, and peers without a network.
+    /// All parties together. Its members are networks.
     all: Account,
     accounts: HashMap<Party, Account>,
 }
 
 impl Budget {
-    /// A budget of this work for each second. The pool is full at first.
+    /// A budget of this work for each second. The pool is full at first. With no work nothing is
+    /// admitted, and nobody is far over.
     pub(super) fn new(rate: Duration) -> Self {
         Self {
             rate,
@@ -129,71 +184,77 @@ impl Budget {
     }
 
     /// Reserves work for a source. `is_crowded`: whether the work would have to wait for that of
-    /// others. Returns whether it may be done; otherwise it is remembered that it was asked for.
+    /// others. Returns `None` if it may not be done; it then counts as a refusal.
     pub(super) fn reserve(
         &mut self,
         source: &Source,
         work: Duration,
         is_crowded: bool,
         now: Duration,
-    ) -> bool {
+    ) -> Option<Reserved> {
         self.advance(now);
         let is_short = is_crowded || self.pool < half(self.capacity());
         let may = !self.pool.is_zero() && (!is_short || self.is_within_share(source));
-        if may {
-            self.add(source, work, work);
-            self.take(work);
-        } else {
-            self.add(source, Duration::ZERO, work);
+        let path = self.open(source);
+        if !may {
+            self.change(&path, |account| account.asked = account.asked.saturating_add(REFUSED));
+            return None;
         }
-        may
+        self.change(&path, |account| account.reserved = account.reserved.saturating_add(work));
+        let taken = self.take(work);
+        Some(Reserved { path, work, taken })
     }
 
-    /// Replaces the work that was reserved for a source by what was done.
-    pub(super) fn settle(&mut self, source: &Source, reserved: Duration, done: Duration) {
-        let (more, less) = (done.saturating_sub(reserved), reserved.saturating_sub(done));
-        self.add(source, more, more);
-        self.take(more);
-        self.pool = self.pool.saturating_add(less).min(self.capacity());
-        self.done = self.done.saturating_sub(less);
-        let give_back = |account: &mut Account| {
-            account.used = account.used.saturating_sub(less);
-            account.asked = account.asked.saturating_sub(less);
-        };
-        give_back(&mut self.all);
-        for party in source.parties() {
-            self.accounts.get_mut(&party).into_iter().for_each(give_back);
-        }
+    /// Replaces the work that was reserved by what was done.
+    pub(super) fn settle(&mut self, reserved: Reserved, done: Duration) {
+        let Reserved { path, work, taken } = reserved;
+        self.change(&path, |account| account.reserved = account.reserved.saturating_sub(work));
+        self.enter(&path, done);
+        self.take(done.saturating_sub(taken));
+        // Only what was taken is given back, whatever was estimated.
+        let back = taken.saturating_sub(done);
+        let to_pool = back.saturating_sub(self.debt);
+        self.debt = self.debt.saturating_sub(back);
+        self.pool = self.pool.saturating_add(to_pool).min(self.capacity());
     }
 
     /// Counts work that was done for a source and could not be refused.
     pub(super) fn charge(&mut self, source: &Source, done: Duration, now: Duration) {
         self.advance(now);
-        self.add(source, done, done);
+        let path = self.open(source);
+        self.enter(&path, done);
         let beyond = done.saturating_sub(self.pool);
         self.unrefused = self.unrefused.saturating_add(beyond).min(self.capacity());
         self.take(done);
     }
 
-    /// All work that was done or is reserved.
+    /// All work that was done.
     pub(super) const fn done(&self) -> Duration {
         self.done
     }
 
     /// Whether a source is so far over the budget that it should be disconnected: its network has
     /// asked for more than there is for everybody, for seconds; or so much is done that cannot be
-    /// refused that nothing is left for the rest. In either case only those who have asked for more
-    /// than the average.
-    pub(super) fn is_far_over(&self, source: &Source) -> bool {
+    /// refused that nothing is left for the rest, and its network has asked for four times the
+    /// average of the others. In either case only those who have asked for no less than the average
+    /// of their network.
+    pub(super) fn is_far_over(&mut self, source: &Source, now: Duration) -> bool {
+        self.advance(now);
         let longest = WINDOW.as_secs().saturating_mul(2);
         let most = self.rate.saturating_mul(u32::try_from(longest).unwrap_or(u32::MAX));
-        let first = source.parties().next().and_then(|party| self.accounts.get(&party));
-        let has_asked_for_all = first.is_some_and(|account| account.asked > most);
+        let path = self.path(source);
+        let first = path.first().copied().flatten().and_then(|party| self.accounts.get(&party));
+        let Some(first) = first.filter(|_| !self.rate.is_zero()) else {
+            return false;
+        };
+        let others = self.all.asked.saturating_sub(first.asked);
+        let others = average(others, self.all.members.saturating_sub(1));
+        let is_greedy = first.asked >= others.saturating_mul(GREEDY);
         let is_in_debt = self.unrefused >= self.capacity();
         let mut group = self.all;
-        (has_asked_for_all || is_in_debt)
-            && source.parties().all(|party| {
-                let account = self.accounts.get(&party).copied().unwrap_or_default();
+        (first.asked > most || is_in_debt && is_greedy)
+            && path.iter().flatten().all(|party| {
+                let account = self.accounts.get(party).copied().unwrap_or_default();
                 let is_most = account.asked >= average(group.asked, group.members);
                 group = account;
                 is_most
@@ -203,12 +264,12 @@ impl Budget {
     /// Whether each party of a source has used no more than the average of its group.
     fn is_within_share(&self, source: &Source) -> bool {
         let mut group = self.all;
-        for party in source.parties() {
-            let Some(account) = self.accounts.get(&party) else {
-                // It is new, unless too many are remembered to tell.
-                return self.accounts.len() < ACCOUNTS;
+        for party in self.path(source).iter().flatten() {
+            let Some(account) = self.accounts.get(party) else {
+                // It is new.
+                return true;
             };
-            if account.used > average(group.used, group.members) {
+            if account.taken() > average(group.taken(), group.members) {
                 return false;
             }
             group = *account;
@@ -220,36 +281,112 @@ impl Budget {
         self.rate.saturating_mul(POOL)
     }
 
-    fn take(&mut self, work: Duration) {
-        self.done = self.done.saturating_add(work);
-        let beyond = work.saturating_sub(self.pool);
-        self.pool = self.pool.saturating_sub(work);
-        self.debt = self.debt.saturating_add(beyond).min(self.capacity());
+    /// Takes work from the pool, and beyond it. Returns how much.
+    fn take(&mut self, work: Duration) -> Duration {
+        let from_pool = work.min(self.pool);
+        let room = self.capacity().saturating_sub(self.debt);
+        let beyond = work.saturating_sub(from_pool).min(room);
+        self.pool = self.pool.saturating_sub(from_pool);
+        self.debt = self.debt.saturating_add(beyond);
+        from_pool.saturating_add(beyond)
     }
 
-    fn add(&mut self, source: &Source, used: Duration, asked: Duration) {
-        if asked.is_zero() {
-            return;
+    /// Enters work that was done into accounts.
+    fn enter(&mut self, path: &Path, done: Duration) {
+        self.done = self.done.saturating_add(done);
+        self.change(path, |account| {
+            account.used = account.used.saturating_add(done);
+            account.asked = account.asked.saturating_add(done);
+        });
+    }
+
+    fn change(&mut self, path: &Path, change: impl Fn(&mut Account)) {
+        change(&mut self.all);
+        for party in path.iter().flatten() {
+            self.accounts.get_mut(party).into_iter().for_each(&change);
         }
-        let add = |account: &mut Account| {
-            account.used = account.used.saturating_add(used);
-            account.asked = account.asked.saturating_add(asked);
-        };
-        add(&mut self.all);
-        let mut group = None;
-        for party in source.parties() {
-            let has_room = self.accounts.len() < ACCOUNTS;
-            match self.accounts.entry(party) {
-                Entry::Occupied(mut account) => add(account.get_mut()),
-                Entry::Vacant(place) if has_room => {
-                    add(place.insert(Account { group, ..Account::default() }));
-                    if let Some(group) = self.group(group) {
-                        group.members = group.members.saturating_add(1);
-                    }
-                }
-                Entry::Vacant(_) => return,
+    }
+
+    /// The parties whose accounts count for a source, those that have none yet included.
+    fn path(&self, source: &Source) -> Path {
+        let mut path = [None; 3];
+        let mut group: Option<Party> = None;
+        for (place, party) in path.iter_mut().zip(source.0.into_iter().flatten()) {
+            let members = group.and_then(|group| self.accounts.get(&group));
+            let is_full = members.is_some_and(|group| group.members >= MEMBERS);
+            if is_full
+                && !self.accounts.contains_key(&party)
+                && let Some(group) = group
+            {
+                *place = Some(Party::Rest(group.site()));
+                break;
             }
+            *place = Some(party);
             group = Some(party);
+        }
+        path
+    }
+
+    /// Opens the accounts that a source lacks. Returns those that it has then.
+    fn open(&mut self, source: &Source) -> Path {
+        let (wanted, mut path, mut group) = (self.path(source), [None; 3], None);
+        for (place, party) in path.iter_mut().zip(wanted.into_iter().flatten()) {
+            if !self.accounts.contains_key(&party) {
+                if self.accounts.len() >= ACCOUNTS && !self.close_one(group) {
+                    break;
+                }
+                self.accounts.insert(party, Account { group, ..Account::default() });
+                if let Some(group) = self.group(group) {
+                    group.members = group.members.saturating_add(1);
+                }
+            }
+            *place = Some(party);
+            group = Some(party);
+        }
+        path
+    }
+
+    /// Closes the smallest account of the largest group, with those within it. `keeps` stays, and
+    /// what it is within. Returns whether there was one. Takes as long as there are accounts.
+    fn close_one(&mut self, keeps: Option<Party>) -> bool {
+        let above = keeps.and_then(|keeps| self.accounts.get(&keeps)?.group);
+        let may_close = |party: &Party, account: &Account| {
+            account.reserved.is_zero() && Some(*party) != keeps && Some(*party) != above
+        };
+        let largest = self.accounts.iter().max_by_key(|(_, account)| account.members);
+        let largest = largest.filter(|(_, account)| account.members > self.all.members);
+        let largest = largest.map(|(party, _)| *party);
+        // If all of these are in use, one of another group.
+        let smallest = |is_in: &dyn Fn(&Account) -> bool| {
+            let accounts = self.accounts.iter();
+            let closable = accounts.filter(|(party, it)| is_in(it) && may_close(party, it));
+            closable.min_by_key(|(_, account)| account.asked).map(|(party, _)| *party)
+        };
+        let closed = smallest(&|account| account.group == largest).or_else(|| smallest(&|_| true));
+        let Some(closed) = closed else {
+            return false;
+        };
+        self.close(closed);
+        true
+    }
+
+    /// Closes an account, and those within it.
+    fn close(&mut self, party: Party) {
+        let Some(account) = self.accounts.remove(&party) else {
+            return;
+        };
+        if let Some(group) = self.group(account.group) {
+            group.members = group.members.saturating_sub(1);
+        }
+        let mut within = vec![party];
+        while let Some(group) = within.pop() {
+            self.accounts.retain(|party, account| {
+                let stays = account.group != Some(group);
+                if !stays {
+                    within.push(*party);
+                }
+                stays
+            });
         }
     }
 
@@ -271,6 +408,7 @@ impl Budget {
         }
     }
 
+    /// Halves what was used and asked for. What is reserved stays until it is settled.
     fn halve(&mut self) {
         let halve = |account: &mut Account| {
             account.used = half(account.used);
@@ -279,8 +417,9 @@ impl Budget {
         halve(&mut self.all);
         self.accounts.values_mut().for_each(halve);
         let mut groups = Vec::new();
+        // Whoever is within an account has asked for no more, and reserved no more.
         self.accounts.retain(|_, account| {
-            let stays = account.asked >= LEAST;
+            let stays = account.asked >= LEAST || !account.reserved.is_zero();
             if !stays {
                 groups.push(account.group);
             }
@@ -332,12 +471,35 @@ mod tests {
         Budget::new(500 * MS)
     }
 
+    impl Budget {
+        /// Reserves work and does it, at once. Returns whether it may be done.
+        fn does(&mut self, source: &Source, work: Duration, now: Duration) -> bool {
+            let reserved = self.reserve(source, work, false, now);
+            let may = reserved.is_some();
+            reserved.into_iter().for_each(|reserved| self.settle(reserved, work));
+            may
+        }
+
+        fn check(&self) {
+            let groups = self.accounts.iter().map(|(party, account)| (Some(*party), account));
+            for (group, account) in groups.chain([(None, &self.all)]) {
+                let members = || self.accounts.values().filter(|it| it.group == group);
+                let sum = |of: fn(&Account) -> Duration| members().map(of).sum::<Duration>();
+                assert!(account.used >= sum(|it| it.used), "{group:?} in {self:?}");
+                assert!(account.reserved >= sum(|it| it.reserved), "{group:?} in {self:?}");
+                assert!(account.asked >= sum(|it| it.asked), "{group:?} in {self:?}");
+                assert_eq!(account.members as usize, members().count(), "{group:?} in {self:?}");
+            }
+            assert!(self.accounts.len() <= ACCOUNTS && self.pool <= self.capacity());
+        }
+    }
+
     #[test]
     fn others_get_the_configured_share_in_total() {
         let (mut budget, source) = (budget(), at("/ip4/198.51.100.1/tcp/1"));
         let mut admitted = Duration::ZERO;
         for n in 0..10_000 {
-            if budget.reserve(&source, 4 * MS, false, n * MS) {
+            if budget.does(&source, 4 * MS, n * MS) {
                 admitted += 4 * MS;
             }
         }
@@ -360,10 +522,10 @@ mod tests {
             for n in 0..10_000_u32 {
                 let now = n * MS;
                 for source in flood.iter().cycle().skip(n as usize).take(4) {
-                    flooded += MS * u32::from(budget.reserve(source, MS, false, now));
+                    flooded += MS * u32::from(budget.does(source, MS, now));
                 }
                 if n % 20 == 0 {
-                    stored += u32::from(budget.reserve(&honest, MS, false, now));
+                    stored += u32::from(budget.does(&honest, MS, now));
                 }
             }
             assert_eq!(stored, 500, "every one");
@@ -378,9 +540,9 @@ mod tests {
         let mut stored = 0;
         for n in 0..10_000_u32 {
             for _ in 0..4 {
-                budget.reserve(&flooder, MS, false, n * MS);
+                budget.does(&flooder, MS, n * MS);
             }
-            stored += u32::from(n % 20 == 0 && budget.reserve(&honest, MS, false, n * MS));
+            stored += u32::from(n % 20 == 0 && budget.does(&honest, MS, n * MS));
         }
         assert_eq!(stored, 500);
     }
@@ -389,8 +551,8 @@ mod tests {
     fn what_was_reserved_and_not_used_is_given_back() {
         let (mut budget, source) = (budget(), at("/ip4/198.51.100.1/tcp/1"));
         for _ in 0..10_000 {
-            assert!(budget.reserve(&source, 100 * MS, false, Duration::ZERO));
-            budget.settle(&source, 100 * MS, Duration::from_micros(1));
+            let reserved = budget.reserve(&source, 100 * MS, false, Duration::ZERO).unwrap();
+            budget.settle(reserved, Duration::from_micros(1));
         }
         assert!(budget.pool >= 489 * MS, "{budget:?}");
     }
@@ -404,21 +566,23 @@ mod tests {
         let mut far_over_at = None;
         for n in 0..20_000_u32 {
             let now = n * MS;
-            budget.reserve(&flooder, 2 * MS, false, now);
+            budget.does(&flooder, 2 * MS, now);
             if n % 100 == 0 {
                 budget.charge(&quiet, MS, now);
                 budget.charge(&other, MS, now);
             }
-            assert!(!budget.is_far_over(&quiet) && !budget.is_far_over(&other));
-            if budget.is_far_over(&flooder) {
+            assert!(!budget.is_far_over(&quiet, now) && !budget.is_far_over(&other, now));
+            if budget.is_far_over(&flooder, now) {
                 far_over_at.get_or_insert(now);
             }
         }
         assert!(far_over_at.is_some_and(|at| at > SECOND && at < 10 * SECOND), "{far_over_at:?}");
-        assert!(budget.is_far_over(&Source::of_address(Some(&address.parse().unwrap()))));
+        let network = Source::of_address(Some(&address.parse().unwrap()));
+        assert!(budget.is_far_over(&network, 20 * SECOND));
         // Half a minute later all is forgotten.
         budget.charge(&quiet, MS, 50 * SECOND);
-        assert!(!budget.is_far_over(&flooder) && budget.all.members <= 2, "{budget:?}");
+        let now = 50 * SECOND;
+        assert!(!budget.is_far_over(&flooder, now) && budget.all.members <= 2, "{budget:?}");
     }
 
     #[test]
@@ -428,8 +592,179 @@ mod tests {
         for n in 0..2_000_u32 {
             budget.charge(&greedy, 2 * MS, n * MS);
         }
-        budget.charge(&other, MS, 2 * SECOND);
-        assert!(budget.is_far_over(&greedy) && !budget.is_far_over(&other));
+        let now = 2 * SECOND;
+        budget.charge(&other, MS, now);
+        assert!(budget.is_far_over(&greedy, now) && !budget.is_far_over(&other, now));
+    }
+
+    #[test]
+    fn an_overestimate_gives_back_no_more_than_it_has_taken() {
+        let (mut budget, source) = (budget(), at("/ip4/198.51.100.1/tcp/1"));
+        assert!(budget.does(&source, 250 * MS, Duration::ZERO));
+        let reserved = budget.reserve(&source, 100 * SECOND, false, Duration::ZERO).unwrap();
+        budget.settle(reserved, Duration::from_micros(1));
+        assert_eq!(
+            (budget.pool, budget.debt),
+            (250 * MS - Duration::from_micros(1), Duration::ZERO)
+        );
+        // What was done meanwhile for others is paid first.
+        let reserved = budget.reserve(&source, 100 * SECOND, false, Duration::ZERO).unwrap();
+        let other = at("/ip4/198.51.100.2/tcp/1");
+        budget.charge(&other, 100 * MS, Duration::ZERO);
+        budget.advance(400 * MS);
+        budget.settle(reserved, Duration::ZERO);
+        assert!(budget.pool >= 150 * MS && budget.debt.is_zero(), "{budget:?}");
+        let first = budget.accounts[&source.0[0].unwrap()];
+        assert!(first.asked < 251 * MS && first.reserved.is_zero(), "{first:?}");
+        budget.check();
+    }
+
+    #[test]
+    fn what_is_settled_after_a_halving_leaves_the_accounts_of_others_as_they_are() {
+        let mut budget = budget();
+        let [slow, honest] = ["/ip4/198.51.100.1/tcp/1", "/ip4/198.51.100.2/tcp/1"].map(at);
+        let mut waiting = std::collections::VecDeque::new();
+        for n in 0..20_000_u32 {
+            let now = n * MS;
+            waiting.extend(budget.reserve(&slow, 10 * MS, false, now));
+            if n % 50 == 0 {
+                budget.does(&honest, MS, now);
+                budget.check();
+            }
+            // Each is settled some seconds later, or almost.
+            if waiting.len() > 200 {
+                budget.settle(waiting.pop_front().unwrap(), 9 * MS);
+            }
+        }
+        for reserved in waiting {
+            budget.settle(reserved, 10 * MS);
+        }
+        budget.check();
+        assert!(budget.all.reserved.is_zero() && budget.all.used > SECOND, "{budget:?}");
+        budget.pool = MS;
+        assert!(budget.is_within_share(&honest) && !budget.is_within_share(&slow));
+    }
+
+    #[test]
+    fn peer_ids_without_end_take_no_places_from_networks() {
+        for address in ["/ip4/198.51.100.1/tcp/1", "/ip6/2001:db8:1::1/tcp/1", "/memory/1"] {
+            let mut budget = budget();
+            for _ in 0..5_000 {
+                budget.does(&at(address), MS, Duration::ZERO);
+            }
+            budget.check();
+            assert!(budget.accounts.len() <= 3 + MEMBERS as usize, "{}", budget.accounts.len());
+            budget.pool = 100 * MS;
+            let newcomer = at("/ip4/203.0.113.1/tcp/1");
+            assert!(budget.does(&newcomer, MS, Duration::ZERO), "{address}");
+            assert!(budget.is_within_share(&newcomer));
+            assert!(!budget.is_within_share(&at(address)), "those without an account share one");
+        }
+    }
+
+    #[test]
+    fn a_full_table_closes_the_smallest_account_of_the_largest_group() {
+        let mut budget = budget();
+        let of = |n: u32| format!("/ip6/2001:db8:{:x}:{:x}::1/tcp/1", n >> 8, (n & 255) << 8);
+        let held = budget.reserve(&at(&of(0)), MS, false, Duration::ZERO).unwrap();
+        for n in 0..6_000_u32 {
+            budget.charge(&at(&of(n)), MS + n * Duration::from_nanos(1), Duration::ZERO);
+            if n % 500 == 0 {
+                budget.check();
+            }
+        }
+        budget.check();
+        budget.pool = MS;
+        assert!(budget.is_within_share(&at("/ip4/203.0.113.1/tcp/1")), "a newcomer");
+        budget.charge(&at("/ip4/203.0.113.1/tcp/1"), MS, Duration::ZERO);
+        let network = at("/ip4/203.0.113.1/tcp/1").0[0].unwrap();
+        assert!(budget.accounts.contains_key(&network));
+        budget.settle(held, MS);
+        assert!(budget.all.reserved.is_zero());
+        budget.check();
+    }
+
+    #[test]
+    fn a_refused_network_is_forgotten_while_nothing_happens() {
+        let (mut budget, address) = (budget(), "/ip4/198.51.100.1/tcp/1");
+        let flooder = at(address);
+        for n in 0..20_000_u32 {
+            budget.does(&flooder, 2 * MS, n * MS);
+        }
+        let network = Source::of_address(Some(&address.parse().unwrap()));
+        assert!(budget.is_far_over(&network, 20 * SECOND));
+        assert!(!budget.is_far_over(&network, 80 * SECOND), "{budget:?}");
+    }
+
+    #[test]
+    fn who_sends_much_that_is_refused_is_not_taken_for_a_flooder() {
+        let mut budget = budget();
+        let [bulk, other] = ["/ip4/198.51.100.1/tcp/1", "/ip4/198.51.100.2/tcp/1"].map(at);
+        // 400 chunks a second, of 4 ms each, for four seconds.
+        for n in 0..1_600_u32 {
+            let now = n * 2 * MS + n * MS / 2;
+            budget.charge(&bulk, receiving(15_000) + MESSAGE, now);
+            budget.does(&bulk, 4 * MS, now);
+            budget.charge(&other, MESSAGE, now);
+            assert!(!budget.is_far_over(&bulk, now), "{n}: {budget:?}");
+        }
+    }
+
+    #[test]
+    fn in_debt_only_who_has_asked_for_a_multiple_of_the_others_is_disconnected() {
+        let mut budget = budget();
+        let readers: Vec<_> = (1..=10).map(|n| at(&format!("/ip4/198.51.100.{n}/tcp/1"))).collect();
+        for n in 0..3_000_u32 {
+            // One reads twice as much as each of the others.
+            let reader = &readers[(n as usize % 11).min(9)];
+            budget.charge(reader, MS, n * MS);
+        }
+        let now = 3 * SECOND;
+        assert!(budget.unrefused >= budget.capacity());
+        assert!(readers.iter().all(|reader| !budget.is_far_over(reader, now)), "{budget:?}");
+    }
+
+    #[test]
+    fn without_work_for_others_nothing_is_admitted_and_nobody_is_disconnected() {
+        let (mut budget, source) = (Budget::new(Duration::ZERO), at("/ip4/198.51.100.1/tcp/1"));
+        for n in 0..1_000_u32 {
+            let now = n * MS;
+            assert!(budget.reserve(&source, Duration::ZERO, false, now).is_none());
+            assert!(budget.reserve(&source, MS, false, now).is_none());
+            budget.charge(&source, MS, now);
+            assert!(!budget.is_far_over(&source, now));
+        }
+        assert_eq!((budget.pool, budget.debt), (Duration::ZERO, Duration::ZERO));
+        budget.check();
+    }
+
+    #[test]
+    fn those_without_an_ip_address_are_one_network() {
+        let relay =
+            "/ip4/198.51.100.1/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+        let network = |address: &str| at(address).0[0];
+        let unknown = Source::new(PeerId::random(), None).0[0];
+        assert_eq!(unknown, Some(Party::Site(Site::Unknown)));
+        let peer = PeerId::random();
+        for address in [
+            format!("/p2p/{peer}"),
+            "/dns4/example.org/tcp/1".to_owned(),
+            format!("{relay}/p2p-circuit/p2p/{peer}"),
+            "/memory/1".to_owned(),
+        ] {
+            assert_eq!(network(&address), unknown, "{address}");
+        }
+        assert_ne!(network(relay), unknown);
+        assert_eq!(network("/dns4/198.51.100.1/tcp/1"), network(relay));
+        // Within it, each peer has an account.
+        let mut budget = budget();
+        let [flooder, honest] = [(); 2].map(|()| at("/memory/1"));
+        for n in 0..10_000_u32 {
+            for _ in 0..4 {
+                budget.does(&flooder, MS, n * MS);
+            }
+            assert!(n % 20 != 0 || budget.does(&honest, MS, n * MS));
+        }
     }
 
     #[test]
@@ -440,13 +775,13 @@ mod tests {
             budget.charge(&at(&format!("/ip4/{ip}/tcp/1")), MS, Duration::ZERO);
         }
         assert!(budget.accounts.len() <= ACCOUNTS);
-        let networks = budget.accounts.keys().filter(|it| matches!(it, Party::Subnet(_))).count();
+        let networks = budget.accounts.keys().filter(|it| matches!(it, Party::Site(_))).count();
         assert_eq!(budget.all.members as usize, networks);
         let newcomer = at("/ip4/203.0.113.1/tcp/1");
-        assert!(!budget.reserve(&newcomer, MS, false, Duration::ZERO), "the pool is empty");
+        assert!(!budget.does(&newcomer, MS, Duration::ZERO), "the pool is empty");
         budget.charge(&newcomer, MS, 600 * SECOND);
         assert_eq!((budget.accounts.len(), budget.all.members), (2, 1), "forgotten");
-        assert_eq!(Source::of_address(None).parties().count(), 0);
-        assert_eq!(Source::new(PeerId::random(), None).parties().count(), 1);
+        assert_eq!(Source::of_address(None).0.iter().flatten().count(), 1);
+        assert_eq!(Source::new(PeerId::random(), None).0.iter().flatten().count(), 2);
     }
 }

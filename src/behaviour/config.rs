@@ -22,8 +22,9 @@ pub enum Validation {
     /// record is validated or stored: an `Ok` answer only means that the request has arrived. The
     /// queue is bounded; records that do not fit are refused and counted. Answers to reads are also
     /// validated off the task, in a second queue of the same length; answers that do not fit there
-    /// are validated on the task. No packet then holds the task for more than a millisecond of a
-    /// [reference core](smart_record_core::SignatureMemory). The default of a ready node
+    /// are validated on the task. A read asks no further peer while 32 of its answers wait. No
+    /// packet then holds the task for more than a millisecond of a [reference
+    /// core](smart_record_core::SignatureMemory). The default of a ready node
     /// (`smart-record-host`).
     OffTask,
 }
@@ -193,10 +194,15 @@ settings! { BehaviourConfig:
     /// [reference core](smart_record_core::SignatureMemory). When it runs short, records of those
     /// who have used more than the average are refused: of a network (an IPv4 address, a /48 of
     /// IPv6), of a /56 in it, of a peer in it. So a thousand peer ids in one network get no more
-    /// than one. Who asks for more than all of it, for seconds, is disconnected, and new
-    /// connections from its network are refused until that is over. Up to one second's work is
-    /// saved for bursts. Defaults to 500 ms: half of a core, which verifies some 9,000 updates
-    /// signed with Ed25519.
+    /// than one. All connections of which no IP address is known, relayed ones among them, are
+    /// together one network. Who asks for more than all of it, for seconds, is disconnected, and
+    /// new connections from its network are refused until that is over. A refused record counts as
+    /// asked for with what it cost and half a millisecond. Up to one second's work is saved for
+    /// bursts. Zero refuses all records of others, and disconnects nobody.
+    ///
+    /// Defaults to 500 ms: half of a reference core, which verifies some 9,000 updates signed with
+    /// Ed25519. Work is estimated, not measured: where an Ed25519 signature takes twice as long as
+    /// on a reference core, it is a whole core.
     ///
     /// This node's own reads and writes, and the answers to them, do not count.
     work_per_second, with_work_per_second: Duration;

@@ -22,6 +22,7 @@ use super::{
     replicate::Replicate,
     sending::{Recipients, SendPurpose, Sends, Step},
     watches::Watches,
+    worker::ANSWER_WORK,
     writing::{Next, Writes},
 };
 use crate::{
@@ -31,10 +32,6 @@ use crate::{
     store::StoreEvent,
 };
 use smart_record_core::{RecordKey, Timestamp};
-
-/// Maximum work of the signatures in an answer that is checked on the task: more than those of a
-/// packet of Kademlia take, whatever their type. The rest of a longer answer is refused unread.
-const ANSWER_WORK: Duration = Duration::from_millis(40);
 
 /// All operations under way.
 pub(super) struct Operations {

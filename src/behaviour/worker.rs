@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, channel::mpsc, future::BoxFuture};
 use libp2p_identity::PeerId;
 
-use super::{budget::Source, config::BehaviourConfig, inbound::InboundRefusal};
+use super::{budget::Reserved, config::BehaviourConfig, inbound::InboundRefusal};
 use crate::{
     meter::{Meter, Timed},
     query::{Answer, JoinedAnswers},
@@ -50,6 +50,10 @@ pub trait AsyncValidator: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), ValidationError>>;
 }
 
+/// Maximum work of the signatures in an answer: more than those of a packet of Kademlia take,
+/// whatever their type. The rest of a longer answer is refused unread.
+pub(super) const ANSWER_WORK: Duration = Duration::from_millis(40);
+
 /// Spawns a future.
 pub type Executor = Box<dyn FnOnce(BoxFuture<'static, ()>) + Send>;
 
@@ -63,13 +67,6 @@ pub(super) struct InboundRecord {
     pub(super) expires_at: Option<Timestamp>,
     /// `None` for what this node has read.
     pub(super) reserved: Option<Reserved>,
-}
-
-/// Work that was reserved for a source.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reserved {
-    pub(super) source: Source,
-    pub(super) work: Duration,
 }
 
 /// A validated inbound record.
@@ -214,7 +211,7 @@ async fn serve<T, W: Future>(
 fn check(setup: &WorkerSetup, answer: ReadAnswer) -> AnswerVerdict {
     let ReadAnswer { read, peer, key, value, expires_at, known } = answer;
     let check =
-        || setup.signatures.during(Duration::MAX, || known.check(&key, value, setup.clock.now())).0;
+        || setup.signatures.during(ANSWER_WORK, || known.check(&key, value, setup.clock.now())).0;
     let answer = std::panic::catch_unwind(AssertUnwindSafe(check));
     let answer = answer.unwrap_or_else(|_| Err(panicked()));
     AnswerVerdict { read, peer, expires_at, answer }
@@ -224,7 +221,7 @@ async fn validate(setup: &WorkerSetup, job: InboundRecord) -> CheckedRecord {
     let (key, reserved) = (job.key.clone(), job.reserved);
     let validated = AssertUnwindSafe(validate_and_ask(setup, job)).catch_unwind().await;
     let (record, work) = validated.unwrap_or_else(|_| {
-        let work = reserved.map_or(Duration::ZERO, |reserved| reserved.work);
+        let work = reserved.map_or(Duration::ZERO, |reserved| reserved.work());
         (ValidatedRecord::refused(key, panicked()), work)
     });
     CheckedRecord { record, reserved, work }
@@ -254,6 +251,38 @@ async fn validate_and_ask(setup: &WorkerSetup, job: InboundRecord) -> (Validated
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_is_checked_within_a_limit_of_work() {
+        use crate::SystemClock;
+        use libp2p_identity::Keypair;
+        use smart_record_core::{Limits, SmartRecord, SpaceSigner};
+
+        let key = RecordKey::new("/sr/a");
+        let mut record = SmartRecord::new(key.clone());
+        for _ in 0..130 {
+            let keypair = Keypair::generate_ecdsa();
+            let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
+            let (document, ttl) = ([("a", 1)].into_iter().collect(), Duration::from_secs(3_600));
+            signer.merge(document, SystemClock.now(), ttl).unwrap();
+            record.join(signer.record(SystemClock.now())).unwrap();
+        }
+        let (registry, config) = (Registry::default(), BehaviourConfig::default());
+        let setup = WorkerSetup {
+            registry: registry.clone(),
+            signatures: SignatureMemory::new(1_024 * 1_024),
+            asks: None,
+            clock: Arc::new(SystemClock),
+            config,
+            meter: Meter::default(),
+        };
+        let known = JoinedAnswers::new(&registry, &key).unwrap();
+        let (peer, value) = (PeerId::random(), Bytes::from(record.encode()));
+        let answer = ReadAnswer { read: 0, peer, key, value, expires_at: None, known };
+        assert!(check(&setup, answer).answer.is_ok());
+        let counts = setup.signatures.counts();
+        assert!(counts.verified < 125 && counts.unread > 0, "{counts:?}");
+    }
 
     #[test]
     fn a_full_queue_refuses_new_items() {

@@ -177,14 +177,35 @@ pub(crate) fn in_turns(chunks: &Arc<[Bytes]>) -> Arc<[Bytes]> {
     repeated.flat_map(|(chunk, turns)| std::iter::repeat_n(chunk.clone(), turns)).collect()
 }
 
-/// How many times a chunk is sent.
+/// How many times a chunk is sent. In each turn a replica decodes the keys of all spaces that it
+/// does not have, and then verifies one update after the other.
 fn turns(chunk: &Bytes) -> usize {
-    let (mut work, mut rest) = (Duration::ZERO, &chunk[..]);
+    let (mut left, mut decoding, mut rest) = (Vec::new(), Duration::ZERO, &chunk[..]);
     while let Some((space, after)) = EncodedSpace::split_first(rest) {
-        (work, rest) = (work.saturating_add(space.work()), after);
+        decoding = decoding.saturating_add(space.decoding_work());
+        left.push((space.decoding_work(), space.signature_work(), space.signed_count()));
+        rest = after;
     }
-    let turns = work.as_nanos().div_ceil(VALUE_WORK.as_nanos().max(1));
-    usize::try_from(turns).unwrap_or(usize::MAX).clamp(1, MAX_TURNS)
+    for turn in 1..MAX_TURNS {
+        let mut work = decoding;
+        loop {
+            left.pop_if(|(.., updates)| *updates == 0);
+            let Some((of_key, of_each, updates)) = left.last_mut() else {
+                return turn;
+            };
+            // The last update, after which a replica stops, is not counted, because not all work
+            // is the same on both sides.
+            work = work.saturating_add(*of_each);
+            if work > VALUE_WORK {
+                break;
+            }
+            *updates = updates.saturating_sub(1);
+            if *updates == 0 {
+                decoding = decoding.saturating_sub(*of_key);
+            }
+        }
+    }
+    MAX_TURNS
 }
 
 #[cfg(test)]
@@ -256,6 +277,54 @@ mod tests {
         let sent = in_turns(&chunks);
         assert_eq!((sent.len(), &sent[0]), (1 + turns(&chunk), &chunks[0]));
         assert!(sent[1..].iter().all(|sent| *sent == chunk));
+    }
+
+    /// As many small updates of these writers as fit into a chunk.
+    fn densest(keypairs: Vec<libp2p_identity::Keypair>, updates: usize) -> Bytes {
+        use crate::{Clock, SystemClock};
+        use smart_record_core::{Limits, SpaceSigner};
+
+        let hour = Duration::from_secs(3_600);
+        let mut record = SmartRecord::new("/sr/a".into());
+        for keypair in keypairs {
+            let mut signer = SpaceSigner::new("/sr/a".into(), keypair, Limits::default());
+            for n in 0..updates {
+                let document = [(format!("{n:x}"), 1)].into_iter().collect();
+                signer.merge(document, SystemClock.now(), hour).unwrap();
+            }
+            record.join(signer.record(SystemClock.now())).unwrap();
+        }
+        record.chunks(15 * 1_024).map(Bytes::from).next().unwrap()
+    }
+
+    #[test]
+    fn the_densest_chunks_are_taken_in_the_turns_in_which_they_are_sent() {
+        use crate::store::SmartRecordStore;
+        use libp2p_identity::Keypair;
+        use libp2p_kad::{Record, RecordKey as KadKey, store::RecordStore};
+
+        let of = |generate: fn() -> Keypair, count: usize| -> Vec<_> {
+            std::iter::repeat_with(generate).take(count).collect()
+        };
+        for (name, chunk) in [
+            ("many Ed25519", densest(of(Keypair::generate_ed25519, 130), 1)),
+            ("few Ed25519", densest(of(Keypair::generate_ed25519, 3), 60)),
+            ("many secp256k1", densest(of(Keypair::generate_secp256k1, 130), 1)),
+            ("few secp256k1", densest(of(Keypair::generate_secp256k1, 3), 60)),
+            ("many P-256", densest(of(Keypair::generate_ecdsa, 100), 1)),
+            ("some P-256", densest(of(Keypair::generate_ecdsa, 30), 3)),
+            ("few P-256", densest(of(Keypair::generate_ecdsa, 3), 60)),
+        ] {
+            assert!(chunk.len() > 7_000, "{name}: {}", chunk.len());
+            let all: usize = EncodedSpace::all(&chunk).map(EncodedSpace::update_count).sum();
+            let mut store = SmartRecordStore::new(PeerId::random());
+            let sent = in_turns(&Arc::from([chunk]));
+            for value in &*sent {
+                store.put(Record::new(KadKey::new(b"/sr/a"), value.to_vec())).unwrap();
+            }
+            let stored = store.counters().admitted;
+            assert_eq!(stored, all as u64, "{name}, in {} turns", sent.len());
+        }
     }
 
     #[test]

@@ -25,6 +25,9 @@ use super::{
 /// Number of holders of a sliced record that are asked at the same time in further rounds, as many
 /// as a lookup waits for. A guess.
 const REPEATED: usize = 6;
+/// While this many answers are being checked off the task, no further peer is asked: more than the
+/// closest peers give in a round. A guess.
+const MAX_CHECKING: usize = 32;
 
 /// Which of the closest peers a read asks before it can settle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +117,7 @@ impl Read {
         size: &NetworkSize,
         now: Duration,
     ) -> Option<(RequestId, PeerId)> {
-        if self.has_ended {
+        if self.has_ended || self.checking >= MAX_CHECKING {
             return None;
         }
         if self.expects_enough(size) {
@@ -298,5 +301,41 @@ impl Read {
     /// Whether no request is left to send or to wait for.
     pub(crate) fn is_over(&self, size: &NetworkSize) -> bool {
         self.checking == 0 && (self.has_ended || self.has_all_rounds && self.search.is_over(size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smart_record_core::{RecordKey, Registry};
+    use smart_record_lookup::{LookupConfig, LookupKind, Place};
+
+    use super::*;
+    use crate::query::lookup::Bounds;
+
+    #[test]
+    fn a_read_asks_nobody_while_too_many_of_its_answers_wait_to_be_checked() {
+        let (key, now) = (RecordKey::new("/sr/a"), Duration::ZERO);
+        let bounds = Bounds {
+            closest: 20,
+            complete_at: 2,
+            patience: 1,
+            chunk_bytes: 15 * 1_024,
+            rounds: 4,
+            repair_chunks: 2,
+            record_bytes: 4 * 1_024 * 1_024,
+        };
+        let registry = Registry::default();
+        let place = Place::of_key(key.as_bytes());
+        let lookup = RecordLookup::new(key, ReadPolicy::All, bounds, &registry).unwrap();
+        let peers = (0..4).map(|_| (PeerId::random(), None));
+        let (local, config) = (PeerId::random(), LookupConfig::default());
+        let search =
+            search::Lookup::new(place, LookupKind::Value, local, config, peers.collect::<Vec<_>>());
+        let mut read = Read::new(lookup, search, Breadth::All);
+        let (mut requests, size) = (Requests::default(), NetworkSize::default());
+        (0..MAX_CHECKING).for_each(|_| read.on_checking());
+        assert!(read.next(&mut requests, &size, now).is_none());
+        read.on_checked();
+        assert!(read.next(&mut requests, &size, now).is_some());
     }
 }

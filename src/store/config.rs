@@ -169,7 +169,7 @@ settings! { StoreConfig:
     /// completed; the rest of the value is refused unread. What was taken costs no verification the
     /// next time, so that sending the value again goes on from there. A
     /// [`Client`](crate::client::Client) and a [`Dht`](crate::dht::Dht) do so; whoever sends chunks
-    /// of a record by queries of Kademlia sends those of more work twice. Defaults to 4 ms: 80
+    /// of a record by queries of Kademlia sends those of more work again. Defaults to 4 ms: 80
     /// updates signed with Ed25519, or 12 with P-256.
     ///
     /// It does not apply to what the local node writes, nor to values that are verified elsewhere

@@ -5,7 +5,8 @@
 //! write is planned again.
 //!
 //! **Invariants.** Nothing is changed before there is room for the whole plan, and evictions are
-//! applied in the same step. Expired data goes first. Then unprotected data of records farther from
+//! applied in the same step. Expired data goes first, as much of it as one write collects; a write of
+//! another peer collects little, and leaves the rest to the alarm. Then unprotected data of records farther from
 //! the local peer than the written one is evicted, the farthest first; for a protected writer, of
 //! all records. In a record with too many spaces or bytes, the unprotected spaces of the highest
 //! ranks are evicted. Withdrawn spaces have places of their own, and of these the last that was
@@ -33,9 +34,6 @@ use smart_record_core::{Limit, LimitExceeded, RecordKey, Timestamp};
 
 /// How many due parts are collected in one step when room is needed.
 const COLLECT_AT_ONCE: usize = 256;
-
-/// How many such steps one write takes. The next write continues.
-const BATCHES_PER_WRITE: usize = 4;
 
 /// How many records one write evicts because the store was over its bounds before it.
 const SHED_PER_WRITE: usize = 16;
@@ -100,7 +98,7 @@ impl SmartRecordStore {
         let charge = self.charge(key, Some(&self.table.local));
         if self.excess_kind(&charge)?.is_some()
             && !self.table.storage.due(now, 1)?.is_empty()
-            && self.collect_due(now, COLLECT_AT_ONCE)? > 0
+            && self.collect_for_room(now)? > 0
         {
             return Ok(());
         }
@@ -209,14 +207,14 @@ impl SmartRecordStore {
         now: Timestamp,
     ) -> Result<Planned, StorageError> {
         let mut planned = self.plan(wanted, false)?;
-        for _ in 0..BATCHES_PER_WRITE {
+        while self.may_collect > 0 {
             let displaces_nothing = planned
                 .as_ref()
                 .is_ok_and(|(plan, candidates)| candidates.is_empty() && plan.evicted_spaces == 0);
             if displaces_nothing || self.table.storage.due(now, 1)?.is_empty() {
                 break;
             }
-            let collected = self.collect_due(now, COLLECT_AT_ONCE)?;
+            let collected = self.collect_for_room(now)?;
             // Even if nothing was due: invalid rows may have been removed.
             planned = self.plan(wanted, false)?;
             if collected == 0 {
@@ -227,6 +225,13 @@ impl SmartRecordStore {
             return self.plan(wanted, true);
         }
         Ok(planned)
+    }
+
+    /// Collects as many due parts as the write still may, at most those of one step.
+    fn collect_for_room(&mut self, now: Timestamp) -> Result<usize, StorageError> {
+        let max = self.may_collect.min(COLLECT_AT_ONCE);
+        self.may_collect = self.may_collect.saturating_sub(max);
+        self.collect_due(now, max)
     }
 
     /// Plans a row with the evictions it needs. With `clears`, all unprotected spaces of its record

@@ -1,9 +1,12 @@
 //! Values that are not smart records. A key has one: the best, or the valid ones consolidated.
 //!
 //! **Invariants.** A stored value was valid when it was written. A value that adds nothing is
-//! known. A value that is worse than the stored one is stale.
+//! known. A value that is worse than the stored one is stale. The limit of work holds for the first
+//! validation of a value alone, so no part of the stored one is lost to it.
 //!
 //! **Spec.** `docs/design.md`, section "Store".
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -49,10 +52,33 @@ impl SmartRecordStore {
             let wanted = PlannedRow::value(key, record, part, &charge);
             self.make_room(&wanted, now)?.map_err(ValidationError::from)?;
         }
-        let mut validity = match checked {
+        let validity = match checked {
             Some(validity) => validity,
             None => validator.validate(key, value, now)?,
         };
+        // All of the value was verified, and the stored one before. What combines them may have to
+        // verify the stored one again, and would leave out what it does not.
+        let signatures = self.signatures.clone();
+        let write = || self.write_valid(validator, key, value, validity, kept, meta, now);
+        signatures.during(Duration::MAX, write).0
+    }
+
+    /// Stores a valid value as [`write_value`](Self::write_value) does.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the value, its rules and what is stored are all needed"
+    )]
+    fn write_valid(
+        &mut self,
+        validator: &dyn Validator,
+        key: &RecordKey,
+        value: &[u8],
+        mut validity: Validity,
+        kept: Option<Kept>,
+        meta: Meta,
+        now: Timestamp,
+    ) -> Result<WriteOutcome, WriteError> {
+        let record = self.table.record_id(key);
         let mut stored_at = kept.as_ref().map_or(now, |kept| kept.stored_at);
         let mut returns = false;
         if !kept.as_ref().is_some_and(|kept| kept.lives_at(now))
@@ -82,9 +108,6 @@ impl SmartRecordStore {
         if let Some(Kept { stored: Value { value: before, .. }, .. }) = old {
             let collected_before = collected(before);
             let before = collected_before.as_deref().unwrap_or(before);
-            // It was verified before it was stored.
-            let signatures = self.signatures.clone();
-            signatures.trusting(|| drop(validator.validate(key, before, now)));
             match unite(validator, key, value, validity, before, now) {
                 Ok(united) => (best, validity, is_known) = united,
                 // It was stored while the clock was far ahead.
@@ -245,4 +268,77 @@ impl Lifetime<'_> {
 
 fn earliest<const N: usize>(bounds: [Option<Timestamp>; N]) -> Option<Timestamp> {
     bounds.into_iter().flatten().min()
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_identity::{Keypair, PeerId};
+    use libp2p_kad::{Record, RecordKey as KadKey, store::RecordStore};
+
+    use super::*;
+    use crate::store::StoreConfig;
+    use smart_record_core::{Malformed, Registry, Writer, check_signature_work};
+
+    /// A value is a set of signed bytes, each before its signature.
+    struct SignedBytes(Writer);
+
+    const ITEM: usize = 65;
+
+    impl SignedBytes {
+        fn check(&self, item: &[u8]) -> Result<(), ValidationError> {
+            check_signature_work()?;
+            let (byte, signature) = item.split_at(1);
+            self.0.verify_bytes(byte, signature).map_err(|e| Malformed::other(e).into())
+        }
+    }
+
+    impl Validator for SignedBytes {
+        fn validate(
+            &self,
+            _: &RecordKey,
+            value: &[u8],
+            _: Timestamp,
+        ) -> Result<Validity, ValidationError> {
+            value.chunks(ITEM).try_for_each(|item| self.check(item))?;
+            Ok(Validity::forever())
+        }
+
+        fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+            smart_record_core::best_index(values.iter())
+        }
+
+        fn consolidate(&self, _: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+            let items = values.iter().flat_map(|value| value.chunks(ITEM));
+            let good = items.filter(|item| self.check(item).is_ok());
+            Ok(good
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .flatten()
+                .copied()
+                .collect())
+        }
+    }
+
+    #[test]
+    fn no_part_of_the_stored_value_is_lost_to_the_limit_of_work() {
+        let keypair = Keypair::generate_ed25519();
+        let value = |bytes: std::ops::Range<u8>| -> Vec<u8> {
+            let item = |byte| [&[byte][..], &keypair.sign(&[byte]).unwrap()].concat();
+            bytes.flat_map(item).collect()
+        };
+        let validator = SignedBytes(Writer::from(&keypair.public()));
+        let registry = Registry::default().with("signed", validator).unwrap();
+        // Less than two values take, and next to no memory of what was verified.
+        let config = StoreConfig::default().with_value_work(Duration::from_micros(800));
+        let config = config.with_signature_memory(1);
+        let mut store = SmartRecordStore::with_registry(PeerId::random(), registry, config);
+        let key = KadKey::new(b"/signed/a");
+        for bytes in [0..10, 10..20, 20..22] {
+            store.put(Record::new(key.clone(), value(bytes))).unwrap();
+        }
+        assert_eq!(store.get(&key).unwrap().value, value(0..22));
+        // More than the limit in one value is refused, and what is stored stays.
+        store.put(Record::new(key.clone(), value(30..60))).unwrap();
+        assert_eq!(store.get(&key).unwrap().value, value(0..22));
+    }
 }

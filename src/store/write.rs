@@ -28,6 +28,9 @@ use smart_record_core::{
 
 /// How many due parts each write collects, so that collection keeps up without a timer.
 const COLLECT_PER_WRITE: usize = 32;
+/// How many more it collects before it evicts for room, if it is the local node's. Others' writes
+/// evict instead: they must not hold the task.
+const COLLECT_FOR_ROOM: usize = 1_024;
 
 /// A space has more bytes than this: a public key of 36 and a signature of 64. Shorter ones are not
 /// looked up, so a packet of empty spaces causes no look-ups.
@@ -255,6 +258,7 @@ impl SmartRecordStore {
         }
         let now = self.clock.now();
         self.catch_up_on_notes()?;
+        self.may_collect = if origin == Origin::Local { COLLECT_FOR_ROOM } else { 0 };
         self.collect_due(now, COLLECT_PER_WRITE)?;
         self.shed(key, now)?;
         Ok(now)

@@ -8,9 +8,8 @@
 //! [`SignatureMemory`] is in use on the current thread.
 //!
 //! **Invariants.** A memory changes no result, except that a reader that asks for the work that is
-//! left refuses the rest of a value. Only signatures that were verified, or that the caller vouches
-//! for, are remembered. The memory is bounded. A memory that is in use is out of use again when the
-//! closure returns or panics.
+//! left refuses the rest of a value. Only signatures that were verified are remembered. The memory
+//! is bounded. A memory that is in use is out of use again when the closure returns or panics.
 
 use std::{
     cell::RefCell,
@@ -72,8 +71,6 @@ struct Remembered {
 /// The memory in use on a thread.
 struct Scope {
     memory: SignatureMemory,
-    /// Whether signatures count as good without being verified.
-    trusts: bool,
     allowed: Duration,
     done: Duration,
 }
@@ -107,28 +104,17 @@ impl SignatureMemory {
     /// have taken. Readers of values with many signatures refuse the rest of a value once this is
     /// more than `allowed`; the check that exceeds it is completed.
     pub fn during<T>(&self, allowed: Duration, check: impl FnOnce() -> T) -> (T, Duration) {
-        self.run(false, allowed, check)
-    }
-
-    /// As [`during`](Self::during), for content that was verified before it was stored: its
-    /// signatures are taken for good, and remembered. So what combines it with other content does
-    /// not verify it again.
-    pub fn trusting<T>(&self, check: impl FnOnce() -> T) -> T {
-        self.run(true, Duration::MAX, check).0
-    }
-
-    /// How many signatures were checked.
-    pub fn counts(&self) -> SignatureCounts {
-        self.lock().counts
-    }
-
-    fn run<T>(&self, trusts: bool, allowed: Duration, check: impl FnOnce() -> T) -> (T, Duration) {
-        let scope = Scope { memory: self.clone(), trusts, allowed, done: Duration::ZERO };
+        let scope = Scope { memory: self.clone(), allowed, done: Duration::ZERO };
         let outer = Outer(SCOPE.replace(Some(scope)));
         let result = check();
         let done = SCOPE.with_borrow(|scope| scope.as_ref().map(|scope| scope.done));
         drop(outer);
         (result, done.unwrap_or_default())
+    }
+
+    /// How many signatures were checked.
+    pub fn counts(&self) -> SignatureCounts {
+        self.lock().counts
     }
 
     fn lock(&self) -> MutexGuard<'_, Remembered> {
@@ -167,18 +153,12 @@ pub(crate) fn check<E>(
     work: Duration,
     verify: impl FnOnce() -> Result<(), E>,
 ) -> Result<(), E> {
-    let scope = SCOPE.with_borrow(|scope| {
-        scope.as_ref().map(|Scope { memory, trusts, .. }| (memory.clone(), *trusts))
-    });
-    let Some((memory, trusts)) = scope else {
+    let memory = SCOPE.with_borrow(|scope| scope.as_ref().map(|scope| scope.memory.clone()));
+    let Some(memory) = memory else {
         return verify();
     };
     let id = id_of(public_key, message, signature);
-    spend(HASH.saturating_add(times(HASH_BYTE, message.len())));
-    if trusts {
-        memory.lock().insert(id);
-        return Ok(());
-    }
+    spend(hashing(message.len()));
     if memory.knows(&id) {
         return Ok(());
     }
@@ -190,6 +170,11 @@ pub(crate) fn check<E>(
         remembered.insert(id);
     }
     verified
+}
+
+/// The work of hashing a signature of this many bytes.
+pub(crate) fn hashing(message_bytes: usize) -> Duration {
+    HASH.saturating_add(times(HASH_BYTE, message_bytes))
 }
 
 /// Counts work.
@@ -260,14 +245,6 @@ mod tests {
         assert!(work >= 2 * WORK && work < 3 * WORK, "{work:?}");
         assert!(memory.during(Duration::MAX, || is_verified(2, false)).0);
         assert_eq!(memory.counts(), SignatureCounts { verified: 3, remembered: 1, unread: 0 });
-    }
-
-    #[test]
-    fn what_the_caller_vouches_for_is_not_verified() {
-        let memory = SignatureMemory::new(1_024);
-        assert!(!memory.trusting(|| is_verified(1, true)));
-        assert!(!memory.during(Duration::MAX, || is_verified(1, true)).0);
-        assert!(memory.during(Duration::MAX, || is_verified(2, true)).0, "it ends with the call");
     }
 
     #[test]

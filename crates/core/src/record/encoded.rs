@@ -14,9 +14,14 @@ use prost::Message;
 use super::{
     extensions::Extensions,
     incoming::Incoming,
-    writer::{Writer, WriterError, verification_work},
+    writer::{Writer, WriterError, decoding_work, verification_work},
 };
-use crate::{key::RecordKey, proto::smart_record as proto, protobuf::Fields, signatures::times};
+use crate::{
+    key::RecordKey,
+    proto::smart_record as proto,
+    protobuf::Fields,
+    signatures::{hashing, times},
+};
 
 /// `SmartRecord.spaces`, `Space.public_key`, `Space.updates`, `SignedUpdate.update` and
 /// `SignedUpdate.signature`.
@@ -25,6 +30,8 @@ const SPACE_PUBLIC_KEY: u32 = 1;
 const SPACE_UPDATES: u32 = 2;
 const SIGNED_UPDATE: u32 = 1;
 const SIGNED_SIGNATURE: u32 = 2;
+/// A signed update has more bytes than this, whatever the type of its key.
+const LEAST_SIGNED: usize = 64;
 
 /// A space in its wire form, as in a record and in a store. See
 /// [`Space::encode`](super::Space::encode).
@@ -91,11 +98,32 @@ impl<'a> EncodedSpace<'a> {
         matches!(Fields(only).next(), Some((SIGNED_UPDATE, update)) if is_withdrawal(update))
     }
 
-    /// At most how much work it takes to verify the updates; see
+    /// At most how much work it takes to decode the public key and to verify the updates, in a
+    /// record whose spaces have at most `max_updates`. Bytes that are too short for a signed update
+    /// are not counted; if one of them is verified all the same, it is bad, and of these
+    /// [16](crate::MAX_BAD_SIGNATURES) are verified.
+    pub fn work(self, max_updates: usize) -> Duration {
+        let count = self.signed_count().min(max_updates);
+        self.decoding_work().saturating_add(times(self.signature_work(), count))
+    }
+
+    /// The work of decoding the public key.
+    pub fn decoding_work(self) -> Duration {
+        decoding_work(self.public_key())
+    }
+
+    /// At most the work of verifying one of the updates; see
     /// [`verification_work`](crate::verification_work).
-    pub fn work(self) -> Duration {
-        let of_each = verification_work(self.public_key(), self.0.len());
-        times(of_each, self.update_count())
+    pub fn signature_work(self) -> Duration {
+        match verification_work(self.public_key(), self.0.len()) {
+            Duration::ZERO => Duration::ZERO,
+            work => work.saturating_add(hashing(self.0.len())),
+        }
+    }
+
+    /// The number of updates that are long enough to be signed.
+    pub fn signed_count(self) -> usize {
+        self.updates().filter(|update| update.len() > LEAST_SIGNED).count()
     }
 
     /// Whether all incoming updates are in the space, byte for byte. Always `false` for verified
@@ -126,4 +154,39 @@ fn is_withdrawal(update: &[u8]) -> bool {
 /// Whether an update is a replace with an empty document.
 pub(super) fn is_empty_replace(update: &proto::Update) -> bool {
     update.kind() == proto::UpdateKind::Replace && update.document.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Limits;
+
+    fn space(public_key: Vec<u8>, updates: usize, bytes: usize) -> Vec<u8> {
+        let update = proto::SignedUpdate { update: vec![1; bytes].into(), ..Default::default() };
+        let updates = vec![update; updates];
+        proto::Space { public_key: public_key.into(), updates }.encode_to_vec()
+    }
+
+    #[test]
+    fn what_is_refused_before_it_is_verified_is_no_work() {
+        let max = Limits::default().updates_per_space();
+        let of = |space: &[u8]| EncodedSpace::new(space).work(max);
+        // RSA: the data has the stated length.
+        let rsa = |data: usize| {
+            let mut key = vec![8, 0, 0x12];
+            prost::encoding::encode_varint(data as u64, &mut key);
+            [key, vec![1; data]].concat()
+        };
+        assert_eq!(of(&space(rsa(8_000), 3_500, 0)), Duration::ZERO, "too long a key");
+        assert_eq!(of(&space(rsa(8_000), 100, 100)), Duration::ZERO, "too long a key");
+        assert_eq!(of(&space(vec![8, 9, 0x12, 1, 1], 100, 100)), Duration::ZERO, "no such type");
+        assert_eq!(of(&space(vec![1; 36], 100, 100)), Duration::ZERO, "no key");
+        let decoding = Duration::from_micros(10);
+        assert_eq!(of(&space(rsa(1_000), 3_500, 0)), decoding, "empty updates");
+        let [few, many] = [max, 10 * max].map(|count| space(rsa(1_000), count, 100));
+        let work = |space| EncodedSpace::new(space).signature_work();
+        assert_eq!(of(&few), decoding + times(work(&few), max));
+        assert_eq!(of(&many), decoding + times(work(&many), max), "more than a space has");
+        assert!(of(&few) > Duration::from_millis(10));
+    }
 }
