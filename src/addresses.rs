@@ -150,13 +150,27 @@ pub(crate) fn best(
     ranked.into_iter().map(|(_, address)| address).filter(fits).take(MAX_ADDRESSES).collect()
 }
 
-/// The first IP address in an address, if any. That of a relayed address is the relay's.
+/// The first IP address in an address, if any, also one that is written as a name. A relayed
+/// address has none: that in it is the relay's.
 pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    if is_relayed(address) {
+        return None;
+    }
     address.iter().find_map(|part| match part {
         Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
         Protocol::Ip6(ip) => Some(IpAddr::V6(ip)),
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => {
+            name.strip_suffix('.').unwrap_or(&name).parse().ok()
+        }
         _ => None,
     })
+}
+
+/// Whether an address is that of a circuit through a relay. The remote address of an inbound one
+/// has no host.
+pub(crate) fn is_relayed(address: &Multiaddr) -> bool {
+    matches!(address.iter().next(), None | Some(Protocol::P2p(_)))
+        || address.iter().any(|part| matches!(part, Protocol::P2pCircuit))
 }
 
 /// Whether an address is not one of the Internet: loopback, private or link-local.

@@ -257,9 +257,9 @@ impl Sends {
         } else if let Target::Search(search) = &mut sending.target {
             match &outcome {
                 RequestOutcome::Answered(answer) => {
-                    let subnet = env.subnet_of(&peer);
+                    let subnets = env.subnets_of(&peer);
                     let named = env.subnets.named(&answer.closer, &env.remotes);
-                    search.on_answer(&peer, subnet, named);
+                    search.on_answer(&peer, subnets, named);
                 }
                 RequestOutcome::Late => search.on_late(&peer),
                 RequestOutcome::Failed(_) | RequestOutcome::Silent => {
