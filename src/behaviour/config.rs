@@ -163,8 +163,9 @@ settings! { BehaviourConfig:
     /// Defaults to 64, a guess.
     max_operations, with_max_operations: usize;
     /// How long a call of a client waits for the swarm to be polled, before it fails with
-    /// [`NotPolled`](crate::client::ClientError::NotPolled). Defaults to ten seconds, as for reads:
-    /// a swarm whose task is blocked for longer loses its connections too.
+    /// [`NotPolled`](crate::client::ClientError::NotPolled). A stream ends with it after
+    /// twice that time. Defaults to ten seconds, as for reads: a swarm whose task is blocked for
+    /// longer loses its connections too. With zero, calls wait without end.
     poll_timeout, with_poll_timeout: Duration;
     /// While the reads under way hold more bytes of answers than this, no further one starts. A
     /// read holds at most twice the bytes of the largest record
