@@ -153,7 +153,7 @@ pub(crate) fn best(
 /// The IP address of the host, be it written as a name. `None` for a name, and for a relayed
 /// address, whose host is the relay.
 pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    if address.iter().any(|part| matches!(part, Protocol::P2pCircuit)) {
+    if is_relayed(address) {
         return None;
     }
     match address.iter().find(|part| !matches!(part, Protocol::Ip6zone(_)))? {
@@ -164,6 +164,13 @@ pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
         }
         _ => None,
     }
+}
+
+/// Whether an address is that of a circuit through a relay. The remote address of an inbound one
+/// has no host.
+pub(crate) fn is_relayed(address: &Multiaddr) -> bool {
+    matches!(address.iter().next(), None | Some(Protocol::P2p(_)))
+        || address.iter().any(|part| matches!(part, Protocol::P2pCircuit))
 }
 
 /// Whether an address is not one of the Internet: loopback, private or link-local.

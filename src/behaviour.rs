@@ -299,10 +299,9 @@ impl Behaviour {
                                 self.env.tell_neighbours();
                             }
                         }
-                        // Its bucket is full.
                         kad::Event::RoutablePeer { peer, address }
                         | kad::Event::PendingRoutablePeer { peer, address } => {
-                            self.env.on_full_bucket(peer, address);
+                            self.env.on_routable(peer, address.clone());
                         }
                         _ => {}
                     }

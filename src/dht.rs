@@ -108,7 +108,7 @@ settings! { DhtConfig:
     /// to 60 seconds, Kademlia's own query timeout.
     timeout, with_timeout: Duration;
     /// How long a call waits for the driver to be polled, before it fails with
-    /// [`DhtError::NotPolled`]. Defaults to ten seconds.
+    /// [`DhtError::NotPolled`]. Defaults to ten seconds. With zero, it waits without end.
     poll_timeout, with_poll_timeout: Duration;
 }
 
@@ -121,7 +121,7 @@ pub enum DhtError {
     DriverStopped,
     /// Nobody has polled [`DhtDriver::next`] for [`poll_timeout`](DhtConfig::poll_timeout) while
     /// the call waited: its task is blocked, or awaits the call itself. Poll driver and swarm in a
-    /// task of their own.
+    /// task of their own. A put may still be done later, when the driver is polled again.
     #[error(
         "nobody polls the driver of the DHT while the call waits; poll it in a task of its own"
     )]

@@ -40,10 +40,10 @@ struct PulseInner {
 pub(crate) struct NotPolled;
 
 impl Pulse {
-    /// Calls wait for the next poll up to `timeout`.
+    /// Calls wait for the next poll up to `timeout`; if that is zero, without end.
     pub(crate) fn new(timeout: Duration) -> Self {
-        let (polls, task, timeout) =
-            (AtomicU64::new(0), AtomicWaker::new(), timeout.min(MAX_TIMEOUT));
+        let timeout = if timeout.is_zero() { MAX_TIMEOUT } else { timeout.min(MAX_TIMEOUT) };
+        let (polls, task) = (AtomicU64::new(0), AtomicWaker::new());
         Self(Arc::new(PulseInner { polls, task, timeout }))
     }
 
@@ -83,16 +83,24 @@ pub(crate) struct Wait {
     /// The polls when the task was woken last.
     seen: u64,
     timer: Delay,
+    /// How many times in a row the swarm may not be polled in time, and how many of them are left.
+    pauses: [u8; 2],
 }
 
 impl Wait {
     pub(crate) fn new(pulse: &Pulse) -> Self {
         let seen = pulse.polls();
         pulse.0.task.wake();
-        Self { pulse: pulse.clone(), seen, timer: Delay::new(pulse.0.timeout) }
+        Self { pulse: pulse.clone(), seen, timer: Delay::new(pulse.0.timeout), pauses: [0; 2] }
     }
 
-    /// Ready if the swarm was not polled in time.
+    /// A wait of a stream, which goes on after a pause: a handler of the application may be slow, or
+    /// the process was stopped for a while.
+    pub(crate) fn of_stream(pulse: &Pulse) -> Self {
+        Self { pauses: [1; 2], ..Self::new(pulse) }
+    }
+
+    /// Ready if the swarm was not polled in time; of a stream, twice in a row.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<NotPolled> {
         loop {
             ready!(self.timer.poll_unpin(cx));
@@ -100,7 +108,13 @@ impl Wait {
             let polls = self.pulse.polls();
             // For a further poll that finds it out again.
             self.timer.reset(inner.timeout);
-            if polls == self.seen {
+            let [allowed, left] = &mut self.pauses;
+            if polls != self.seen {
+                *left = *allowed;
+            } else if let Some(fewer) = left.checked_sub(1) {
+                *left = fewer;
+                tracing::warn!("nobody polls the swarm; a stream waits for it once more");
+            } else {
                 return Poll::Ready(NotPolled);
             }
             self.seen = polls;
@@ -149,6 +163,34 @@ mod tests {
         }
         // The swarm still exists, and is not polled any more.
         assert_eq!(block_on(pulse.wait_for(future::pending::<()>())), Err(NotPolled));
+    }
+
+    #[test]
+    fn a_stream_goes_on_after_a_pause_and_ends_after_two_in_a_row() {
+        let pulse = Pulse::new(SHORT);
+        let mut wait = Wait::of_stream(&pulse);
+        let mut polls = |pauses: usize| {
+            let mut left = pauses;
+            // As a task that is woken by the timer alone.
+            block_on(poll_fn(|cx| match wait.poll(cx) {
+                Poll::Pending if left > 0 => {
+                    left -= 1;
+                    Poll::Pending
+                }
+                it => Poll::Ready(it),
+            }))
+        };
+        assert_eq!(polls(1), Poll::Pending, "one pause");
+        pulse.note();
+        assert_eq!(polls(1), Poll::Pending, "it was polled");
+        assert_eq!(polls(1), Poll::Pending, "another pause");
+        assert_eq!(polls(1), Poll::Ready(NotPolled), "two of them");
+    }
+
+    #[test]
+    fn a_timeout_of_zero_is_none() {
+        let pulse = Pulse::new(Duration::ZERO);
+        assert_eq!(pulse.wait_for(future::pending::<()>()).now_or_never(), None);
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl Builder {
 
     /// Sets the configuration of Kademlia instead of [`SmartRecordStore::kad_config`], from which
     /// it should be derived. The behaviour overrides its replication, publication and filtering of
-    /// records. Its parallelism, timeouts and packet size apply to Kademlia's own queries and to
+    /// records, and its insertion into buckets
+    /// ([`inserts_manually`](BehaviourConfig::inserts_manually)). Its parallelism, timeouts and packet size apply to Kademlia's own queries and to
     /// inbound requests; reads and writes of the behaviour are requests of its own.
     pub fn with_kad_config(mut self, config: kad::Config) -> Self {
         self.kad_config = Some(config);
@@ -166,7 +167,12 @@ impl Builder {
                 Some(Worker::start(setup, executor))
             }
         };
+        let inserts = match config.inserts_manually() {
+            true => kad::BucketInserts::Manual,
+            false => kad::BucketInserts::OnConnected,
+        };
         kad_config
+            .set_kbucket_inserts(inserts)
             .set_replication_interval(None)
             .set_publication_interval(None)
             // In both cases the behaviour learns who sends a record. Kademlia's answer is sent
@@ -191,7 +197,6 @@ impl Builder {
             known: RollbackMemory::new(config.max_known_writers()),
             remotes: Remotes::default(),
             subnets: Subnets::new(&config),
-            inserts_manually: false,
             budget: Budget::new(config.work_per_second()),
             events: VecDeque::new(),
             counters,

@@ -61,6 +61,7 @@ pub struct BehaviourConfig {
     max_read_bytes: usize,
     max_known_writers: usize,
     subnet_share: usize,
+    inserts_manually: bool,
     exempts_private_subnets: bool,
     validation: Validation,
     inbound_queue: usize,
@@ -91,6 +92,7 @@ impl Default for BehaviourConfig {
             max_read_bytes: 64 * 1_024 * 1_024,
             max_known_writers: 16 * 1_024,
             subnet_share: 2,
+            inserts_manually: false,
             exempts_private_subnets: true,
             validation: Validation::Inline,
             inbound_queue: 256,
@@ -162,8 +164,9 @@ settings! { BehaviourConfig:
     /// Defaults to 64, a guess.
     max_operations, with_max_operations: usize;
     /// How long a call of a client waits for the swarm to be polled, before it fails with
-    /// [`NotPolled`](crate::client::ClientError::NotPolled). Defaults to ten seconds, as for reads:
-    /// a swarm whose task is blocked for longer loses its connections too.
+    /// [`NotPolled`](crate::client::ClientError::NotPolled). A stream ends with it after
+    /// twice that time. Defaults to ten seconds, as for reads: a swarm whose task is blocked for
+    /// longer loses its connections too. With zero, calls wait without end.
     poll_timeout, with_poll_timeout: Duration;
     /// While the reads under way hold more bytes of answers than this, no further one starts. A
     /// read holds at most twice the bytes of the largest record
@@ -175,9 +178,15 @@ settings! { BehaviourConfig:
     max_known_writers, with_max_known_writers: usize;
     /// Maximum number of peers of one subnet, 24 bits of an IPv4 address or 48 of an IPv6 address,
     /// among the 20 of a read or a write and in a bucket of the routing table, as long as there are
-    /// others: what these leave goes to the surplus. The address of the connection counts. Defaults
-    /// to 2: ids are free, addresses are not.
+    /// others: what these leave goes to the surplus. The address of the connection counts. All
+    /// peers that are connected by name share one subnet, and so do all that are connected through
+    /// relays. Defaults to 2: ids are free, addresses are not. 0 counts as 1.
     subnet_share, with_subnet_share: usize;
+    /// Whether only the application inserts peers into the routing table:
+    /// [`BucketInserts::Manual`](libp2p_kad::BucketInserts). Otherwise connected peers are inserted
+    /// that speak the protocol, and take the places of peers beyond the share of their subnet.
+    /// Defaults to false.
+    inserts_manually, with_inserts_manually: bool;
     /// Whether peers at loopback, private and link-local addresses belong to no subnet, so that
     /// networks of one's own are not shared out. Defaults to true.
     exempts_private_subnets, with_exempts_private_subnets: bool;

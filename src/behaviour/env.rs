@@ -45,8 +45,6 @@ pub(super) struct Env {
     pub(super) known: RollbackMemory,
     pub(super) remotes: Remotes,
     pub(super) subnets: Subnets,
-    /// Whether the application inserts peers into the routing table itself.
-    pub(super) inserts_manually: bool,
     pub(super) budget: Budget,
     /// Events to be emitted.
     pub(super) events: VecDeque<Event>,

@@ -285,9 +285,9 @@ impl Reads {
         }
         match outcome {
             RequestOutcome::Answered(answer) => {
-                let subnet = env.subnet_of(&peer);
+                let subnets = env.subnets_of(&peer);
                 let named = env.subnets.named(&answer.closer, &env.remotes);
-                operation.read.on_answer(&peer, subnet, named);
+                operation.read.on_answer(&peer, subnets, named);
                 match answer.record {
                     Some(record) => operation.on_found(env, worker, id, peer, record),
                     None => {
@@ -500,7 +500,7 @@ pub(super) fn search(env: &mut Env, key: &RecordKey, wanted: LookupKind) -> sear
     let target = KBucketKey::new(key.as_bytes().to_vec());
     let start = env.kad.get_closest_local_peers(&target).map(KBucketKey::into_preimage);
     let start: Vec<_> = start.take(START).collect();
-    let start: Vec<_> = start.into_iter().map(|peer| (peer, env.subnet_of(&peer))).collect();
+    let start: Vec<_> = start.into_iter().map(|peer| (peer, env.subnets_of(&peer))).collect();
     env.net.size.forget_old(env.net.now());
     let config = LookupConfig::default().with_closest(env.bounds.closest);
     let config = config.with_per_subnet(env.subnets.share);

@@ -9,7 +9,7 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::{ConnectionId, FromSwarm};
 
 use super::budget::Source;
-use crate::store::Asker;
+use crate::{addresses::ip_of, store::Asker};
 
 /// Remote addresses of the connected peers.
 #[derive(Debug, Default)]
@@ -77,11 +77,12 @@ impl Remotes {
     }
 
     /// The remote address of a connected peer: where it was dialled, if it was. A peer that dialled
-    /// this node need not listen on the address of its connection.
+    /// this node need not listen on the address of its connection. One with an IP address comes
+    /// before names and relays, which do not tell where the peer is.
     pub(super) fn of(&self, peer: &PeerId) -> Option<&Multiaddr> {
-        let remotes = self.peers.get(peer)?;
-        let remote = remotes.iter().rfind(|remote| remote.is_dialer).or_else(|| remotes.first())?;
-        Some(&remote.address)
+        let remotes = self.peers.get(peer)?.iter().rev();
+        let rank = |remote: &&Remote| (ip_of(&remote.address).is_some(), remote.is_dialer);
+        remotes.max_by_key(rank).map(|remote| &remote.address)
     }
 
     /// The source of a peer's requests over a connection.
@@ -169,5 +170,23 @@ mod tests {
         assert_eq!(remotes.of(&peer), None);
         remotes.forget_closed();
         assert_eq!(of(&remotes, 0), Source::new(peer, None));
+    }
+
+    #[test]
+    fn of_several_remotes_one_with_an_ip_address_counts_and_the_last_that_was_dialled() {
+        let (mut remotes, peer) = (Remotes::default(), PeerId::random());
+        let mut connect = |id, endpoint: &ConnectedPoint| {
+            open(&mut remotes, peer, id, endpoint);
+            remotes.of(&peer).unwrap().to_string()
+        };
+        let name = "/dns4/example.org/tcp/1";
+        assert_eq!(connect(0, &outbound(name)), name);
+        assert_eq!(connect(1, &inbound("/ip4/1.2.3.4/tcp/1")), "/ip4/1.2.3.4/tcp/1");
+        let circuit = format!("/ip4/5.6.7.8/tcp/1/p2p/{peer}/p2p-circuit");
+        for (id, without) in [(2, name), (3, circuit.as_str())] {
+            assert_eq!(connect(id, &outbound(without)), "/ip4/1.2.3.4/tcp/1");
+        }
+        assert_eq!(connect(4, &inbound(&format!("/p2p/{peer}"))), "/ip4/1.2.3.4/tcp/1");
+        assert_eq!(connect(5, &outbound("/ip4/1.2.3.5/tcp/1")), "/ip4/1.2.3.5/tcp/1");
     }
 }

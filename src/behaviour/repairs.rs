@@ -2,11 +2,12 @@
 //!
 //! **Invariants.** Pure. A peer has taken a repair if it shows what it was sent, or newer. One that
 //! has not is repaired again only after a delay, which doubles, however its answers vary. The
-//! number of remembered repairs is bounded, and so is what is remembered of each.
+//! number of remembered repairs is bounded, and so are the spaces in them as a whole. Of each repair
+//! all of it is remembered, or nothing: a peer would only show the remembered part.
 
 use std::{
     collections::BTreeMap,
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{BuildHasher, RandomState},
     time::Duration,
 };
 
@@ -16,10 +17,11 @@ use libp2p_identity::PeerId;
 use crate::query::CheckedAnswer;
 use smart_record_core::{RecordKey, SmartRecord, Timestamp};
 
-/// Maximum number of remembered repairs: some 600 KB, and 6 MB if each is of a board. A guess.
+/// Maximum number of remembered repairs: some 600 KB. A guess.
 const REMEMBERED: usize = 4_096;
-/// Maximum number of spaces that are remembered of what a peer was sent.
-const SPACES: usize = 64;
+/// Maximum number of spaces in all remembered repairs: some 8 MB. 64 of each, or those of 256 boards
+/// of 1,024 writers. A guess.
+const SPACES: usize = 64 * REMEMBERED;
 /// Delay before a second repair of the same peer: as long as a repair may take to arrive. A guess.
 const SHORTEST: Duration = Duration::from_secs(10);
 /// Maximum delay. Less than the replication interval, so that each replication may repair.
@@ -34,18 +36,17 @@ pub(super) enum Content {
 }
 
 impl Content {
-    pub(super) fn of(answer: &CheckedAnswer) -> Self {
+    fn of(answer: &CheckedAnswer, hasher: &RandomState) -> Self {
         match answer {
-            CheckedAnswer::Record(record) => Self::of_record(record),
+            CheckedAnswer::Record(record) => Self::of_record(record, hasher),
             CheckedAnswer::Value(_) => Self::Value(answer.fingerprint()),
         }
     }
 
-    pub(super) fn of_record(record: &SmartRecord) -> Self {
+    fn of_record(record: &SmartRecord, hasher: &RandomState) -> Self {
         let spaces = record.spaces().filter_map(|(writer, space)| {
-            let mut hasher = DefaultHasher::new();
-            writer.as_bytes().hash(&mut hasher);
-            Some((hasher.finish(), (space.newest()?.seq.as_micros(), space.updates().len())))
+            let id = hasher.hash_one(writer.as_bytes());
+            Some((id, (space.newest()?.seq.as_micros(), space.updates().len())))
         });
         Self::Spaces(spaces.collect())
     }
@@ -82,14 +83,15 @@ impl Content {
     /// Adds what was sent later.
     fn extend(&mut self, later: Self) {
         match (self, later) {
-            (Self::Spaces(sent), Self::Spaces(later)) => {
-                sent.extend(later);
-                // The same ones, whatever the order.
-                while sent.len() > SPACES {
-                    sent.pop_last();
-                }
-            }
+            (Self::Spaces(sent), Self::Spaces(later)) => sent.extend(later),
             (sent, later) => *sent = later,
+        }
+    }
+
+    fn spaces(&self) -> usize {
+        match self {
+            Self::Spaces(spaces) => spaces.len(),
+            Self::Value(_) => 0,
         }
     }
 }
@@ -106,11 +108,20 @@ struct Repaired {
 #[derive(Debug)]
 pub(super) struct Repairs {
     recent: LruCache<(RecordKey, PeerId), Repaired>,
+    /// Number of spaces in them.
+    spaces: usize,
+    /// Nobody can make writers whose ids are equal.
+    hasher: RandomState,
 }
 
 impl Repairs {
     pub(super) fn new() -> Self {
-        Self { recent: LruCache::new(REMEMBERED) }
+        Self { recent: LruCache::new(REMEMBERED), spaces: 0, hasher: RandomState::new() }
+    }
+
+    /// What an answer shows, or what is known.
+    pub(super) fn content(&self, answer: &CheckedAnswer) -> Content {
+        Content::of(answer, &self.hasher)
     }
 
     /// Whether a peer may be repaired now that has shown this, perhaps a slice, of what is `known`;
@@ -127,21 +138,42 @@ impl Repairs {
         let place = (key.clone(), peer);
         let lacks = known.lacking(shown, is_slice);
         let Some(last) = self.recent.get_mut(&place) else {
-            let mut sent = Content::Spaces(BTreeMap::new());
-            sent.extend(lacks);
-            self.recent.insert(place, Repaired { sent, at: now, wait: SHORTEST });
+            self.remember(place, Repaired { sent: lacks, at: now, wait: SHORTEST });
             return true;
         };
+        let before = last.sent.spaces();
         last.sent.forget_beyond(known);
+        self.spaces = self.spaces.saturating_sub(before).saturating_add(last.sent.spaces());
         let has_taken = last.sent.is_in(shown, is_slice);
         // A time before the last repair means that the clock was set back.
         if !has_taken && now < last.at.saturating_add(last.wait) && now >= last.at {
             return false;
         }
         let wait = if has_taken { SHORTEST } else { last.wait.saturating_mul(2).min(LONGEST) };
-        last.sent.extend(lacks);
-        (last.at, last.wait) = (now, wait);
+        if let Some(Repaired { mut sent, .. }) = self.forget(&place) {
+            sent.extend(lacks);
+            self.remember(place, Repaired { sent, at: now, wait });
+        }
         true
+    }
+
+    fn forget(&mut self, place: &(RecordKey, PeerId)) -> Option<Repaired> {
+        let repaired = self.recent.remove(place)?;
+        self.spaces = self.spaces.saturating_sub(repaired.sent.spaces());
+        Some(repaired)
+    }
+
+    /// Remembers a repair, as the most recent one, instead of the least recent ones.
+    fn remember(&mut self, place: (RecordKey, PeerId), repaired: Repaired) {
+        let spaces = repaired.sent.spaces();
+        while self.recent.len() >= REMEMBERED || self.spaces.saturating_add(spaces) > SPACES {
+            let Some((_, oldest)) = self.recent.remove_lru() else {
+                break;
+            };
+            self.spaces = self.spaces.saturating_sub(oldest.sent.spaces());
+        }
+        self.spaces = self.spaces.saturating_add(spaces);
+        self.recent.insert(place, repaired);
     }
 }
 
@@ -244,11 +276,35 @@ mod tests {
         for _ in 0..2 * REMEMBERED {
             assert!(repairs.admit(&"/sr/a".into(), PeerId::random(), &known, None, false, NOW));
         }
-        assert_eq!(repairs.recent.len(), REMEMBERED);
-        let of_each = repairs.recent.iter().map(|(_, repaired)| match &repaired.sent {
-            Content::Spaces(spaces) => spaces.len(),
-            Content::Value(_) => 1,
-        });
-        assert_eq!(of_each.max(), Some(SPACES));
+        let spaces = |repairs: &Repairs| -> usize {
+            repairs.recent.iter().map(|(_, repaired)| repaired.sent.spaces()).sum()
+        };
+        assert_eq!(repairs.recent.len(), SPACES / 1_000);
+        assert_eq!([spaces(&repairs), repairs.spaces], [SPACES / 1_000 * 1_000; 2]);
+        let one = self::spaces([(0, 1)]);
+        for _ in 0..2 * REMEMBERED {
+            let key = "/sr/a".into();
+            assert!(repairs.admit(&key, PeerId::random(), &one, None, false, NOW));
+        }
+        assert_eq!((repairs.recent.len(), repairs.spaces), (REMEMBERED, REMEMBERED));
+    }
+
+    #[test]
+    fn a_holder_that_shows_a_part_of_a_board_is_not_repaired_at_every_read() {
+        // All parts of 64 spaces, and in turns the first and the last 136 of 200.
+        let known = spaces((0..200).map(|space| (space, 1)));
+        let parts = (0..200).map(|from| (from..from + 64).map(|space| space % 200).collect());
+        let turns = [(0..136).collect(), (64..200).collect()];
+        for shown in [parts.collect::<Vec<Vec<u64>>>(), turns.into()] {
+            let (mut repairs, key, peer) =
+                (Repairs::new(), RecordKey::new("/sr/a"), PeerId::random());
+            let admitted = (0..3_600).filter(|second| {
+                let part = &shown[*second as usize % shown.len()];
+                let shown = spaces(part.iter().map(|space| (*space, 1)));
+                repairs.admit(&key, peer, &known, Some(&shown), false, at(*second))
+            });
+            let admitted = admitted.count();
+            assert!(admitted < 20, "{admitted}");
+        }
     }
 }

@@ -27,7 +27,7 @@ use super::{
     holders::Closest,
     network::{OperationId, RequestOutcome},
     reading::search,
-    repairs::{Content, Repairs},
+    repairs::Repairs,
 };
 use crate::{
     client::{ProgressSender, ReplicaState},
@@ -137,7 +137,8 @@ impl Sends {
             Some(record) => record.retain_until(),
             None => lookup.expires_at(),
         };
-        let Some(known) = lookup.joined().content().map(|known| Content::of(&known)) else {
+        let Some(known) = lookup.joined().content().map(|known| self.repairs.content(&known))
+        else {
             return;
         };
         let is_slice = !lookup.is_small();
@@ -150,7 +151,7 @@ impl Sends {
             let key = lookup.key();
             let mut admitted = peers.clone();
             admitted.retain(|peer| {
-                let shown = lookup.shown(peer).map(|shown| Content::of(&shown));
+                let shown = lookup.shown(peer).map(|shown| self.repairs.content(&shown));
                 self.repairs.admit(key, *peer, &known, shown.as_ref(), is_slice, now)
             });
             let put_off = peers.len().saturating_sub(admitted.len());
@@ -256,9 +257,9 @@ impl Sends {
         } else if let Target::Search(search) = &mut sending.target {
             match &outcome {
                 RequestOutcome::Answered(answer) => {
-                    let subnet = env.subnet_of(&peer);
+                    let subnets = env.subnets_of(&peer);
                     let named = env.subnets.named(&answer.closer, &env.remotes);
-                    search.on_answer(&peer, subnet, named);
+                    search.on_answer(&peer, subnets, named);
                 }
                 RequestOutcome::Late => search.on_late(&peer),
                 RequestOutcome::Failed(_) | RequestOutcome::Silent => {

@@ -2,17 +2,18 @@
 //! key.
 //!
 //! **Invariants.** Pure. The subnet of a connected peer is that of its connection, whatever it
-//! claims. Peers of private subnets have none, unless the settings say otherwise.
+//! claims. Each address that is not exempt has a subnet: all names share one, and all relayed
+//! addresses. Private addresses are exempt, unless the settings say otherwise.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
-use smart_record_lookup::Subnet;
+use smart_record_lookup::{Named, Subnet, SubnetShares};
 
 use super::{config::BehaviourConfig, remotes::Remotes};
 use crate::{
-    addresses::{ip_of, is_private},
+    addresses::{ip_of, is_private, is_relayed},
     outbound::Closer,
 };
 
@@ -28,33 +29,48 @@ pub(super) struct Subnets {
     exempts_private: bool,
 }
 
+/// A peer of the routing table, or one that is to be.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) peer: PeerId,
+    pub(super) subnets: BTreeSet<Subnet>,
+    pub(super) is_connected: bool,
+}
+
 impl Subnets {
     pub(super) fn new(config: &BehaviourConfig) -> Self {
         Self { share: config.subnet_share(), exempts_private: config.exempts_private_subnets() }
     }
 
-    /// The subnet of an address.
+    /// The subnet of an address; `None` if it is exempt.
     pub(super) fn of(&self, address: &Multiaddr) -> Option<Subnet> {
-        if self.exempts_private && is_private(address) {
-            return None;
-        }
         let [v4, v6] = BITS;
-        Some(Subnet::new(ip_of(address)?, v4, v6))
+        match ip_of(address) {
+            // Names of the own host or link are private, circuits through them are not.
+            _ if self.exempts_private && !is_relayed(address) && is_private(address) => None,
+            Some(ip) => Some(Subnet::new(ip, v4, v6)),
+            None if is_relayed(address) => Some(Subnet::RELAYED),
+            None => Some(Subnet::NAMED),
+        }
     }
 
-    /// The subnet of a peer with these addresses; `None` also if they are in several.
+    /// The subnet of a connected peer, or those of the addresses of another. Names and circuits
+    /// count where no IP address says more.
     pub(super) fn of_peer<'a>(
         &self,
         peer: &PeerId,
         remotes: &Remotes,
         addresses: impl IntoIterator<Item = &'a Multiaddr>,
-    ) -> Option<Subnet> {
+    ) -> BTreeSet<Subnet> {
         if let Some(remote) = remotes.of(peer) {
-            return self.of(remote);
+            return self.of(remote).into_iter().collect();
         }
-        let mut subnets = addresses.into_iter().map(|address| self.of(address));
-        let first = subnets.next()?;
-        subnets.all(|subnet| subnet == first).then_some(first).flatten()
+        let mut subnets: BTreeSet<_> =
+            addresses.into_iter().filter_map(|address| self.of(address)).collect();
+        if subnets.iter().any(Subnet::is_of_ips) {
+            subnets.retain(Subnet::is_of_ips);
+        }
+        subnets
     }
 
     /// The peers that an answer names.
@@ -62,32 +78,26 @@ impl Subnets {
         &'a self,
         closer: &'a [Closer],
         remotes: &'a Remotes,
-    ) -> impl Iterator<Item = (PeerId, Option<Subnet>)> + 'a {
+    ) -> impl Iterator<Item = Named> + 'a {
         closer
             .iter()
             .map(|Closer { peer, addresses }| (*peer, self.of_peer(peer, remotes, addresses)))
     }
 
-    /// The peer to remove from a full bucket so that one of this subnet finds room, if it is within
-    /// the share of its subnet: the last one beyond the share of another.
-    pub(super) fn surplus(
-        &self,
-        bucket: &[(PeerId, Option<Subnet>)],
-        newcomer: Option<Subnet>,
-    ) -> Option<PeerId> {
-        let mut counts = HashMap::<Subnet, usize>::new();
-        for subnet in bucket.iter().filter_map(|(_, subnet)| *subnet) {
-            let count = counts.entry(subnet).or_default();
-            *count = count.saturating_add(1);
-        }
-        let is_over = |subnet: &Subnet, more: usize| {
-            counts.get(subnet).is_some_and(|count| count.saturating_add(more) > self.share)
-        };
-        if newcomer.is_some_and(|subnet| is_over(&subnet, 1)) {
+    /// The peer to remove from a full bucket so that a newcomer finds room, if that is within the
+    /// share of its subnets: one beyond the share of its own, if possible a disconnected one, and
+    /// of several the last.
+    pub(super) fn surplus(&self, bucket: &[Place], newcomer: &Place) -> Option<PeerId> {
+        let mut shares = SubnetShares::new(self.share);
+        // Connected peers come first: what others claim takes no places from them.
+        let of = |is_connected| move |place: &&Place| place.is_connected == is_connected;
+        let all = || bucket.iter().chain([newcomer]);
+        let by_rank = all().filter(of(true)).chain(all().filter(of(false)));
+        let beyond: Vec<_> = by_rank.filter(|place| !shares.take(&place.subnets)).collect();
+        if beyond.iter().any(|place| place.peer == newcomer.peer) {
             return None;
         }
-        let is_beyond = |subnet: &Option<Subnet>| subnet.is_some_and(|it| is_over(&it, 0));
-        bucket.iter().rfind(|(_, subnet)| is_beyond(subnet)).map(|(peer, _)| *peer)
+        beyond.last().map(|place| place.peer)
     }
 }
 
@@ -113,24 +123,93 @@ mod tests {
             let all = BehaviourConfig::default().with_exempts_private_subnets(false);
             assert!(Subnets::new(&all).of(&at(private)).is_some());
         }
-        assert_eq!(of("/dns4/example.org/tcp/1"), None);
+        assert_eq!(of("/dns4/1.2.3.4/tcp/1"), of("/ip4/1.2.3.4/tcp/1"));
+        assert_eq!(of("/dns/localhost/tcp/1"), None);
+    }
+
+    #[test]
+    fn all_names_share_a_subnet_and_all_relayed_addresses() {
+        let id = PeerId::random();
+        for exempts in [true, false] {
+            let config = BehaviourConfig::default().with_exempts_private_subnets(exempts);
+            let subnets = Subnets::new(&config);
+            let of = |address: &str| subnets.of(&at(&address.replace("ID", &id.to_string())));
+            for name in ["/dns4/example.org/tcp/1", "/dnsaddr/example.org", "/dns/a.b/tcp/1/ws"] {
+                assert_eq!(of(name), Some(Subnet::NAMED), "{name}");
+            }
+            for relayed in [
+                "/p2p/ID",
+                "/ip4/1.2.3.4/tcp/1/p2p/ID/p2p-circuit",
+                "/ip4/10.0.0.1/tcp/1/p2p/ID/p2p-circuit/p2p/ID",
+                "/dns4/example.org/tcp/1/p2p/ID/p2p-circuit",
+            ] {
+                assert_eq!(of(relayed), Some(Subnet::RELAYED), "{relayed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_peer_with_several_addresses_is_in_the_subnet_of_each_that_is_not_exempt() {
+        let subnets = Subnets::new(&BehaviourConfig::default());
+        let of = |addresses: &[&str]| {
+            let addresses: Vec<_> = addresses.iter().map(|address| at(address)).collect();
+            subnets.of_peer(&PeerId::random(), &Remotes::default(), &addresses)
+        };
+        let public = "/ip4/1.2.3.4/tcp/1";
+        let one = of(&[public]);
+        assert_eq!(one.len(), 1);
+        assert_eq!(of(&["/ip4/192.168.1.2/tcp/1", public]), one);
+        assert_eq!(of(&["/dns4/example.org/tcp/1", public]), one, "the address says more");
+        let dual = of(&[public, "/ip6/2a00:1:2::1/tcp/1"]);
+        assert!(dual.len() == 2 && dual.is_superset(&one));
+        assert_eq!(of(&["/dns4/example.org/tcp/1"]), [Subnet::NAMED].into());
+        assert_eq!(of(&["/ip4/192.168.1.2/tcp/1"]), [].into());
+    }
+
+    fn places<const N: usize>(of: [(&[u8], bool); N]) -> Vec<Place> {
+        let subnet = |n: &u8| Subnet::new([198, 51, *n, 0].into(), 24, 48);
+        let place = |(subnets, is_connected): (&[u8], bool)| Place {
+            peer: PeerId::random(),
+            subnets: subnets.iter().map(subnet).collect(),
+            is_connected,
+        };
+        of.map(place).into()
     }
 
     #[test]
     fn a_newcomer_within_its_share_displaces_surplus_and_surplus_nobody() {
         let subnets = Subnets::new(&BehaviourConfig::default());
-        let peers: Vec<_> = (0..5).map(|_| PeerId::random()).collect();
-        let subnet = |n: u8| Subnet::new([198, 51, n, 0].into(), 24, 48);
-        let bucket = |of: [Option<u8>; 5]| -> Vec<_> {
-            let of = of.map(|n| n.map(subnet));
-            peers.iter().copied().zip(of).collect()
+        let surplus = |bucket: &[Place], newcomer: &[u8]| {
+            let newcomer = &places([(newcomer, true)])[0];
+            let found = subnets.surplus(bucket, newcomer)?;
+            bucket.iter().position(|place| place.peer == found)
         };
-        let full = bucket([Some(1), Some(1), Some(2), Some(1), None]);
-        assert_eq!(subnets.surplus(&full, Some(subnet(3))), Some(peers[3]));
-        assert_eq!(subnets.surplus(&full, Some(subnet(2))), Some(peers[3]));
-        assert_eq!(subnets.surplus(&full, None), Some(peers[3]));
-        assert_eq!(subnets.surplus(&full, Some(subnet(1))), None);
-        let fair = bucket([Some(1), Some(1), Some(2), Some(2), None]);
-        assert_eq!(subnets.surplus(&fair, Some(subnet(3))), None);
+        let full = places([(&[1], true), (&[1], true), (&[2], true), (&[1], true), (&[], true)]);
+        assert_eq!(surplus(&full, &[3]), Some(3));
+        assert_eq!(surplus(&full, &[2]), Some(3));
+        assert_eq!(surplus(&full, &[]), Some(3));
+        assert_eq!(surplus(&full, &[1]), None);
+        assert_eq!(surplus(&full, &[3, 1]), None, "one of its subnets is over");
+        let fair = places([(&[1], true), (&[1], true), (&[2], true), (&[2], true), (&[], true)]);
+        assert_eq!(surplus(&fair, &[3]), None);
+    }
+
+    #[test]
+    fn disconnected_peers_leave_first_and_take_no_places_by_their_claims() {
+        let subnets = Subnets::new(&BehaviourConfig::default());
+        let newcomer = &places([(&[9], true)])[0];
+        let mixed = places([(&[1], false), (&[1], true), (&[1], true), (&[1], true)]);
+        assert_eq!(subnets.surplus(&mixed, newcomer), Some(mixed[0].peer));
+        let claims = places([(&[5, 1], false), (&[6, 1], false), (&[1], true), (&[1], true)]);
+        assert_eq!(subnets.surplus(&claims, newcomer), Some(claims[1].peer));
+    }
+
+    #[test]
+    fn a_share_of_0_is_one_of_1() {
+        let subnets = Subnets::new(&BehaviourConfig::default().with_subnet_share(0));
+        let bucket = places([(&[1], true), (&[1], true), (&[2], true)]);
+        let [one, three] = [1, 3].map(|n| places([(&[n], true)]).remove(0));
+        assert_eq!(subnets.surplus(&bucket, &three), Some(bucket[1].peer));
+        assert_eq!(subnets.surplus(&bucket, &one), None);
     }
 }

@@ -17,8 +17,9 @@ use crate::{
 /// Stream of snapshots of a record, one for each change; see
 /// [`Client::watch`](super::Client::watch). A slow reader misses intermediate snapshots.
 ///
-/// It ends with the behaviour and with the last client. If nobody polls the swarm it ends as well,
-/// and [`error`](Self::error) says so; it goes on when it is polled again.
+/// It ends with the behaviour and with the last client. If nobody polls the swarm for twice
+/// [`poll_timeout`](crate::behaviour::BehaviourConfig::poll_timeout) it ends as well, and
+/// [`error`](Self::error) says so; it goes on when it is polled again.
 #[derive(Debug)]
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Watch(Updates<Arc<Snapshot>>);
@@ -45,7 +46,8 @@ impl Stream for Watch {
 /// Stream of ever better readings of a record; see [`Client::read`](super::Client::read). A slow
 /// reader misses intermediate readings.
 ///
-/// It ends after the settled reading. If nobody polls the swarm it ends as well, and
+/// It ends after the settled reading. If nobody polls the swarm for twice
+/// [`poll_timeout`](crate::behaviour::BehaviourConfig::poll_timeout) it ends as well, and
 /// [`error`](Self::error) says so; it goes on when it is polled again.
 #[derive(Debug)]
 #[must_use = "a stream does nothing unless it is polled"]
@@ -91,7 +93,7 @@ impl<T> Updates<T> {
             self.wait = None;
             return Poll::Ready(next);
         }
-        let wait = self.wait.get_or_insert_with(|| Wait::new(&self.pulse));
+        let wait = self.wait.get_or_insert_with(|| Wait::of_stream(&self.pulse));
         wait.poll(cx).map(|not_polled| {
             tracing::warn!("nobody polls the swarm: a stream has ended");
             self.error = Some(not_polled);

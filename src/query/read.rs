@@ -193,11 +193,11 @@ impl Read {
     pub(crate) fn on_answer(
         &mut self,
         peer: &PeerId,
-        subnet: Option<Subnet>,
+        subnets: BTreeSet<Subnet>,
         closer: impl IntoIterator<Item = Named>,
     ) {
         if !self.repeated.remove(peer) && !self.late.remove(peer) {
-            self.search.on_answer(peer, subnet, closer);
+            self.search.on_answer(peer, subnets, closer);
         }
     }
 

@@ -84,7 +84,9 @@ impl RedbStorage {
     /// The memory of a change besides its bytes: its id, three times, and pointers.
     const CHANGE: usize = 256;
 
-    /// Opens the storage of the peer `local` in a file, which is created if it does not exist.
+    /// Opens the storage of the peer `local` in a file, which is created if it does not exist. It is
+    /// created by this call alone: a file that is gone later, with its disk for instance, is an
+    /// error until it is back.
     ///
     /// # Errors
     /// [`OpenError`], which names the file, with the source [`Locked`](StorageError::Locked) if it
@@ -101,7 +103,8 @@ impl RedbStorage {
         let path = path.as_ref();
         // Logs of the thread name the file.
         let span = tracing::warn_span!("storage", file = ?path);
-        Self::open_by(span, opener(path.to_owned()), local, config)
+        opening::create(path)
+            .and_then(|()| Self::open_by(span, opener(path.to_owned()), local, config))
             .map_err(|source| OpenError { path: path.to_owned(), source })
     }
 

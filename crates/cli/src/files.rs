@@ -9,6 +9,9 @@ use std::{
     path::Path,
 };
 
+pub use libp2p_smart_record::files::Existing;
+use libp2p_smart_record::files::{Access, target_of, write_with};
+
 /// Most bytes that are read of a file: more than any record has.
 const MAX_BYTES: u64 = 64 * 1_024 * 1_024;
 
@@ -26,52 +29,21 @@ pub fn read(file: &Path) -> io::Result<Vec<u8>> {
     Err(io::Error::new(io::ErrorKind::InvalidData, message))
 }
 
-/// What becomes of a file that exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    /// It stays, and writing fails. The new file is for its owner alone.
-    Stays,
-    /// It is replaced, and its permissions stay.
-    Replaced,
-}
-
 /// Writes a file. The content goes to a temporary file in the same folder first, which is removed
-/// after a failure.
+/// after a failure. A file that has to be new is for its owner alone. Of a link, the target is
+/// replaced, or made if it does not exist.
 ///
 /// # Errors
 /// Those of the disk and of the permissions of the folder, and [`io::ErrorKind::AlreadyExists`].
 pub fn write(file: &Path, content: &[u8], existing: Existing) -> io::Result<()> {
-    let replaced = match existing {
-        Existing::Stays => None,
-        Existing::Replaced => fs::metadata(file).ok(),
-    };
-    if replaced.as_ref().is_some_and(|metadata| !metadata.is_file()) {
-        return fs::write(file, content);
+    let fill = |temporary: &mut tempfile::NamedTempFile| temporary.write_all(content);
+    match existing {
+        Existing::Stays => write_with(file, existing, Access::Owner, fill),
+        Existing::Replaced if fs::metadata(file).is_ok_and(|it| !it.is_file()) => {
+            fs::write(file, content)
+        }
+        Existing::Replaced => write_with(&target_of(file)?, existing, Access::Umask, fill),
     }
-    // The target of a link is replaced, not the link.
-    let target = if replaced.is_some() { &file.canonicalize()? } else { file };
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    if existing == Existing::Replaced {
-        // Less those of the umask. Temporary files are for their owner alone otherwise.
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    }
-    let mut temporary = builder.tempfile_in(folder)?;
-    if let Some(metadata) = replaced {
-        temporary.as_file().set_permissions(metadata.permissions())?;
-    }
-    temporary.write_all(content)?;
-    temporary.as_file().sync_all()?;
-    let persisted = match existing {
-        Existing::Stays => temporary.persist_noclobber(target),
-        Existing::Replaced => temporary.persist(target),
-    };
-    persisted.map_err(|failed| failed.error)?;
-    // Its name is there after a loss of power as well. Not every system can do that for a folder.
-    let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
-    Ok(())
 }
 
 /// Makes a write beyond the limit of file sizes (`ulimit -f`) an error. By default it ends the
@@ -123,6 +95,10 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), b"new");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        fs::remove_file(&file).unwrap();
+        write(&link, b"newer", Existing::Replaced).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"newer");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "a link to no file stays one");
         write(Path::new("/dev/null"), b"x", Existing::Replaced).unwrap();
         assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
         // A pipe behind a link, as `/dev/stdout` is one.

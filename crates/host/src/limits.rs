@@ -57,8 +57,8 @@ settings! { ConnectionLimits:
     /// Most connections from others. From seven eighths of them on, and when one place is left,
     /// each new one closes another: the oldest of a peer that is not known, or else the oldest of
     /// the others. Known are peers of the routing table, those that this node was told to join
-    /// through, its relays, and those that it serves as a relay. With a limit of 1, new ones are
-    /// refused instead.
+    /// through, its relays, and those that it serves as a relay, with the oldest connections up to
+    /// half of the limit: anybody can reserve. With a limit of 1, new ones are refused instead.
     inbound, with_inbound: usize;
     /// Most connections to others. When there are many, each new one closes another, as of those
     /// from others: servers that keep their connections open cannot hold all places.
@@ -131,6 +131,15 @@ fn check(count: usize, limit: usize, what: &'static str) -> Result<(), Connectio
     if count < limit { Ok(()) } else { Err(ConnectionDenied::new(TooMany { what, limit })) }
 }
 
+/// What a peer is to the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Stranger,
+    /// The node serves it as a relay.
+    Served,
+    Known,
+}
+
 /// Behaviour that keeps the limits.
 ///
 /// `libp2p-connection-limits` remembers every peer that has ever connected, and closes nothing.
@@ -164,12 +173,13 @@ impl Limiter {
     }
 
     /// The connection to close so that the next one finds room, if there are too many of those
-    /// from others, or to others: the oldest of a peer that is not known, or else the oldest. The
-    /// newest stays. It counts as being closed from now on.
+    /// from others, or to others: the oldest of a peer that is not known, or else the oldest. Served
+    /// peers count as known, with the oldest connections up to half of the limit. The newest stays.
+    /// It counts as being closed from now on.
     pub(super) fn crowded_out(
         &mut self,
         from_others: bool,
-        mut is_known: impl FnMut(&PeerId) -> bool,
+        mut standing: impl FnMut(&PeerId) -> Standing,
     ) -> Option<ConnectionId> {
         let (all, limit) = match from_others {
             true => (&self.inbound, self.limits.inbound),
@@ -180,9 +190,18 @@ impl Limiter {
             return None;
         }
         open.pop();
+        let mut served = 0_usize;
+        let mut is_known = |peer: &PeerId| match standing(peer) {
+            Standing::Stranger => false,
+            Standing::Served => {
+                served = served.saturating_add(1);
+                served <= limit / 2
+            }
+            Standing::Known => true,
+        };
         // Of several, the first one.
-        let (id, _) = open.into_iter().min_by_key(|(_, peer)| is_known(peer))?;
-        let id = *id;
+        let by_standing = open.into_iter().map(|(id, peer)| (is_known(peer), *id));
+        let (_, id) = by_standing.min_by_key(|(is_known, _)| *is_known)?;
         self.closing.insert(id);
         Some(id)
     }
@@ -295,7 +314,7 @@ impl NetworkBehaviour for Limiter {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Standing::*, *};
 
     #[test]
     fn the_limits_follow_from_the_files_that_may_be_open() {
@@ -319,6 +338,24 @@ mod tests {
     }
 
     #[test]
+    fn strangers_that_reserve_do_not_hold_more_than_half_of_the_places() {
+        let limits = ConnectionLimits::for_files(256).with_inbound(14);
+        let mut limiter = Limiter::new(limits);
+        let reserving: Vec<_> = (0..12).map(|_| PeerId::random()).collect();
+        let (honest, id) = (PeerId::random(), ConnectionId::new_unchecked);
+        let all = reserving.iter().chain([&honest]).copied();
+        limiter.inbound.extend(all.enumerate().map(|(at, peer)| (id(at), peer)));
+        let mut closed = Vec::new();
+        for at in 13..18 {
+            limiter.inbound.push((id(at), PeerId::random()));
+            closed.extend(limiter.crowded_out(true, |peer| {
+                if reserving.contains(peer) { Served } else { Stranger }
+            }));
+        }
+        assert_eq!(closed, [7, 8, 9, 10, 11].map(id), "the oldest half stays, and who is honest");
+    }
+
+    #[test]
     fn the_oldest_stranger_is_crowded_out_first_and_then_the_oldest_and_never_the_newest() {
         for from_others in [true, false] {
             let limits = ConnectionLimits::for_files(256).with_inbound(4).with_outbound(4);
@@ -330,16 +367,17 @@ mod tests {
                 all.push((id(at), peers[at]));
             };
             (0..3).for_each(|at| open(&mut limiter, at));
-            assert_eq!(limiter.crowded_out(from_others, |_| false), None, "there is room");
+            assert_eq!(limiter.crowded_out(from_others, |_| Stranger), None, "there is room");
             open(&mut limiter, 3);
-            assert_eq!(limiter.crowded_out(!from_others, |_| false), None, "of the other kind");
-            let is_first = |peer: &PeerId| *peer == peers[0];
+            assert_eq!(limiter.crowded_out(!from_others, |_| Stranger), None, "the other kind");
+            let known = |is_known: bool| if is_known { Known } else { Stranger };
+            let is_first = |peer: &PeerId| known(*peer == peers[0]);
             assert_eq!(limiter.crowded_out(from_others, is_first), Some(id(1)));
-            assert_eq!(limiter.crowded_out(from_others, |_| false), None, "one is being closed");
+            assert_eq!(limiter.crowded_out(from_others, |_| Stranger), None, "one is being closed");
             open(&mut limiter, 4);
-            assert_eq!(limiter.crowded_out(from_others, |_| true), Some(id(0)));
+            assert_eq!(limiter.crowded_out(from_others, |_| Known), Some(id(0)));
             open(&mut limiter, 5);
-            let is_older = |peer: &PeerId| *peer != peers[5];
+            let is_older = |peer: &PeerId| known(*peer != peers[5]);
             assert_eq!(limiter.crowded_out(from_others, is_older), Some(id(2)));
         }
     }

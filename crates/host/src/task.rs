@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::{
     HostError, HostStatus, Reachability,
     backoff::{Backoff, jitter},
+    limits::Standing,
     parts::{HostBehaviour, HostEvent},
 };
 use libp2p_smart_record::behaviour::{Behaviour, Event};
@@ -387,15 +388,21 @@ impl HostTask {
         let Self { swarm, served, entries, relays, .. } = self;
         let HostBehaviour { limits, records, .. } = swarm.behaviour_mut();
         let kad = records.kad_mut();
-        let is_known = |peer: &PeerId| {
+        let standing = |peer: &PeerId| {
             let is_relay = || relays.iter().any(|relay| relay.peer() == Some(*peer));
             let bucket = kad.kbucket(*peer);
-            bucket.is_some_and(|it| it.iter().any(|entry| entry.node.key.preimage() == peer))
-                || served.contains_key(peer)
+            if bucket.is_some_and(|it| it.iter().any(|entry| entry.node.key.preimage() == peer))
                 || entries.contains_key(peer)
                 || is_relay()
+            {
+                Standing::Known
+            } else if served.contains_key(peer) {
+                Standing::Served
+            } else {
+                Standing::Stranger
+            }
         };
-        if let Some(connection) = limits.crowded_out(from_others, is_known) {
+        if let Some(connection) = limits.crowded_out(from_others, standing) {
             tracing::debug!(%connection, "closed, for there are too many");
             self.swarm.close_connection(connection);
         }

@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! Lookup::next(&mut Requests, now)  -> Some((id, peer))      send to the peer under this id
-//! transport: answered(id, closer)   -> Requests::on_answer(id, now), then Lookup::on_answer(peer, subnet, closer)
+//! transport: answered(id, closer)   -> Requests::on_answer(id, now), then Lookup::on_answer(peer, subnets, closer)
 //! transport: failed(id, why)        -> Requests::on_failure(id, why, now), then Lookup::on_failure(peer)
 //! Requests::poll(now)               -> LookupEvent::Late(id, peer)   Lookup::on_late(peer)
 //!                                      LookupEvent::Over(id, peer)   cancel at the transport, then Lookup::on_failure(peer)
@@ -44,5 +44,5 @@ pub use crate::{
     lookup::{Lookup, LookupConfig, LookupKind, Named},
     requests::{Failure, LookupEvent, RequestId, Requests, RequestsConfig},
     size::NetworkSize,
-    subnet::Subnet,
+    subnet::{Subnet, SubnetShares},
 };

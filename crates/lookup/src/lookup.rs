@@ -20,7 +20,7 @@ use crate::{
     distance::{Distance, Place},
     requests::{Failure, RequestId, Requests},
     size::NetworkSize,
-    subnet::Subnet,
+    subnet::{Subnet, SubnetShares},
 };
 
 /// Number of peers that have to name a peer before it counts as known without an answer.
@@ -59,12 +59,13 @@ settings! { LookupConfig:
     max_known, with_max_known: usize;
     /// Number of peers of one subnet among the closest. Further ones are *surplus*: they are asked,
     /// and count, only where there are not enough others, and are heard only about their own
-    /// subnet. Defaults to 2: addresses cost money, ids do not.
+    /// subnet. Defaults to 2: addresses cost money, ids do not. 0 counts as 1.
     per_subnet, with_per_subnet: usize;
 }
 
-/// A peer that was heard of, and its subnet if that is known. A peer without one is never surplus.
-pub type Named = (PeerId, Option<Subnet>);
+/// A peer that was heard of, and the subnets of the addresses that it is named with. It is surplus
+/// if any of them is over its share; without one it never is.
+pub type Named = (PeerId, BTreeSet<Subnet>);
 
 /// Purpose of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,9 +98,9 @@ struct Candidate {
     names: u8,
     /// A peer that named it, if possible no bad guide; `None`: it came from the own routing table.
     guide: Option<PeerId>,
-    /// That of its connection once it has answered. Before that it is the one that all who have
-    /// named the peer agree about.
-    subnet: Option<Subnet>,
+    /// That of its connection once it has answered. Before that, those that all who have named the
+    /// peer agree about.
+    subnets: BTreeSet<Subnet>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,8 +148,8 @@ impl Lookup {
             guides: BTreeMap::new(),
             asked: 0,
         };
-        for (peer, subnet) in start.into_iter().take(lookup.config.max_known) {
-            lookup.hear(peer, subnet, None);
+        for (peer, subnets) in start.into_iter().take(lookup.config.max_known) {
+            lookup.hear(peer, subnets, None);
         }
         lookup
     }
@@ -219,12 +220,13 @@ impl Lookup {
         Some((id, peer))
     }
 
-    /// Records the answer of a peer of this subnet, and the first
-    /// [`closest`](LookupConfig::closest) peers that it names.
+    /// Records the answer of a peer of these subnets, usually the one of its connection, and the
+    /// first [`closest`](LookupConfig::closest) peers that it names. What it names twice counts
+    /// once.
     pub fn on_answer(
         &mut self,
         peer: &PeerId,
-        subnet: Option<Subnet>,
+        subnets: BTreeSet<Subnet>,
         closer: impl IntoIterator<Item = Named>,
     ) {
         let Some(guide) = self.settle(peer, State::Answered) else {
@@ -232,15 +234,16 @@ impl Lookup {
         };
         let distance = self.target.distance_of(peer);
         if let Some(candidate) = self.known.get_mut(&distance) {
-            candidate.subnet = subnet;
+            candidate.subnets.clone_from(&subnets);
         }
         let is_surplus = self.surplus().contains(&distance);
         if let Some(guide) = guide {
             let guided = self.guides.entry(guide).or_default();
             guided.answered = guided.answered.saturating_add(1);
         }
+        let mut heard = BTreeSet::from([*peer]);
         for (named, of_named) in closer.into_iter().take(self.config.closest) {
-            if named != *peer && (!is_surplus || of_named == subnet) {
+            if heard.insert(named) && (!is_surplus || of_named == subnets) {
                 self.hear(named, of_named, Some(*peer));
             }
         }
@@ -417,16 +420,17 @@ impl Lookup {
         }
     }
 
-    fn hear(&mut self, peer: PeerId, subnet: Option<Subnet>, guide: Option<PeerId>) {
+    fn hear(&mut self, peer: PeerId, subnets: BTreeSet<Subnet>, guide: Option<PeerId>) {
         if peer == self.local {
             return;
         }
         let distance = self.target.distance_of(&peer);
         if let Some(known) = self.known.get_mut(&distance) {
             known.names = known.names.saturating_add(1);
-            if known.state == State::Heard && known.subnet != subnet {
-                // Whoever claims that it is elsewhere does not make it surplus.
-                known.subnet = None;
+            if known.state == State::Heard {
+                // Whoever claims that it is elsewhere does not make it surplus. An address that it
+                // has invented itself, beside its own, does not help it.
+                known.subnets.retain(|subnet| subnets.contains(subnet));
             }
             let is_bad = |guide: &PeerId| self.guides.get(guide).is_some_and(Guided::is_bad);
             if known.guide.as_ref().is_some_and(is_bad) {
@@ -435,7 +439,7 @@ impl Lookup {
             return;
         }
         let names = if guide.is_none() { NAMES } else { 1 };
-        let candidate = Candidate { peer, state: State::Heard, names, guide, subnet };
+        let candidate = Candidate { peer, state: State::Heard, names, guide, subnets };
         self.known.insert(distance, candidate);
         if self.known.len() > self.config.max_known {
             self.forget_one();
@@ -548,7 +552,7 @@ impl Lookup {
             State::Failed | State::Excluded => 3,
         };
         let mut surplus = BTreeSet::new();
-        if self.known.values().all(|candidate| candidate.subnet.is_none()) {
+        if self.known.values().all(|candidate| candidate.subnets.is_empty()) {
             return surplus;
         }
         let mut is_within_share = self.share();
@@ -560,17 +564,10 @@ impl Lookup {
         surplus
     }
 
-    /// Returns for one candidate after the other whether it is within the share of its subnet.
+    /// Returns for one candidate after the other whether it is within the share of its subnets.
     fn share(&self) -> impl FnMut(&Candidate) -> bool {
-        let (mut places, max) = (BTreeMap::<Subnet, usize>::new(), self.config.per_subnet);
-        move |candidate| {
-            let Some(subnet) = candidate.subnet else {
-                return true;
-            };
-            let taken = places.entry(subnet).or_default();
-            *taken = taken.saturating_add(1);
-            *taken <= max
-        }
+        let mut shares = SubnetShares::new(self.config.per_subnet);
+        move |candidate| shares.take(&candidate.subnets)
     }
 
     /// The first `count` of these peers without those beyond the share of their subnet, which fill

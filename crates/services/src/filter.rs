@@ -2,9 +2,9 @@
 //!
 //! **Invariants.** Pure. Only addresses known to be harmless pass: TCP or QUIC to a global IP
 //! address, with the peer id, not relayed. An IPv6 address that embeds an IPv4 address is judged as
-//! that address or refused. A NAT64 prefix that a network has chosen for itself cannot be
-//! recognised and counts as global, so its gateway must refuse private IPv4 addresses. The
-//! addresses at which clouds serve their own machines never pass.
+//! that address or refused. A NAT64 prefix that a network has chosen for itself cannot be recognised
+//! and counts as global, so its gateway must refuse private IPv4 addresses. The addresses at which
+//! clouds serve their own machines never pass, embedded or not.
 //!
 //! **Spec.** The IANA special-purpose address registries:
 //! [IPv4](https://www.iana.org/assignments/iana-ipv4-special-registry),
@@ -182,7 +182,7 @@ impl DialPolicy {
     /// Checks that an IP address may be dialled.
     pub(super) fn check_ip(&self, ip: IpAddr) -> Result<(), AddressRefusal> {
         let ip = ip.to_canonical();
-        if is_of_cloud(ip) {
+        if is_of_cloud(ip) || embedded(ip).is_some_and(|ip| is_of_cloud(IpAddr::V4(ip))) {
             return Err(AddressRefusal::Cloud);
         }
         let is_good = match (ip, self.private_addresses) {
@@ -191,10 +191,31 @@ impl DialPolicy {
             (IpAddr::V4(ip), true) => {
                 !ip.is_multicast() && !ip.is_broadcast() && !ip.is_unspecified()
             }
-            (IpAddr::V6(ip), true) => !ip.is_multicast() && !ip.is_unspecified(),
+            (IpAddr::V6(v6), true) => {
+                let v4_is_good =
+                    embedded(ip).is_none_or(|ip| !ip.is_multicast() && !ip.is_broadcast());
+                !v6.is_multicast() && !v6.is_unspecified() && v4_is_good
+            }
         };
         if is_good { Ok(()) } else { Err(AddressRefusal::NotGlobal) }
     }
+}
+
+/// The IPv4 address to which packets for an IPv6 address are translated or tunnelled.
+fn embedded(ip: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(ip) = ip else {
+        return None;
+    };
+    let (high, low) = match ip.segments() {
+        // NAT64, also with the prefix for local use, of which the IPv4 address may be the end.
+        [0x64, 0xff9b, 0 | 1, .., high, low] => (high, low),
+        // 6to4.
+        [0x2002, high, low, ..] => (high, low),
+        // IPv4-compatible.
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => (high, low),
+        _ => return None,
+    };
+    Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
 /// Whether clouds serve their own machines at an address: metadata, credentials, names, time.
@@ -208,6 +229,8 @@ fn is_of_cloud(ip: IpAddr) -> bool {
                 | [169, 254, 169, _]
                 | [169, 254, 170, 2 | 23]
                 | [169, 254, 0, 23]
+                // Scaleway.
+                | [169, 254, 42, 42]
                 // Alibaba.
                 | [100, 100, 100, 200]
                 // Oracle.
@@ -217,6 +240,8 @@ fn is_of_cloud(ip: IpAddr) -> bool {
             ip.segments(),
             // Amazon, Google.
             [0xfd00, 0x0ec2, ..] | [0xfd20, 0x00ce, ..]
+                // Scaleway.
+                | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42]
         ),
     }
 }
@@ -346,6 +371,8 @@ mod tests {
             "/ip6/::",
             "/ip6/ff02::1",
             "/ip6/::ffff:224.0.0.1",
+            "/ip6/64:ff9b::224.0.0.1",
+            "/ip6/2002:ffff:ffff::1",
         ] {
             let refused = refusal(&policy, &format!("{ip}/tcp/4001"));
             assert_eq!(refused, Some(AddressRefusal::NotGlobal), "{ip}");
@@ -365,6 +392,16 @@ mod tests {
                 "::ffff:169.254.169.254",
                 "fd00:ec2::254",
                 "fd20:ce::254",
+                "169.254.42.42",
+                "fd00:42::42",
+                // NAT64, 6to4, IPv4-compatible.
+                "64:ff9b::169.254.169.254",
+                "64:ff9b:1::169.254.169.254",
+                "64:ff9b::168.63.129.16",
+                "2002:a9fe:a9fe::1",
+                "2002:a83f:8110::",
+                "::169.254.169.254",
+                "::100.100.100.200",
             ] {
                 let ip = IpAddr::from_str(ip).unwrap();
                 assert_eq!(policy.check_ip(ip), Err(AddressRefusal::Cloud), "{ip}");

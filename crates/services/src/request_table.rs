@@ -124,23 +124,38 @@ impl RequestTable {
             published.map(|found| found.expires_at.saturating_sub(self.config.last_quarter()));
         let still_holds = published.filter(|_| recheck_at.is_some_and(|at| at > now));
         let has_to_wait = is_new && still_holds.is_none();
-        // What is only counted comes first: the rest encodes what the record asks for.
+        // What is only counted comes first: for the rest, all that the record asks for is encoded.
+        // Nothing gives way before it is known that the request finds room.
         if has_to_wait && self.are_over(&askers.writers) {
             return Err(RequestRefusal::TooManyWaitingOfWriter);
         }
-        while !self.has_room_in(key, request) {
-            if !self.make_room_in(key, now) {
-                return Err(RequestRefusal::TooManyOfRecord);
-            }
+        let of_record = self.records.get(key).map_or(0, BTreeSet::len);
+        let surplus = of_record.saturating_add(1).saturating_sub(self.config.max_of_record());
+        let old = self.old_in(key, now);
+        if surplus > old.len() {
+            return Err(RequestRefusal::TooManyOfRecord);
         }
-        if has_to_wait && !self.make_room_to_wait(request) {
-            return Err(RequestRefusal::QueueFull);
-        }
+        let first = |may_go: fn(&RequestState) -> bool| {
+            self.first_to_go(request, may_go).ok_or(RequestRefusal::QueueFull)
+        };
+        let is_full = has_to_wait && self.waiting().count() >= self.config.max_waiting();
+        let put_off =
+            if is_full { Some(first(|it| !it.was_checked && it.was_put_off)?) } else { None };
+        let freed =
+            put_off.as_ref().and_then(|it| self.requests.get(it)).map(|it| it.records.len());
         let count = self.records.values().map(BTreeSet::len).fold(0, usize::saturating_add);
+        let count = count.saturating_sub(freed.unwrap_or_default()).saturating_sub(surplus);
         let max = self.config.max_requests();
-        let is_full = count >= max || (is_new && self.requests.len() >= max);
-        if is_full && !self.make_room(request, |state| state.was_checked) {
-            return Err(RequestRefusal::QueueFull);
+        let len = self.requests.len().saturating_sub(put_off.iter().len());
+        let is_full = count >= max || (is_new && len >= max);
+        let checked = if is_full { Some(first(|it| it.was_checked)?) } else { None };
+        let in_record = self.making_room(key, request, old, surplus);
+        let in_record = in_record.ok_or(RequestRefusal::TooManyOfRecord)?;
+        for old in put_off.into_iter().chain(checked) {
+            self.forget(&old);
+        }
+        for old in in_record {
+            self.remove(key, &old);
         }
         self.last_order = self.last_order.saturating_add(1);
         let state = self.requests.entry(request.clone()).or_insert_with(|| RequestState {
@@ -177,43 +192,55 @@ impl RequestTable {
         })
     }
 
-    /// Makes room for one more request to wait for its first check. Returns whether there is room.
-    fn make_room_to_wait(&mut self, request: &Predicate) -> bool {
-        let is_full = self.waiting().count() >= self.config.max_waiting();
-        !is_full || self.make_room(request, |state| !state.was_checked && state.was_put_off)
-    }
-
-    /// Forgets the request whose check is due first, except `but`. Requests that no record makes
-    /// any more go before all others.
-    fn make_room(&mut self, but: &Predicate, may_go: impl Fn(&RequestState) -> bool) -> bool {
+    /// The request whose check is due first, except `but`. Requests that no record makes any more
+    /// go before all others.
+    fn first_to_go(
+        &self,
+        but: &Predicate,
+        may_go: impl Fn(&RequestState) -> bool,
+    ) -> Option<Predicate> {
         let candidates = self
             .requests
             .iter()
             .filter(|(request, state)| may_go(state) && !state.is_running && *request != but);
-        let oldest = candidates
+        let first = candidates
             .min_by_key(|(_, state)| (!state.records.is_empty(), state.due_at, state.order));
-        let Some(request) = oldest.map(|(request, _)| request.clone()) else {
-            return false;
-        };
-        let state = self.requests.remove(&request);
-        for key in state.into_iter().flat_map(|state| state.records.into_keys()) {
-            self.remove_from_record(&key, &request);
-        }
-        true
+        first.map(|(request, _)| request.clone())
     }
 
-    /// Whether the record has room for one more request.
-    fn has_room_in(&self, key: &RecordKey, request: &Predicate) -> bool {
-        let Some(of_record) = self.records.get(key) else {
-            return true;
-        };
-        if of_record.len() >= self.config.max_of_record() {
-            return false;
+    fn forget(&mut self, request: &Predicate) {
+        let state = self.requests.remove(request);
+        for key in state.into_iter().flat_map(|state| state.records.into_keys()) {
+            self.remove_from_record(&key, request);
         }
-        let known = self.requests.get(request);
-        let cost = known.map_or_else(|| finding::cost(request, request), |it| it.cost(request));
-        let bytes = self.bytes_in(key).saturating_add(cost);
-        bytes <= RECORD_BYTES
+    }
+
+    /// The `least` first of the old requests of a record, and as many more of them as make room for
+    /// the bytes of one more request; `None` if all of them do not.
+    fn making_room(
+        &self,
+        key: &RecordKey,
+        request: &Predicate,
+        old: Vec<Predicate>,
+        least: usize,
+    ) -> Option<Vec<Predicate>> {
+        if !self.records.contains_key(key) {
+            return Some(Vec::new());
+        }
+        let cost = |request: &Predicate| {
+            let known = self.requests.get(request);
+            known.map_or_else(|| finding::cost(request, request), |it| it.cost(request))
+        };
+        let mut bytes = self.bytes_in(key).saturating_add(cost(request));
+        let mut go = Vec::new();
+        for old in old {
+            if go.len() >= least && bytes <= RECORD_BYTES {
+                break;
+            }
+            bytes = bytes.saturating_sub(cost(&old));
+            go.push(old);
+        }
+        (bytes <= RECORD_BYTES).then_some(go)
     }
 
     /// Bytes of the findings of a record.
@@ -223,21 +250,18 @@ impl RequestTable {
         of_record.filter_map(cost).fold(0, usize::saturating_add)
     }
 
-    /// Removes from a record the request that was checked the longest ago, if its finding is past
-    /// half of its life.
-    fn make_room_in(&mut self, key: &RecordKey, now: Timestamp) -> bool {
+    /// The requests of a record whose findings are past half of their life, due first.
+    fn old_in(&self, key: &RecordKey, now: Timestamp) -> Vec<Predicate> {
         let soon = now.saturating_add(self.config.last_quarter());
         let of_record = self.records.get(key).into_iter().flatten();
-        let may_go = of_record.filter_map(|request| {
+        let is_old = of_record.filter_map(|request| {
             let state = self.requests.get(request)?;
             let is_old = state.was_checked && !state.is_running && state.due_at <= soon;
             is_old.then_some((state.due_at, state.order, request))
         });
-        let Some(oldest) = may_go.min().map(|(_, _, request)| request.clone()) else {
-            return false;
-        };
-        self.remove(key, &oldest);
-        true
+        let mut old: Vec<_> = is_old.collect();
+        old.sort_unstable();
+        old.into_iter().map(|(_, _, request)| request.clone()).collect()
     }
 
     /// Removes the requests of a record that `is_made` does not name.
@@ -317,5 +341,54 @@ impl RequestTable {
     pub(super) fn counts(&self) -> [usize; 3] {
         let waiting = self.requests.values().filter(|state| !state.was_checked);
         [self.requests.len(), self.records.len(), waiting.count()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn ask(
+        table: &mut RequestTable,
+        key: &str,
+        request: &Predicate,
+        now: Timestamp,
+    ) -> Result<Option<Finding>, RequestRefusal> {
+        let expires_at = now.saturating_add(1_000 * MINUTE);
+        let askers = Askers { writers: [PeerId::random()].into(), expires_at };
+        table.insert(&key.into(), request, 0, askers, None, now)
+    }
+
+    #[test]
+    fn a_refused_request_takes_no_place_from_another() {
+        let config = ServiceConfig::default().with_ttl(40 * MINUTE).with_max_of_record(2);
+        let mut table = RequestTable::new(config.with_max_waiting(1));
+        let request = |n: i64| Predicate::new("ask").with(n);
+        for n in 0..2 {
+            ask(&mut table, "/sr/a", &request(n), NOW).unwrap();
+            // Checked, and past half of the life of its finding.
+            let state = table.get_mut(&request(n)).unwrap();
+            (state.was_checked, state.due_at) = (true, NOW);
+        }
+        ask(&mut table, "/sr/b", &request(7), NOW).unwrap();
+        let counts = table.counts();
+        assert_eq!(ask(&mut table, "/sr/a", &request(8), NOW), Err(RequestRefusal::QueueFull));
+        assert_eq!(table.counts(), counts);
+        assert!((0..2).all(|n| table.get(&request(n)).unwrap().records.len() == 1));
+
+        // One that is too long for the record costs a request that was put off no place.
+        table.get_mut(&request(7)).unwrap().was_put_off = true;
+        let long = Predicate::new("ask").with("x".repeat(RECORD_BYTES));
+        assert_eq!(ask(&mut table, "/sr/a", &long, NOW), Err(RequestRefusal::TooManyOfRecord));
+        assert_eq!(table.counts(), counts);
+        // One that finds room takes the place of both.
+        assert_eq!(ask(&mut table, "/sr/a", &request(8), NOW), Ok(None));
+        assert!(table.get(&request(7)).is_none() && table.get(&request(8)).is_some());
+        assert_eq!(table.records[&"/sr/a".into()].len(), 2);
     }
 }

@@ -71,7 +71,7 @@ impl Disk {
         owner: PeerId,
     ) -> Result<Self, StorageError> {
         let pause = Pause::none();
-        let session = Session::draw();
+        let session = Session::draw()?;
         let mut disk = Self { opener, cache_bytes, owner, session, db: None, views: 0, pause };
         let (db, ()) = disk.open_database(|db| begin_session(db, &owner, session))?;
         disk.db = Some(db);

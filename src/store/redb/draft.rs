@@ -6,7 +6,7 @@
 //! **Invariants.** Nothing is written to the file beneath. A draft reads as the file would after
 //! the same writes.
 
-use std::{io, ops::Bound, sync::Mutex};
+use std::{collections::BTreeMap, io, ops::Bound, sync::Mutex};
 
 use ::redb::{BackendError, Builder, Database, DatabaseError, StorageBackend};
 
@@ -46,13 +46,13 @@ struct DraftState {
     len: Option<u64>,
     /// Up to where the backend beneath is visible.
     visible: u64,
-    /// Offsets and bytes, in the order of the writes.
-    writes: Vec<(u64, Vec<u8>)>,
+    /// Bytes by offset. No two overlap.
+    writes: BTreeMap<u64, Vec<u8>>,
 }
 
 impl<B: StorageBackend> Draft<B> {
     const fn new(beneath: B) -> Self {
-        let state = DraftState { len: None, visible: u64::MAX, writes: Vec::new() };
+        let state = DraftState { len: None, visible: u64::MAX, writes: BTreeMap::new() };
         Self { beneath, state: Mutex::new(state) }
     }
 
@@ -63,22 +63,44 @@ impl<B: StorageBackend> Draft<B> {
 
 impl DraftState {
     fn write(&mut self, offset: u64, bytes: &[u8]) {
-        // redb writes whole pages again and again.
-        self.writes.retain(|(at, old)| *at != offset || old.len() > bytes.len());
-        self.writes.push((offset, bytes.to_vec()));
+        self.cut(offset, end(offset, bytes.len()));
+        self.writes.insert(offset, bytes.to_vec());
+    }
+
+    /// Forgets what was written in a range.
+    fn cut(&mut self, from: u64, to: u64) {
+        let ahead = |of: u64| usize::try_from(of).unwrap_or(usize::MAX);
+        // The last one before the range may reach into it, and beyond it.
+        if let Some((at, bytes)) = self.writes.range_mut(..from).next_back() {
+            let keeps = ahead(from.saturating_sub(*at)).min(bytes.len());
+            let beyond = bytes.split_off(keeps);
+            let beyond = beyond.get(ahead(to.saturating_sub(from))..).unwrap_or_default();
+            if !beyond.is_empty() {
+                let beyond = beyond.to_vec();
+                self.writes.insert(to, beyond);
+            }
+        }
+        while let Some((at, _)) = self.writes.range(from..to).next() {
+            let at = *at;
+            let bytes = self.writes.remove(&at).unwrap_or_default();
+            let beyond = bytes.get(ahead(to.saturating_sub(at))..).unwrap_or_default();
+            if !beyond.is_empty() {
+                self.writes.insert(to, beyond.to_vec());
+            }
+        }
     }
 
     fn set_len(&mut self, len: u64) {
         self.len = Some(len);
         self.visible = self.visible.min(len);
-        for (offset, bytes) in &mut self.writes {
-            bytes.truncate(usize::try_from(len.saturating_sub(*offset)).unwrap_or(usize::MAX));
-        }
+        self.cut(len, u64::MAX);
     }
 
     /// Puts what was written over `out`, the bytes from `offset` on.
     fn put_over(&self, offset: u64, out: &mut [u8]) {
-        for (at, bytes) in &self.writes {
+        let before = self.writes.range(..offset).next_back();
+        let within = self.writes.range(offset..end(offset, out.len()));
+        for (at, bytes) in before.into_iter().chain(within) {
             let ahead = |of: u64| usize::try_from(of).unwrap_or(usize::MAX);
             let (to, from) = (ahead(at.saturating_sub(offset)), ahead(offset.saturating_sub(*at)));
             let to = out.iter_mut().skip(to);

@@ -19,10 +19,7 @@
 //! an entry. This takes a collision of 128 bits, and its only effect is that one of the two rows is
 //! not collected but evicted.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 
 use ::redb::TableDefinition;
 
@@ -44,15 +41,11 @@ pub(super) const REDB_FORMAT: u8 = 3;
 pub(super) struct Session(pub(super) [u8; 12]);
 
 impl Session {
-    /// Draws a number.
-    pub(super) fn draw() -> Self {
-        // Each state has keys of its own, which are secret.
-        let random = || RandomState::new().hash_one(()).to_le_bytes();
+    /// Draws a number from the randomness of the system.
+    pub(super) fn draw() -> io::Result<Self> {
         let mut session = [0; 12];
-        for (to, from) in session.iter_mut().zip(random().into_iter().chain(random())) {
-            *to = from;
-        }
-        Self(session)
+        getrandom::fill(&mut session)?;
+        Ok(Self(session))
     }
 
     fn parts(&self) -> (&[u8], &[u8]) {
@@ -369,7 +362,7 @@ mod tests {
         {
             let stored_at = Timestamp::from_millis(9);
             let part = Part { bytes: b"bytes".into(), due_at, expires_at, stored_at };
-            let session = Session::draw();
+            let session = Session::draw().unwrap();
             let row = Row::new(&id(1, 2), &part, session);
             assert_eq!(row.part(), part);
             assert_eq!((row.len(), part_len(row.value())), (5, 5));
@@ -408,7 +401,7 @@ mod tests {
 
     #[test]
     fn no_session_is_like_another() {
-        assert_ne!(Session::draw(), Session::draw());
+        assert_ne!(Session::draw().unwrap(), Session::draw().unwrap());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
+    files::{self, Access, Existing},
     store::{
         SmartRecordStore, StoreConfig,
         storage::{OtherPeer, StorageError},
@@ -162,12 +163,10 @@ impl OpenOptions {
     }
 }
 
-/// An opener of the file at `path`, which is created if it does not exist.
+/// An opener of the file at `path`, which has to exist: a store whose disk is away for a while does
+/// not begin another one in its place.
 pub(super) fn opener(path: PathBuf) -> Opener {
     Box::new(move |builder, writes| {
-        if !path.exists() {
-            make_file(builder, &path)?;
-        }
         let file = File::options().read(true).write(true).open(&path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
@@ -183,24 +182,21 @@ pub(super) fn opener(path: PathBuf) -> Opener {
     })
 }
 
-/// Creates the file under another name and moves it to its place when it is complete. If another
-/// process has created the file in the meantime, that one is used.
-fn make_file(builder: &Builder, path: &Path) -> Result<(), StorageError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut temporary = tempfile::Builder::new();
-    #[cfg(unix)]
-    // Less those of the umask. Temporary files are for their owner alone otherwise.
-    temporary.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let temporary = temporary.tempfile_in(folder.unwrap_or(Path::new(".")))?;
-    let backend = FileBackend::new(temporary.reopen()?).map_err(not_opened)?;
-    let db = draft::open(builder, backend, Writes::Kept).map_err(not_opened)?;
-    db.close().map_err(failed)?;
-    temporary.as_file().sync_all()?;
-    match temporary.persist_noclobber(path) {
-        Err(failed) if failed.error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(failed.error.into())
-        }
-        _ => Ok(()),
+/// Creates the file if it does not exist, at the target if the path is a link. If another process
+/// has created the file in the meantime, that one is used.
+pub(super) fn create(path: &Path) -> Result<(), StorageError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let target = files::target_of(path)?;
+    let made = files::write_with(&target, Existing::Stays, Access::Umask, |temporary| {
+        let backend = FileBackend::new(temporary.reopen()?).map_err(not_opened)?;
+        let db = draft::open(&Builder::new(), backend, Writes::Kept).map_err(not_opened)?;
+        db.close().map_err(failed)
+    });
+    match made {
+        Err(_) if path.exists() => Ok(()),
+        made => made,
     }
 }
 
@@ -220,5 +216,51 @@ fn check_version(file: &File) -> Result<(), StorageError> {
             Err(StorageError::OtherDatabase { found, known: REDB_FORMAT })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::disk::Disk, *};
+
+    fn open(path: &Path, local: PeerId) -> Result<Disk, StorageError> {
+        Disk::open(opener(path.to_owned()), 1 << 20, local)
+    }
+
+    #[test]
+    fn a_file_that_is_away_when_it_is_opened_again_is_not_created() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, away, local) =
+            (folder.path().join("store"), folder.path().join("away"), PeerId::random());
+        assert!(open(&path, local).is_err() && !path.exists());
+        create(&path).unwrap();
+        let mut disk = open(&path, local).unwrap();
+        disk.close();
+        std::fs::rename(&path, &away).unwrap();
+        assert!(disk.view().is_err());
+        assert!(!path.exists(), "another store");
+        std::fs::rename(&away, &path).unwrap();
+        disk.end_pause();
+        disk.view().unwrap();
+        // One that is there is left alone.
+        let before = std::fs::read(&path).unwrap();
+        create(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_no_file_yet_leads_to_the_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+        std::os::unix::fs::symlink("target", &link).unwrap();
+        let local = PeerId::random();
+        for _ in 0..2 {
+            RedbStorage::open(&link, local, &RedbConfig::default()).unwrap();
+            assert!(target.is_file() && std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        }
+        std::os::unix::fs::symlink("none/target", folder.path().join("lost")).unwrap();
+        let lost = RedbStorage::open(folder.path().join("lost"), local, &RedbConfig::default());
+        assert!(matches!(lost.unwrap_err().source, StorageError::Io(_)));
     }
 }

@@ -9,7 +9,7 @@
 
 mod network;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use libp2p_identity::PeerId;
 use smart_record_lookup::{
@@ -65,7 +65,8 @@ fn answer(
 ) {
     for (id, peer) in asked {
         assert!(requests.on_answer(*id, 10 * MS).is_some());
-        lookup.on_answer(peer, None, named.iter().map(|peer| (*peer, None)));
+        let named = named.iter().map(|peer| (*peer, BTreeSet::new()));
+        lookup.on_answer(peer, BTreeSet::new(), named);
     }
 }
 
@@ -76,7 +77,8 @@ fn what_a_majority_has_is_known_after_two_groups_of_six() {
     let own = Random::new(22).peer();
     let lookup = |start: &[PeerId]| {
         let config = LookupConfig::default();
-        Lookup::new(key(0), LookupKind::Value, own, config, start.iter().map(|peer| (*peer, None)))
+        let start = start.iter().map(|peer| (*peer, BTreeSet::new()));
+        Lookup::new(key(0), LookupKind::Value, own, config, start)
     };
     let size = NetworkSize::default();
     let ask = |lookup: &mut Lookup, requests: &mut Requests| {
@@ -98,7 +100,9 @@ fn what_a_majority_has_is_known_after_two_groups_of_six() {
     // A peer that only one other has named may be closer than all, or not exist.
     let (mut unsure, mut requests) = (lookup(&start[..12]), Requests::default());
     let first = ask(&mut unsure, &mut requests);
-    answer(&mut unsure, &mut requests, &first[..1], &start);
+    // Even if that one names it twice.
+    let twice = [&start[12..], &start[12..]].concat();
+    answer(&mut unsure, &mut requests, &first[..1], &twice);
     answer(&mut unsure, &mut requests, &first[1..], &[]);
     assert!(!unsure.has_answers(1, &size));
     let (mut sure, mut requests) = (lookup(&start[..12]), Requests::default());
@@ -300,6 +304,52 @@ fn a_network_within_one_subnet_works_as_any_other() {
 }
 
 #[test]
+fn a_network_within_one_subnet_of_each_kind_works_as_any_other() {
+    let mut network = Network::new(&mut Random::new(22), 300);
+    for (n, peer) in network.peers.iter_mut().enumerate() {
+        // Each has an IPv4 and an IPv6 address, and is connected with at one of them.
+        peer.subnet = Some(subnet(7 + n as u8 % 2));
+        peer.claimed = [7, 8].map(subnet).into();
+    }
+    for n in 0..20 {
+        let lookup = network.lookup(n, key(n), LookupKind::Value);
+        let outcome = Node::default().run(&network, lookup);
+        let own = network.peers[n].id;
+        let expected: Vec<_> =
+            network.honest(key(n)).into_iter().filter(|id| *id != own).take(20).collect();
+        assert_eq!(outcome.closest, expected);
+        assert!(outcome.asked.len() <= 50, "{}", outcome.asked.len());
+    }
+}
+
+#[test]
+fn sybils_that_invent_addresses_beside_their_own_take_two_of_twenty_places() {
+    for wanted in [LookupKind::Value, LookupKind::Closest] {
+        let mut random = Random::new(21);
+        let mut network = Network::new(&mut random, 300);
+        let target = key(0);
+        let mut sybils = close_ids(&mut random, target);
+        sybils.truncate(1_000);
+        let honest = network.honest(target);
+        let kind = Kind::Liar(sybils[..20].to_vec());
+        network.add_subnet(&sybils, &kind, subnet(1), &honest[..40]);
+        for (n, sybil) in network.peers[300..].iter_mut().enumerate() {
+            let n = n.to_be_bytes();
+            let invented = [1, 1, n[6], n[7]];
+            sybil.claimed = [Subnet::new(invented.into(), 32, 48)].into();
+        }
+        let elsewhere = (0..300).filter(|n| !honest[..40].contains(&network.peers[*n].id));
+        for n in elsewhere.take(10) {
+            let outcome = Node::default().run(&network, network.lookup(n, target, wanted));
+            let taken = outcome.closest.iter().filter(|peer| sybils.contains(peer)).count();
+            assert_eq!((outcome.closest.len(), taken), (20, 2));
+            let asked = outcome.asked.iter().filter(|(_, peer)| sybils.contains(peer)).count();
+            assert!(asked <= 2, "{asked}");
+        }
+    }
+}
+
+#[test]
 fn who_knows_the_size_of_the_network_finds_the_closest_with_fewer_requests() {
     let network = Network::new(&mut Random::new(8), 1_000);
     let mut node = experienced(&network);
@@ -353,9 +403,12 @@ fn one_liar_ends_no_lookup_early() {
     fakes.truncate(20);
     let lookup = network.lookup(0, target, LookupKind::Closest);
     let first = node.run(&network, lookup).asked[0].1;
-    *network.kind_mut(&first) = Kind::Liar(fakes.clone());
-    let outcome = node.run(&network, network.lookup(0, target, LookupKind::Closest));
-    assert!(fakes.iter().all(|fake| !outcome.closest.contains(fake)));
+    let twice = fakes[..10].iter().flat_map(|fake| [*fake, *fake]).collect();
+    for named in [fakes.clone(), twice] {
+        *network.kind_mut(&first) = Kind::Liar(named);
+        let outcome = node.run(&network, network.lookup(0, target, LookupKind::Closest));
+        assert!(fakes.iter().all(|fake| !outcome.closest.contains(fake)));
+    }
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! A network of modelled peers, and the driver of one lookup in it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use libp2p_identity::PeerId;
 use smart_record_lookup::{
@@ -57,7 +60,10 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     place: Place,
     pub(crate) kind: Kind,
+    /// That of its connections.
     pub(crate) subnet: Option<Subnet>,
+    /// Those of further addresses that others name it with.
+    pub(crate) claimed: BTreeSet<Subnet>,
     contacts: Vec<usize>,
 }
 
@@ -75,7 +81,7 @@ impl Network {
                 let id = random.peer();
                 let took = MS * (10 + random.below(90) as u32);
                 let (place, kind) = (Place::of_peer(&id), Kind::Honest(took));
-                Peer { id, place, kind, subnet: None, contacts: vec![] }
+                Peer { id, place, kind, subnet: None, claimed: BTreeSet::new(), contacts: vec![] }
             })
             .collect();
         let places: Vec<_> = peers.iter().map(|peer| peer.place).collect();
@@ -121,7 +127,14 @@ impl Network {
     pub(crate) fn add(&mut self, id: PeerId, kind: Kind) {
         self.by_id.insert(id, self.peers.len());
         let place = Place::of_peer(&id);
-        self.peers.push(Peer { id, place, kind, subnet: None, contacts: vec![] });
+        self.peers.push(Peer {
+            id,
+            place,
+            kind,
+            subnet: None,
+            claimed: BTreeSet::new(),
+            contacts: vec![],
+        });
     }
 
     /// Adds peers of one subnet that the peers of these numbers know.
@@ -143,12 +156,19 @@ impl Network {
         }
     }
 
-    pub(crate) fn subnet(&self, id: &PeerId) -> Option<Subnet> {
-        self.peers[*self.by_id.get(id)?].subnet
+    /// The subnet of a peer's connections.
+    pub(crate) fn subnet(&self, id: &PeerId) -> BTreeSet<Subnet> {
+        let peer = self.by_id.get(id).map(|n| &self.peers[*n]);
+        peer.and_then(|peer| peer.subnet).into_iter().collect()
+    }
+
+    fn claimed(&self, id: &PeerId) -> BTreeSet<Subnet> {
+        let claimed = self.by_id.get(id).into_iter().flat_map(|n| &self.peers[*n].claimed);
+        claimed.copied().chain(self.subnet(id)).collect()
     }
 
     fn named(&self, ids: impl IntoIterator<Item = PeerId>) -> Vec<Named> {
-        ids.into_iter().map(|id| (id, self.subnet(&id))).collect()
+        ids.into_iter().map(|id| (id, self.claimed(&id))).collect()
     }
 
     pub(crate) fn kind_mut(&mut self, id: &PeerId) -> &mut Kind {
@@ -312,7 +332,8 @@ impl Node {
                 let lookup = &mut all[askers[&id]].lookup;
                 match answer {
                     Ok(closer) if requests.on_answer(id, *now).is_some() => {
-                        lookup.on_answer(&peer, network.subnet(&peer), network.named(closer));
+                        let subnets = network.subnet(&peer);
+                        lookup.on_answer(&peer, subnets, network.named(closer));
                     }
                     Err(failure) if requests.on_failure(id, failure, *now) => {
                         lookup.on_failure(&peer, failure);
