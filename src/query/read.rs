@@ -327,7 +327,7 @@ mod tests {
         let registry = Registry::default();
         let place = Place::of_key(key.as_bytes());
         let lookup = RecordLookup::new(key, ReadPolicy::All, bounds, &registry).unwrap();
-        let peers = (0..4).map(|_| (PeerId::random(), None));
+        let peers = (0..4).map(|_| (PeerId::random(), BTreeSet::new()));
         let (local, config) = (PeerId::random(), LookupConfig::default());
         let search =
             search::Lookup::new(place, LookupKind::Value, local, config, peers.collect::<Vec<_>>());
