@@ -36,26 +36,39 @@ struct Rows {
     spaces: Spaces<Row>,
 }
 
+/// An optional instant takes twice as much memory as an instant, so there are two flags instead.
 struct Row {
     bytes: Box<[u8]>,
-    due_at: Option<Timestamp>,
-    expires_at: Option<Timestamp>,
+    due_at: Timestamp,
+    expires_at: Timestamp,
     stored_at: Timestamp,
+    is_due: bool,
+    expires: bool,
 }
 
 impl Row {
     fn new(part: Part<'static>) -> Self {
         let Part { bytes, due_at, expires_at, stored_at } = part;
-        Self { bytes: bytes.into_owned().into_boxed_slice(), due_at, expires_at, stored_at }
+        Self {
+            bytes: bytes.into_owned().into_boxed_slice(),
+            due_at: due_at.unwrap_or(Timestamp::EPOCH),
+            expires_at: expires_at.unwrap_or(Timestamp::EPOCH),
+            stored_at,
+            is_due: due_at.is_some(),
+            expires: expires_at.is_some(),
+        }
+    }
+
+    fn due_at(&self) -> Option<Timestamp> {
+        self.is_due.then_some(self.due_at)
     }
 
     fn part(&self) -> Part<'_> {
-        let Self { bytes, due_at, expires_at, stored_at } = self;
         Part {
-            bytes: Cow::Borrowed(bytes),
-            due_at: *due_at,
-            expires_at: *expires_at,
-            stored_at: *stored_at,
+            bytes: Cow::Borrowed(&self.bytes),
+            due_at: self.due_at(),
+            expires_at: self.expires.then_some(self.expires_at),
+            stored_at: self.stored_at,
         }
     }
 }
@@ -109,7 +122,7 @@ impl MemoryStorage {
         if let Some(old) = &old {
             self.usage.subtract(is_head, old.bytes.len());
         }
-        let was_due_at = old.and_then(|old| old.due_at);
+        let was_due_at = old.and_then(|old| old.due_at());
         if was_due_at != due_at {
             self.forget_due(id, was_due_at);
             self.due.extend(due_at.map(|due_at| (due_at, id)));
@@ -125,7 +138,7 @@ impl MemoryStorage {
             self.records.remove(&id.record);
         }
         if let Some(row) = row {
-            self.forget_due(id, row.due_at);
+            self.forget_due(id, row.due_at());
             self.usage.subtract(id.space == SpaceId::HEAD, row.bytes.len());
         }
     }
