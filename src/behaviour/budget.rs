@@ -17,7 +17,10 @@
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Work for others".
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
@@ -378,16 +381,12 @@ impl Budget {
         if let Some(group) = self.group(account.group) {
             group.members = group.members.saturating_sub(1);
         }
-        let mut within = vec![party];
-        while let Some(group) = within.pop() {
-            self.accounts.retain(|party, account| {
-                let stays = account.group != Some(group);
-                if !stays {
-                    within.push(*party);
-                }
-                stays
-            });
-        }
+        // An account is within at most two others.
+        let within = self.accounts.iter().filter(|(_, account)| account.group == Some(party));
+        let parts: HashSet<_> = within.map(|(party, _)| *party).collect();
+        self.accounts.retain(|party, account| {
+            !parts.contains(party) && account.group.is_none_or(|group| !parts.contains(&group))
+        });
     }
 
     /// Fills the pool, and halves the accounts.
@@ -481,15 +480,23 @@ mod tests {
         }
 
         fn check(&self) {
+            let mut sums = HashMap::<Option<Party>, Account>::new();
+            for account in self.accounts.values() {
+                let sum = sums.entry(account.group).or_default();
+                sum.used += account.used;
+                sum.reserved += account.reserved;
+                sum.asked += account.asked;
+                sum.members += 1;
+            }
             let groups = self.accounts.iter().map(|(party, account)| (Some(*party), account));
             for (group, account) in groups.chain([(None, &self.all)]) {
-                let members = || self.accounts.values().filter(|it| it.group == group);
-                let sum = |of: fn(&Account) -> Duration| members().map(of).sum::<Duration>();
-                assert!(account.used >= sum(|it| it.used), "{group:?} in {self:?}");
-                assert!(account.reserved >= sum(|it| it.reserved), "{group:?} in {self:?}");
-                assert!(account.asked >= sum(|it| it.asked), "{group:?} in {self:?}");
-                assert_eq!(account.members as usize, members().count(), "{group:?} in {self:?}");
+                let sum = sums.remove(&group).unwrap_or_default();
+                assert!(account.used >= sum.used, "{group:?} in {self:?}");
+                assert!(account.reserved >= sum.reserved, "{group:?} in {self:?}");
+                assert!(account.asked >= sum.asked, "{group:?} in {self:?}");
+                assert_eq!(account.members, sum.members, "{group:?} in {self:?}");
             }
+            assert!(sums.is_empty(), "accounts within none");
             assert!(self.accounts.len() <= ACCOUNTS && self.pool <= self.capacity());
         }
     }
@@ -665,20 +672,33 @@ mod tests {
     #[test]
     fn a_full_table_closes_the_smallest_account_of_the_largest_group() {
         let mut budget = budget();
-        let of = |n: u32| format!("/ip6/2001:db8:{:x}:{:x}::1/tcp/1", n >> 8, (n & 255) << 8);
-        let held = budget.reserve(&at(&of(0)), MS, false, Duration::ZERO).unwrap();
-        for n in 0..6_000_u32 {
-            budget.charge(&at(&of(n)), MS + n * Duration::from_nanos(1), Duration::ZERO);
+        let first = "/ip6/2001:db8:1::1/tcp/1";
+        let held = budget.reserve(&at(first), MS, false, Duration::ZERO).unwrap();
+        // The accounts of one network, which has used more than each of the others.
+        for n in 0..2_000_u32 {
+            let part = format!("/ip6/2001:db8:1:{:x}::1/tcp/1", (n % 40) << 8);
+            budget.charge(&at(&part), MS, Duration::ZERO);
+        }
+        budget.check();
+        assert!(budget.accounts.len() > 1_000, "{}", budget.accounts.len());
+        for n in 0..3_000_u32 {
+            let ip = std::net::Ipv4Addr::from(n + (1 << 24));
+            let work = MS + n * Duration::from_nanos(1);
+            budget.charge(&at(&format!("/ip4/{ip}/tcp/1")), work, Duration::ZERO);
             if n % 500 == 0 {
                 budget.check();
             }
         }
         budget.check();
+        assert!(budget.accounts.len() >= ACCOUNTS - 1, "{}", budget.accounts.len());
+        let network = |address: &str| at(address).0[0].unwrap();
+        assert!(budget.accounts.contains_key(&network(first)), "it is in use");
+        assert!(!budget.accounts.contains_key(&network("/ip4/1.0.0.0/tcp/1")), "the smallest");
         budget.pool = MS;
-        assert!(budget.is_within_share(&at("/ip4/203.0.113.1/tcp/1")), "a newcomer");
-        budget.charge(&at("/ip4/203.0.113.1/tcp/1"), MS, Duration::ZERO);
-        let network = at("/ip4/203.0.113.1/tcp/1").0[0].unwrap();
-        assert!(budget.accounts.contains_key(&network));
+        let newcomer = "/ip4/203.0.113.1/tcp/1";
+        assert!(budget.is_within_share(&at(newcomer)));
+        budget.charge(&at(newcomer), MS, Duration::ZERO);
+        assert!(budget.accounts.contains_key(&network(newcomer)));
         budget.settle(held, MS);
         assert!(budget.all.reserved.is_zero());
         budget.check();
