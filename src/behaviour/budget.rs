@@ -37,6 +37,8 @@ const ACCOUNTS: usize = 4_096;
 /// Maximum number of accounts within that of a network, or of a part of one. Further peers share
 /// one.
 const MEMBERS: u32 = 32;
+/// How many accounts are closed at a time when there are too many.
+const CLOSED_AT_ONCE: usize = 64;
 /// An account with less work than this is closed when accounts are halved.
 const LEAST: Duration = Duration::from_micros(100);
 /// If so much was done that could not be refused that nothing is left, those are disconnected whose
@@ -335,7 +337,7 @@ impl Budget {
         let (wanted, mut path, mut group) = (self.path(source), [None; 3], None);
         for (place, party) in path.iter_mut().zip(wanted.into_iter().flatten()) {
             if !self.accounts.contains_key(&party) {
-                if self.accounts.len() >= ACCOUNTS && !self.close_one(group) {
+                if self.accounts.len() >= ACCOUNTS && !self.close_some(group) {
                     break;
                 }
                 self.accounts.insert(party, Account { group, ..Account::default() });
@@ -349,44 +351,37 @@ impl Budget {
         path
     }
 
-    /// Closes the smallest account of the largest group, with those within it. `keeps` stays, and
-    /// what it is within. Returns whether there was one. Takes as long as there are accounts.
-    fn close_one(&mut self, keeps: Option<Party>) -> bool {
+    /// Closes the smallest accounts of the largest group, with those within them. `keeps` stays, and
+    /// what it is within, and what is in use. Returns whether there were any.
+    fn close_some(&mut self, keeps: Option<Party>) -> bool {
         let above = keeps.and_then(|keeps| self.accounts.get(&keeps)?.group);
-        let may_close = |party: &Party, account: &Account| {
-            account.reserved.is_zero() && Some(*party) != keeps && Some(*party) != above
-        };
         let largest = self.accounts.iter().max_by_key(|(_, account)| account.members);
         let largest = largest.filter(|(_, account)| account.members > self.all.members);
         let largest = largest.map(|(party, _)| *party);
-        // If all of these are in use, one of another group.
-        let smallest = |is_in: &dyn Fn(&Account) -> bool| {
-            let accounts = self.accounts.iter();
-            let closable = accounts.filter(|(party, it)| is_in(it) && may_close(party, it));
-            closable.min_by_key(|(_, account)| account.asked).map(|(party, _)| *party)
-        };
-        let closed = smallest(&|account| account.group == largest).or_else(|| smallest(&|_| true));
-        let Some(closed) = closed else {
-            return false;
-        };
-        self.close(closed);
-        true
-    }
-
-    /// Closes an account, and those within it.
-    fn close(&mut self, party: Party) {
-        let Some(account) = self.accounts.remove(&party) else {
-            return;
-        };
-        if let Some(group) = self.group(account.group) {
-            group.members = group.members.saturating_sub(1);
+        let mut closed = Vec::new();
+        for (party, account) in &self.accounts {
+            let stays = Some(*party) == keeps || Some(*party) == above;
+            if account.group == largest && account.reserved.is_zero() && !stays {
+                closed.push((account.asked, *party));
+            }
+        }
+        closed.sort_unstable_by_key(|(asked, _)| *asked);
+        closed.truncate(CLOSED_AT_ONCE);
+        let closed: HashSet<_> = closed.into_iter().map(|(_, party)| party).collect();
+        if let Some(group) = self.group(largest) {
+            let count = u32::try_from(closed.len()).unwrap_or(u32::MAX);
+            group.members = group.members.saturating_sub(count);
         }
         // An account is within at most two others.
-        let within = self.accounts.iter().filter(|(_, account)| account.group == Some(party));
-        let parts: HashSet<_> = within.map(|(party, _)| *party).collect();
+        let is_in = |account: &Account, groups: &HashSet<Party>| {
+            account.group.is_some_and(|group| groups.contains(&group))
+        };
+        let parts = self.accounts.iter().filter(|(_, account)| is_in(account, &closed));
+        let parts: HashSet<_> = parts.map(|(party, _)| *party).collect();
         self.accounts.retain(|party, account| {
-            !parts.contains(party) && account.group.is_none_or(|group| !parts.contains(&group))
+            !closed.contains(party) && !parts.contains(party) && !is_in(account, &parts)
         });
+        !closed.is_empty()
     }
 
     /// Fills the pool, and halves the accounts.
@@ -670,7 +665,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_closes_the_smallest_account_of_the_largest_group() {
+    fn a_full_table_closes_the_smallest_accounts_of_the_largest_group() {
         let mut budget = budget();
         let first = "/ip6/2001:db8:1::1/tcp/1";
         let held = budget.reserve(&at(first), MS, false, Duration::ZERO).unwrap();
@@ -690,7 +685,8 @@ mod tests {
             }
         }
         budget.check();
-        assert!(budget.accounts.len() >= ACCOUNTS - 1, "{}", budget.accounts.len());
+        let least = ACCOUNTS - 2 * CLOSED_AT_ONCE;
+        assert!(budget.accounts.len() >= least, "{}", budget.accounts.len());
         let network = |address: &str| at(address).0[0].unwrap();
         assert!(budget.accounts.contains_key(&network(first)), "it is in use");
         assert!(!budget.accounts.contains_key(&network("/ip4/1.0.0.0/tcp/1")), "the smallest");
