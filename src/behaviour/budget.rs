@@ -17,7 +17,10 @@
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Work for others".
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
@@ -34,6 +37,8 @@ const ACCOUNTS: usize = 4_096;
 /// Maximum number of accounts within that of a network, or of a part of one. Further peers share
 /// one.
 const MEMBERS: u32 = 32;
+/// How many accounts are closed at a time when there are too many.
+const CLOSED_AT_ONCE: usize = 64;
 /// An account with less work than this is closed when accounts are halved.
 const LEAST: Duration = Duration::from_micros(100);
 /// If so much was done that could not be refused that nothing is left, those are disconnected whose
@@ -332,7 +337,7 @@ impl Budget {
         let (wanted, mut path, mut group) = (self.path(source), [None; 3], None);
         for (place, party) in path.iter_mut().zip(wanted.into_iter().flatten()) {
             if !self.accounts.contains_key(&party) {
-                if self.accounts.len() >= ACCOUNTS && !self.close_one(group) {
+                if self.accounts.len() >= ACCOUNTS && !self.close_some(group) {
                     break;
                 }
                 self.accounts.insert(party, Account { group, ..Account::default() });
@@ -346,48 +351,37 @@ impl Budget {
         path
     }
 
-    /// Closes the smallest account of the largest group, with those within it. `keeps` stays, and
-    /// what it is within. Returns whether there was one. Takes as long as there are accounts.
-    fn close_one(&mut self, keeps: Option<Party>) -> bool {
+    /// Closes the smallest accounts of the largest group, with those within them. `keeps` stays, and
+    /// what it is within, and what is in use. Returns whether there were any.
+    fn close_some(&mut self, keeps: Option<Party>) -> bool {
         let above = keeps.and_then(|keeps| self.accounts.get(&keeps)?.group);
-        let may_close = |party: &Party, account: &Account| {
-            account.reserved.is_zero() && Some(*party) != keeps && Some(*party) != above
-        };
         let largest = self.accounts.iter().max_by_key(|(_, account)| account.members);
         let largest = largest.filter(|(_, account)| account.members > self.all.members);
         let largest = largest.map(|(party, _)| *party);
-        // If all of these are in use, one of another group.
-        let smallest = |is_in: &dyn Fn(&Account) -> bool| {
-            let accounts = self.accounts.iter();
-            let closable = accounts.filter(|(party, it)| is_in(it) && may_close(party, it));
-            closable.min_by_key(|(_, account)| account.asked).map(|(party, _)| *party)
-        };
-        let closed = smallest(&|account| account.group == largest).or_else(|| smallest(&|_| true));
-        let Some(closed) = closed else {
-            return false;
-        };
-        self.close(closed);
-        true
-    }
-
-    /// Closes an account, and those within it.
-    fn close(&mut self, party: Party) {
-        let Some(account) = self.accounts.remove(&party) else {
-            return;
-        };
-        if let Some(group) = self.group(account.group) {
-            group.members = group.members.saturating_sub(1);
+        let mut closed = Vec::new();
+        for (party, account) in &self.accounts {
+            let stays = Some(*party) == keeps || Some(*party) == above;
+            if account.group == largest && account.reserved.is_zero() && !stays {
+                closed.push((account.asked, *party));
+            }
         }
-        let mut within = vec![party];
-        while let Some(group) = within.pop() {
-            self.accounts.retain(|party, account| {
-                let stays = account.group != Some(group);
-                if !stays {
-                    within.push(*party);
-                }
-                stays
-            });
+        closed.sort_unstable_by_key(|(asked, _)| *asked);
+        closed.truncate(CLOSED_AT_ONCE);
+        let closed: HashSet<_> = closed.into_iter().map(|(_, party)| party).collect();
+        if let Some(group) = self.group(largest) {
+            let count = u32::try_from(closed.len()).unwrap_or(u32::MAX);
+            group.members = group.members.saturating_sub(count);
         }
+        // An account is within at most two others.
+        let is_in = |account: &Account, groups: &HashSet<Party>| {
+            account.group.is_some_and(|group| groups.contains(&group))
+        };
+        let parts = self.accounts.iter().filter(|(_, account)| is_in(account, &closed));
+        let parts: HashSet<_> = parts.map(|(party, _)| *party).collect();
+        self.accounts.retain(|party, account| {
+            !closed.contains(party) && !parts.contains(party) && !is_in(account, &parts)
+        });
+        !closed.is_empty()
     }
 
     /// Fills the pool, and halves the accounts.
@@ -481,15 +475,23 @@ mod tests {
         }
 
         fn check(&self) {
+            let mut sums = HashMap::<Option<Party>, Account>::new();
+            for account in self.accounts.values() {
+                let sum = sums.entry(account.group).or_default();
+                sum.used += account.used;
+                sum.reserved += account.reserved;
+                sum.asked += account.asked;
+                sum.members += 1;
+            }
             let groups = self.accounts.iter().map(|(party, account)| (Some(*party), account));
             for (group, account) in groups.chain([(None, &self.all)]) {
-                let members = || self.accounts.values().filter(|it| it.group == group);
-                let sum = |of: fn(&Account) -> Duration| members().map(of).sum::<Duration>();
-                assert!(account.used >= sum(|it| it.used), "{group:?} in {self:?}");
-                assert!(account.reserved >= sum(|it| it.reserved), "{group:?} in {self:?}");
-                assert!(account.asked >= sum(|it| it.asked), "{group:?} in {self:?}");
-                assert_eq!(account.members as usize, members().count(), "{group:?} in {self:?}");
+                let sum = sums.remove(&group).unwrap_or_default();
+                assert!(account.used >= sum.used, "{group:?} in {self:?}");
+                assert!(account.reserved >= sum.reserved, "{group:?} in {self:?}");
+                assert!(account.asked >= sum.asked, "{group:?} in {self:?}");
+                assert_eq!(account.members, sum.members, "{group:?} in {self:?}");
             }
+            assert!(sums.is_empty(), "accounts within none");
             assert!(self.accounts.len() <= ACCOUNTS && self.pool <= self.capacity());
         }
     }
@@ -578,7 +580,7 @@ mod tests {
         }
         assert!(far_over_at.is_some_and(|at| at > SECOND && at < 10 * SECOND), "{far_over_at:?}");
         let network = Source::of_address(Some(&address.parse().unwrap()));
-        assert!(budget.is_far_over(&network, 20 * SECOND));
+        assert!(budget.is_far_over(&network, 20 * SECOND - MS));
         // Half a minute later all is forgotten.
         budget.charge(&quiet, MS, 50 * SECOND);
         let now = 50 * SECOND;
@@ -663,22 +665,36 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_closes_the_smallest_account_of_the_largest_group() {
+    fn a_full_table_closes_the_smallest_accounts_of_the_largest_group() {
         let mut budget = budget();
-        let of = |n: u32| format!("/ip6/2001:db8:{:x}:{:x}::1/tcp/1", n >> 8, (n & 255) << 8);
-        let held = budget.reserve(&at(&of(0)), MS, false, Duration::ZERO).unwrap();
-        for n in 0..6_000_u32 {
-            budget.charge(&at(&of(n)), MS + n * Duration::from_nanos(1), Duration::ZERO);
+        let first = "/ip6/2001:db8:1::1/tcp/1";
+        let held = budget.reserve(&at(first), MS, false, Duration::ZERO).unwrap();
+        // The accounts of one network, which has used more than each of the others.
+        for n in 0..2_000_u32 {
+            let part = format!("/ip6/2001:db8:1:{:x}::1/tcp/1", (n % 40) << 8);
+            budget.charge(&at(&part), MS, Duration::ZERO);
+        }
+        budget.check();
+        assert!(budget.accounts.len() > 1_000, "{}", budget.accounts.len());
+        for n in 0..3_000_u32 {
+            let ip = std::net::Ipv4Addr::from(n + (1 << 24));
+            let work = MS + n * Duration::from_nanos(1);
+            budget.charge(&at(&format!("/ip4/{ip}/tcp/1")), work, Duration::ZERO);
             if n % 500 == 0 {
                 budget.check();
             }
         }
         budget.check();
+        let least = ACCOUNTS - 2 * CLOSED_AT_ONCE;
+        assert!(budget.accounts.len() >= least, "{}", budget.accounts.len());
+        let network = |address: &str| at(address).0[0].unwrap();
+        assert!(budget.accounts.contains_key(&network(first)), "it is in use");
+        assert!(!budget.accounts.contains_key(&network("/ip4/1.0.0.0/tcp/1")), "the smallest");
         budget.pool = MS;
-        assert!(budget.is_within_share(&at("/ip4/203.0.113.1/tcp/1")), "a newcomer");
-        budget.charge(&at("/ip4/203.0.113.1/tcp/1"), MS, Duration::ZERO);
-        let network = at("/ip4/203.0.113.1/tcp/1").0[0].unwrap();
-        assert!(budget.accounts.contains_key(&network));
+        let newcomer = "/ip4/203.0.113.1/tcp/1";
+        assert!(budget.is_within_share(&at(newcomer)));
+        budget.charge(&at(newcomer), MS, Duration::ZERO);
+        assert!(budget.accounts.contains_key(&network(newcomer)));
         budget.settle(held, MS);
         assert!(budget.all.reserved.is_zero());
         budget.check();
@@ -692,7 +708,7 @@ mod tests {
             budget.does(&flooder, 2 * MS, n * MS);
         }
         let network = Source::of_address(Some(&address.parse().unwrap()));
-        assert!(budget.is_far_over(&network, 20 * SECOND));
+        assert!(budget.is_far_over(&network, 20 * SECOND - MS));
         assert!(!budget.is_far_over(&network, 80 * SECOND), "{budget:?}");
     }
 

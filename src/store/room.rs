@@ -5,13 +5,14 @@
 //! write is planned again.
 //!
 //! **Invariants.** Nothing is changed before there is room for the whole plan, and evictions are
-//! applied in the same step. Expired data goes first, as much of it as one write collects; a write of
-//! another peer collects little, and leaves the rest to the alarm. Then unprotected data of records farther from
-//! the local peer than the written one is evicted, the farthest first; for a protected writer, of
-//! all records. In a record with too many spaces or bytes, the unprotected spaces of the highest
-//! ranks are evicted. Withdrawn spaces have places of their own, and of these the last that was
-//! first stored goes first. What is evicted is remembered ([`EvictionMemory`]). A write that would be evicted itself is refused, a new space before its
-//! signature is checked. A write that does not grow always fits.
+//! applied in the same step. Expired data goes first, as much of it as one write collects; a write
+//! of another peer collects little, and leaves the rest to the alarm. Then unprotected data of
+//! records farther from the local peer than the written one is evicted, the farthest first; for a
+//! protected writer, of all records. In a record with too many spaces or bytes, the unprotected
+//! spaces of the highest ranks are evicted. Withdrawn spaces have places of their own, and of these
+//! the last that was first stored goes first. What is evicted is remembered ([`EvictionMemory`]). A
+//! write that would be evicted itself is refused, a new space before its signature is checked. A
+//! write that does not grow always fits.
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "Quotas".
 //!

@@ -51,17 +51,17 @@ fn writes_collect_on_their_way() {
 #[test]
 fn a_write_of_another_peer_collects_little_even_if_it_needs_room() {
     let collected = |is_local: bool| {
-        let config = StoreConfig::default().with_max_bytes(200 * 1_024);
+        let config = StoreConfig::default().with_max_bytes(100 * 1_024);
         let (mut store, clock) = open_store(config);
         for n in 0..300 {
             let key = RecordKey::new(format!("/sr/{n}"));
             put(&mut store, &key, one_space(&key, n, 1, Duration::from_secs(60)));
         }
         clock.advance(Duration::from_secs(61));
-        let left = 200 * 1_024 - store.usage().bytes;
         let before = store.counters().collected;
-        // The first of them needs the room of more than 32.
-        let (key, value) = (RecordKey::new("/any/a"), vec![7; (left + 20 * 1_024).min(60_000)]);
+        // The store is full, and this takes the room of more than 32 of them.
+        assert!(store.usage().bytes > 90 * 1_024);
+        let (key, value) = (RecordKey::new("/any/a"), vec![7; 60_000]);
         match is_local {
             true => drop(store.write(&key, &value)),
             false => put(&mut store, &key, value),
