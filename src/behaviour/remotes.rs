@@ -9,10 +9,10 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::{ConnectionId, FromSwarm};
 
 use super::budget::Source;
-use crate::store::Asker;
+use crate::{addresses::ip_of, store::Asker};
 
 /// Remote addresses of the connected peers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Remotes {
     peers: HashMap<PeerId, Vec<Remote>>,
     /// Closed connections whose requests may still have to be handled.
@@ -76,11 +76,18 @@ impl Remotes {
         self.closed.clear();
     }
 
-    /// The remote address of a connected peer: where it was dialled, if it was. A peer that dialled
+    /// The remote address of a connected peer, one with an IP address if there is any: where it was
+    /// dialled, if it was. A peer that dialled
     /// this node need not listen on the address of its connection.
     pub(super) fn of(&self, peer: &PeerId) -> Option<&Multiaddr> {
         let remotes = self.peers.get(peer)?;
-        let remote = remotes.iter().rfind(|remote| remote.is_dialer).or_else(|| remotes.first())?;
+        let best = |is_among: &dyn Fn(&&Remote) -> bool| {
+            let dialled = remotes.iter().filter(is_among).rfind(|remote| remote.is_dialer);
+            dialled.or_else(|| remotes.iter().find(is_among))
+        };
+        // Relays and names say nothing about where the peer is.
+        let remote =
+            best(&|remote| ip_of(&remote.address).is_some()).or_else(|| best(&|_| true))?;
         Some(&remote.address)
     }
 
@@ -151,6 +158,14 @@ mod tests {
         let of = |remotes: &Remotes, id| remotes.source(peer, ConnectionId::new_unchecked(id));
         assert_eq!([0, 1, 2].map(|id| of(&remotes, id)), [&direct, &relayed, &dialled].map(at));
         assert_eq!(remotes.of(&peer), Some(dialled.get_remote_address()));
+        for (id, address) in ["/dns4/example.org/tcp/1", "/ip4/198.51.100.7/tcp/1/p2p-circuit"]
+            .into_iter()
+            .enumerate()
+        {
+            let (mut remotes, named) = (remotes.clone(), outbound(address));
+            open(&mut remotes, peer, 3 + id, &named);
+            assert_eq!(remotes.of(&peer), Some(dialled.get_remote_address()), "{address}");
+        }
         for (id, endpoint) in [(1, &relayed), (0, &direct)] {
             remotes.on_message(&peer, ConnectionId::new_unchecked(id));
             assert_eq!(remotes.source_of_last(peer), at(endpoint));

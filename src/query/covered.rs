@@ -76,6 +76,11 @@ impl Claims {
         self.0.get(peer)
     }
 
+    /// Whether a holder says that it has this number of spaces.
+    pub(super) fn has_spaces(&self, spaces: usize) -> bool {
+        self.0.values().any(|claim| usize::try_from(claim.spaces) == Ok(spaces))
+    }
+
     /// Handles another request to a holder.
     pub(super) fn on_asked(&mut self, peer: &PeerId) {
         if let Some(claim) = self.0.get_mut(peer) {
@@ -85,8 +90,12 @@ impl Claims {
 
     /// The holders that may show more: those that have not shown all that they have, by their own
     /// words, do not claim more than they show, answer, and were asked less than `max` times.
-    /// `joined` is the digest of all that was found.
-    pub(super) fn unfinished(&self, joined: &[u8; 32], max: usize) -> impl Iterator<Item = PeerId> {
+    /// `joined` is the digest of all that was found, if it may be that of a holder.
+    pub(super) fn unfinished(
+        &self,
+        joined: Option<[u8; 32]>,
+        max: usize,
+    ) -> impl Iterator<Item = PeerId> {
         let is_one = move |claim: &Claim| {
             let may_answer = !claim.overclaims && !claim.is_silent && claim.asked < max;
             may_answer && !claim.has_shown_all(joined)
@@ -97,7 +106,7 @@ impl Claims {
     /// The places that `n` holders have covered. Peers without a record (`empty` of them) count,
     /// but each holder that has one has to show it, up to `n`, also if it has become silent. Those
     /// that claim more than they show do not.
-    pub(super) fn covered(&self, joined: &[u8; 32], empty: usize, n: usize) -> Arcs {
+    pub(super) fn covered(&self, joined: Option<[u8; 32]>, empty: usize, n: usize) -> Arcs {
         let shown: Vec<Cow<'_, Arcs>> = self.0.values().map(|claim| claim.shown(joined)).collect();
         let shown = || shown.iter().map(AsRef::as_ref);
         let waited_for = self.0.values().filter(|claim| !claim.overclaims).count();
@@ -108,17 +117,17 @@ impl Claims {
 
 impl Claim {
     /// Whether what was found is what it has.
-    pub(crate) fn has(&self, joined: &[u8; 32]) -> bool {
-        self.digest == *joined
+    pub(crate) fn has(&self, joined: Option<[u8; 32]>) -> bool {
+        joined == Some(self.digest)
     }
 
     /// Whether it has shown all that it has.
-    pub(crate) fn has_shown_all(&self, joined: &[u8; 32]) -> bool {
+    pub(crate) fn has_shown_all(&self, joined: Option<[u8; 32]>) -> bool {
         self.arcs.is_ring() || self.has(joined)
     }
 
     /// The places of which it has shown all that it has.
-    pub(crate) fn shown(&self, joined: &[u8; 32]) -> Cow<'_, Arcs> {
+    pub(crate) fn shown(&self, joined: Option<[u8; 32]>) -> Cow<'_, Arcs> {
         match self.has_shown_all(joined) {
             true => Cow::Owned(Arcs::ring()),
             false => Cow::Borrowed(&self.arcs),
@@ -131,7 +140,7 @@ mod tests {
     use super::*;
     use smart_record_core::RingArc;
 
-    const JOINED: [u8; 32] = [9; 32];
+    const JOINED: Option<[u8; 32]> = Some([9; 32]);
 
     fn says(arcs: &[(u64, u64)], digest: u8) -> Coverage {
         let arcs = arcs.iter().map(|(first, last)| RingArc { first: *first, last: *last });
@@ -144,20 +153,22 @@ mod tests {
         let mut claims = Claims::default();
         claims.add(a, &says(&[(0, 9)], 1), true, 1);
         claims.add(b, &says(&[(5, u64::MAX)], 1), true, 1);
-        assert!(claims.covered(&JOINED, 0, 1).is_ring());
-        let two = claims.covered(&JOINED, 0, 2);
+        assert!(claims.covered(JOINED, 0, 1).is_ring());
+        let two = claims.covered(JOINED, 0, 2);
         assert!(two.has(5) && two.has(9) && !two.has(4) && !two.has(10));
         claims.add(c, &says(&[], 9), true, 1);
-        assert!(claims.covered(&JOINED, 0, 2).is_ring(), "its digest is that of what was found");
-        assert!(!claims.covered(&[8; 32], 0, 2).is_ring());
+        assert!(claims.covered(JOINED, 0, 2).is_ring(), "its digest is that of what was found");
+        assert!(!claims.covered(Some([8; 32]), 0, 2).is_ring());
+        assert!(!claims.covered(None, 0, 2).is_ring());
+        assert!(claims.has_spaces(5) && !claims.has_spaces(4));
     }
 
     #[test]
     fn peers_without_a_record_do_not_stand_for_holders() {
         let mut claims = Claims::default();
-        assert!(claims.covered(&JOINED, 2, 2).is_ring() && !claims.covered(&JOINED, 1, 2).has(1));
+        assert!(claims.covered(JOINED, 2, 2).is_ring() && !claims.covered(JOINED, 1, 2).has(1));
         claims.add(PeerId::random(), &says(&[(0, 9)], 1), true, 1);
-        let covered = claims.covered(&JOINED, 2, 2);
+        let covered = claims.covered(JOINED, 2, 2);
         assert!(covered.has(9) && !covered.has(10), "the holder has not shown the rest");
     }
 
@@ -167,13 +178,13 @@ mod tests {
         let mut claims = Claims::default();
         assert!(!claims.add(liar, &says(&[], 1), true, 1));
         claims.add(honest, &says(&[(0, u64::MAX)], 1), true, 1);
-        assert_eq!(claims.unfinished(&JOINED, 9).collect::<Vec<_>>(), [liar]);
+        assert_eq!(claims.unfinished(JOINED, 9).collect::<Vec<_>>(), [liar]);
         assert!(claims.add(liar, &says(&[], 1), false, 1));
-        assert_eq!(claims.unfinished(&JOINED, 9).count(), 0);
-        assert!(claims.covered(&JOINED, 1, 2).is_ring(), "one has shown all, one has nothing");
-        assert!(!claims.covered(&JOINED, 0, 2).has(0));
+        assert_eq!(claims.unfinished(JOINED, 9).count(), 0);
+        assert!(claims.covered(JOINED, 1, 2).is_ring(), "one has shown all, one has nothing");
+        assert!(!claims.covered(JOINED, 0, 2).has(0));
         assert!(!claims.add(liar, &says(&[], 1), true, 1), "it shows something again");
-        assert_eq!(claims.unfinished(&JOINED, 9).count(), 1);
+        assert_eq!(claims.unfinished(JOINED, 9).count(), 1);
     }
 
     #[test]
@@ -182,8 +193,8 @@ mod tests {
         let mut claims = Claims::default();
         claims.add(holder, &says(&[(0, 9)], 1), true, 1);
         claims.on_no_answer(&holder);
-        assert_eq!(claims.unfinished(&JOINED, 9).count(), 0);
-        let covered = claims.covered(&JOINED, 2, 2);
+        assert_eq!(claims.unfinished(JOINED, 9).count(), 0);
+        let covered = claims.covered(JOINED, 2, 2);
         assert!(covered.has(9) && !covered.has(10));
     }
 }

@@ -25,7 +25,8 @@ use super::{
 };
 use crate::store::{SmartRecordStore, StoredValue, storage::RecordId};
 use smart_record_core::{
-    Arcs, Fault, RecordKey, Registry, RingArc, SmartRecord, Timestamp, ValidationError, Writer,
+    Arcs, Fault, RecordKey, Registry, RingArc, SmartRecord, Space, Timestamp, ValidationError,
+    Writer,
 };
 
 /// Condition for the result of a read to be returned.
@@ -83,8 +84,8 @@ pub(crate) struct Bounds {
 /// How much of a record was covered.
 #[derive(Clone, Debug)]
 struct Extent {
-    /// The digest of what was found.
-    digest: [u8; 32],
+    /// The digest of what was found, unless no holder says that it has as many spaces.
+    digest: Option<[u8; 32]>,
     /// The places that enough peers have covered.
     covered: Arcs,
 }
@@ -415,9 +416,9 @@ impl RecordLookup {
         self.timed_out && !self.has_answers() && self.refused.is_empty()
     }
 
-    /// Ends a round. Returns whether another has begun.
+    /// Ends a round in which all peers were asked. Returns whether another has begun.
     pub(crate) fn on_round(&mut self) -> bool {
-        let again = self.wants_round();
+        let again = self.wants_round() && self.rounds < self.bounds.rounds;
         if again {
             let unfinished: Vec<_> = self.unfinished().collect();
             self.begin_round(&unfinished);
@@ -449,7 +450,7 @@ impl RecordLookup {
 
     /// The holders that may show more if they are asked again.
     pub(crate) fn unfinished(&self) -> impl Iterator<Item = PeerId> {
-        self.claims.unfinished(&self.extent().digest, self.bounds.rounds)
+        self.claims.unfinished(self.extent().digest, self.bounds.rounds)
     }
 
     /// The places of the ring of ranks that enough peers have covered. Of a value, all or none.
@@ -468,10 +469,14 @@ impl RecordLookup {
                 let shown = closest.iter().filter(|peer| self.shown.is_holder(peer)).count();
                 let is_enough = self.has_answers() && shown.saturating_add(empty) >= n;
                 let covered = if is_enough { Arcs::ring() } else { Arcs::new() };
-                return Extent { digest: [0; 32], covered };
+                return Extent { digest: None, covered };
             };
-            let digest = joined.digest(self.checked_at);
-            let mut covered = self.claims.covered(&digest, empty, n);
+            let is_retained = |space: &Space| space.retain_until() > Some(self.checked_at);
+            let spaces = joined.spaces().filter(|(_, space)| is_retained(space)).count();
+            // Costs two hashes for each space.
+            let may_agree = self.claims.has_spaces(spaces);
+            let digest = may_agree.then(|| joined.digest(self.checked_at));
+            let mut covered = self.claims.covered(digest, empty, n);
             // Of a full record, spaces of higher ranks would not stay.
             if joined.spaces().len() >= rules.limits().spaces_per_record()
                 && let Some(after) = highest(joined).and_then(|last| last.checked_add(1))
@@ -513,7 +518,7 @@ impl RecordLookup {
         let is_plain_and_large = || self.joined.exceeds(self.bounds.chunk_bytes);
         self.closest_seen(None).into_iter().filter(|peer| self.shown.is_holder(peer)).any(|peer| {
             match self.claims.get(peer) {
-                Some(claim) => !claim.has_shown_all(&self.extent().digest),
+                Some(claim) => !claim.has_shown_all(self.extent().digest),
                 None => is_plain_and_large(),
             }
         })
@@ -589,7 +594,7 @@ impl RecordLookup {
         let places: BTreeMap<_, _> = spaces.map(|(writer, _)| (writer, place(writer))).collect();
         for peer in self.closest_seen(Some(local)) {
             let claim = self.claims.get(peer);
-            if claim.is_some_and(|claim| claim.has(&self.extent().digest)) {
+            if claim.is_some_and(|claim| claim.has(self.extent().digest)) {
                 continue;
             }
             // A peer that says nothing of its answers is a plain one, and has one packet.
@@ -687,7 +692,7 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use smart_record_core::{Coverage, Limits, Space, SpaceSigner, Validator, Validity};
+    use smart_record_core::{Coverage, Limits, SpaceSigner, Validator, Validity};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const BOUNDS: Bounds = Bounds {

@@ -133,8 +133,8 @@ pub struct Reading {
     pub(crate) has_settled: bool,
     /// The places of the ring of ranks that enough peers have covered.
     pub(crate) covered: Arcs,
-    /// The digest of what was found.
-    pub(crate) digest: [u8; 32],
+    /// The digest of what was found, if it may be that of a holder.
+    pub(crate) digest: Option<[u8; 32]>,
     pub(crate) claims: Claims,
     pub(crate) shown: Shown,
     /// What this node had stored.
@@ -204,7 +204,7 @@ impl Reading {
     /// other implementations do.
     pub fn coverage(&self, holder: &PeerId) -> Option<HolderCoverage> {
         let claim = self.claims.get(holder)?;
-        let share = claim.shown(&self.digest).share();
+        let share = claim.shown(self.digest).share();
         Some(HolderCoverage { spaces: claim.spaces, share })
     }
 

@@ -164,10 +164,10 @@ impl SmartRecordStore {
                     let mut fits = self.max_spaces(key).fits();
                     board.spaces.iter().filter(move |(_, digest)| fits(digest.is_withdrawn))
                 };
+                // Forwards: what fits is counted from the lowest rank on.
                 let last = |is_withdrawn| {
-                    let of_kind =
-                        given_out().filter(|(_, digest)| digest.is_withdrawn == is_withdrawn);
-                    of_kind.last().map_or(SpaceId::HEAD, |(id, _)| *id)
+                    let of_kind = given_out().filter(|(_, it)| it.is_withdrawn == is_withdrawn);
+                    of_kind.map(|(id, _)| *id).max().unwrap_or(SpaceId::HEAD)
                 };
                 Summary {
                     spaces: u32::try_from(given_out().count()).unwrap_or(u32::MAX),

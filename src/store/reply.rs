@@ -309,6 +309,11 @@ impl SmartRecordStore {
                 }
                 expires_at = expires_at.max(at);
             } else if slice.room() >= max / FREE && walk.passed.len() < PASSED {
+                if self.replies.asker.is_none() && bytes.len() > max {
+                    // It fits into no slice, and is seldom the first of one that begins anywhere.
+                    slice.push_part(&bytes, self.part_of_drawn(&bytes));
+                    expires_at = expires_at.max(at);
+                }
                 walk.passed.push(space);
                 shown.skip(space.place());
             } else {

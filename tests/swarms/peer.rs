@@ -1,6 +1,6 @@
 //! A peer for tests: the behaviour beside identify and ping in a swarm over TCP, run as a task.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
@@ -24,7 +24,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use smart_record_testing_swarms::{PROTOCOL, listening};
+use smart_record_testing_swarms::{PROTOCOL, listening_at};
+
+/// The default of libp2p.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(NetworkBehaviour)]
 pub struct Composed {
@@ -63,6 +66,8 @@ pub struct Setup {
     /// Further setup of the builder.
     pub tweak: Box<dyn FnOnce(Builder) -> Builder + Send>,
     pub executor: Option<Executor>,
+    /// Where it listens, and where its connections come from.
+    pub ip: Ipv4Addr,
 }
 
 /// A clock that is a function.
@@ -104,6 +109,7 @@ impl Default for Setup {
             asks: None,
             tweak: Box::new(|builder| builder),
             executor: None,
+            ip: Ipv4Addr::LOCALHOST,
         }
     }
 }
@@ -132,7 +138,7 @@ impl Setup {
     }
 
     pub async fn start(self) -> Peer {
-        let Self { keypair, config, store, registry, clock, asks, tweak, executor } = self;
+        let Self { keypair, config, store, registry, clock, asks, tweak, executor, ip } = self;
         let id = keypair.public().to_peer_id();
         let storage = MemoryStorage::default();
         let store =
@@ -158,7 +164,8 @@ impl Setup {
             limits: connection_limits::Behaviour::new(ConnectionLimits::default()),
             identify: identify::Behaviour::new(agent),
         };
-        let (swarm, address) = listening(keypair.clone(), composed).await;
+        let (swarm, address) =
+            listening_at(ip, keypair.clone(), composed, CONNECTION_TIMEOUT).await;
         let (outbox, events) = mpsc::unbounded_channel();
         let (tasks, inbox) = mpsc::unbounded_channel();
         let (connections, connected) = watch::channel(BTreeSet::new());

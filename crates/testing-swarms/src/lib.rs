@@ -12,12 +12,13 @@
 mod node;
 mod scripted;
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, StreamProtocol, Swarm, SwarmBuilder,
     identity::Keypair,
+    multiaddr::Protocol,
     noise,
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
@@ -53,6 +54,16 @@ pub async fn listening_with<B: NetworkBehaviour>(
     behaviour: B,
     connection_timeout: Duration,
 ) -> (Swarm<B>, Multiaddr) {
+    listening_at(Ipv4Addr::LOCALHOST, keypair, behaviour, connection_timeout).await
+}
+
+/// As [`listening_with`], at an address of this machine.
+pub async fn listening_at<B: NetworkBehaviour>(
+    ip: Ipv4Addr,
+    keypair: Keypair,
+    behaviour: B,
+    connection_timeout: Duration,
+) -> (Swarm<B>, Multiaddr) {
     let mut swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
@@ -62,7 +73,7 @@ pub async fn listening_with<B: NetworkBehaviour>(
         .with_swarm_config(|config| config.with_idle_connection_timeout(2 * PATIENCE))
         .with_connection_timeout(connection_timeout)
         .build();
-    swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    swarm.listen_on(Multiaddr::from(ip).with(Protocol::Tcp(0))).unwrap();
     loop {
         match swarm.select_next_some().await {
             SwarmEvent::NewListenAddr { address, .. } => return (swarm, address),

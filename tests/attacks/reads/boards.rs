@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use libp2p_kad::{KBucketKey, RecordKey as KadKey};
-use libp2p_smart_record::{RecordKey, Registry, SmartRecord, store::ValidatedRecord};
+use libp2p_smart_record::{
+    RecordKey, Registry, SmartRecord, query::RecordReader, store::ValidatedRecord,
+};
 
 use super::holders::*;
 
@@ -96,6 +98,7 @@ fn what_all_but_a_few_hold_is_never_missing_from_a_complete_reading() {
             }
         }
         assert_eq!(reading.is_complete(), reading.missing() == 0.0 && !answered.is_empty());
+        assert!(rounds <= RecordReader::ROUNDS);
         complete += usize::from(reading.is_complete());
         rounds_of_all += rounds;
         requests += holders.iter().map(|holder| holder.requests).max().unwrap_or(0);

@@ -124,7 +124,11 @@ fn inspect_shows_a_record_in_the_network_and_in_a_file() {
     json(&["get", KEY, "--output", file, "--connect", &address]);
     let in_file = json(&["inspect", file, "--under", KEY]);
     let fields = inspected.as_object_mut().unwrap();
-    for field in ["peers", "stale", "empty", "refused"] {
+    assert_eq!(fields["complete"], true);
+    assert_eq!(fields["missing"], 0.0);
+    assert_eq!(fields["coverage"][0]["spaces"], 2);
+    assert_eq!(fields["coverage"][0]["share"], 1.0);
+    for field in ["complete", "missing", "coverage", "peers", "stale", "empty", "refused"] {
         fields.remove(field).unwrap();
     }
     assert_eq!(in_file, inspected);

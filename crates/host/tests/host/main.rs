@@ -76,6 +76,14 @@ async fn reserved() -> Reserved {
     Reserved { keypair, listen, address, listener }
 }
 
+/// Waits until so many documents are stored under `/sr/host`.
+async fn until_stored(node: &Host, documents: usize) {
+    let view = || node.run(|records| records.store_mut().view(&"/sr/host".into()).unwrap());
+    while view().await.unwrap().len() != documents {
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn publishes_and_reads(listen: &str) {
     tokio::time::timeout(PATIENCE, async {
         let listen: Multiaddr = listen.parse().unwrap();
@@ -87,13 +95,7 @@ async fn publishes_and_reads(listen: &str) {
             second.client().publish("/sr/host", document, Duration::from_secs(60)).await.unwrap();
         assert_eq!(publication.peers, [first.peer_id()]);
         // The first node is a server by default. It has answered before it validates.
-        let stored = async || {
-            let stored = first.run(|records| records.store_mut().view(&"/sr/host".into())).await;
-            stored.unwrap().unwrap().len()
-        };
-        while stored().await < 1 {
-            tokio::task::yield_now().await;
-        }
+        until_stored(&first, 1).await;
         assert_eq!(second.peers().await.unwrap(), [first.peer_id()]);
     })
     .await
@@ -199,14 +201,15 @@ async fn what_goes_with_the_last_client_is_withdrawn_before_the_node_ends() {
         let first = builder().listen_on(listen).start().await.unwrap();
         let second = builder().bootstrap(full_address(&first).await).start().await.unwrap();
         let document = [("text", "hello")].into_iter().collect();
-        let minute = Duration::from_secs(60);
-        let handle = second.client().keep("/sr/host", document, minute).await.unwrap();
-        let view = || first.run(|records| records.store_mut().view(&"/sr/host".into()).unwrap());
-        assert_eq!(view().await.unwrap().len(), 1);
+        // It does not expire during the test.
+        let hour = Duration::from_secs(3_600);
+        let handle = second.client().keep("/sr/host", document, hour).await.unwrap();
+        // The first node answers before it validates.
+        until_stored(&first, 1).await;
         let ended = second.ended();
         drop(handle);
         ended.await;
-        assert!(view().await.unwrap().is_empty());
+        until_stored(&first, 0).await;
     })
     .await
     .unwrap();

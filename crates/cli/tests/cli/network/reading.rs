@@ -138,12 +138,19 @@ fn a_read_with_good_answers_warns_of_those_that_were_refused() {
     let found: Value = serde_json::from_slice(&got.stdout).unwrap();
     assert_eq!(found["spaces"][0]["document"]["name"], "ada");
     assert_eq!(found["refused"][0]["fault"], "malformed");
-    let warning: Value = serde_json::from_slice(&got.stderr).unwrap();
-    assert_eq!(warning["kind"], "warning");
-    assert!(warning["message"].as_str().unwrap().starts_with("1 answer was refused: malformed"));
+    assert_eq!(found["complete"], false);
+    assert_eq!(found["missing"], 1.0);
+    let warnings = text(&got.stderr);
+    let warnings = warnings.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let [refused, missing] = warnings.collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!(refused["kind"], "warning");
+    assert_eq!(missing["kind"], "warning");
+    assert!(refused["message"].as_str().unwrap().starts_with("1 answer was refused: malformed"));
+    assert_eq!(missing["message"], "not complete: 100 % was not shown by enough peers");
     let inspected = run(&[&["inspect", KEY], &both[..]].concat());
     assert!(inspected.status.success());
     assert!(text(&inspected.stderr).contains("warning: 1 answer was refused"));
+    assert!(text(&inspected.stderr).contains("warning: not complete: 100 %"));
 }
 
 #[test]
