@@ -94,8 +94,8 @@ impl Wait {
         Self { pulse: pulse.clone(), seen, timer: Delay::new(pulse.0.timeout), pauses: [0; 2] }
     }
 
-    /// A wait of a stream, which goes on after a pause: a handler of the application may be slow, or
-    /// the process was stopped for a while.
+    /// A wait of a stream, which goes on after a pause: a handler of the application may be slow,
+    /// or the process was stopped for a while.
     pub(crate) fn of_stream(pulse: &Pulse) -> Self {
         Self { pauses: [1; 2], ..Self::new(pulse) }
     }

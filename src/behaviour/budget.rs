@@ -351,8 +351,8 @@ impl Budget {
         path
     }
 
-    /// Closes the smallest accounts of the largest group, with those within them. `keeps` stays, and
-    /// what it is within, and what is in use. Returns whether there were any.
+    /// Closes the smallest accounts of the largest group, with those within them. `keeps` stays,
+    /// and what it is within, and what is in use. Returns whether there were any.
     fn close_some(&mut self, keeps: Option<Party>) -> bool {
         let above = keeps.and_then(|keeps| self.accounts.get(&keeps)?.group);
         let largest = self.accounts.iter().max_by_key(|(_, account)| account.members);

@@ -95,8 +95,9 @@ impl Builder {
     /// Sets the configuration of Kademlia instead of [`SmartRecordStore::kad_config`], from which
     /// it should be derived. The behaviour overrides its replication, publication and filtering of
     /// records, and its insertion into buckets
-    /// ([`inserts_manually`](BehaviourConfig::inserts_manually)). Its parallelism, timeouts and packet size apply to Kademlia's own queries and to
-    /// inbound requests; reads and writes of the behaviour are requests of its own.
+    /// ([`inserts_manually`](BehaviourConfig::inserts_manually)). Its parallelism, timeouts and
+    /// packet size apply to Kademlia's own queries and to inbound requests; reads and writes of the
+    /// behaviour are requests of its own.
     pub fn with_kad_config(mut self, config: kad::Config) -> Self {
         self.kad_config = Some(config);
         self

@@ -2,8 +2,8 @@
 //!
 //! **Invariants.** Pure. A peer has taken a repair if it shows what it was sent, or newer. One that
 //! has not is repaired again only after a delay, which doubles, however its answers vary. The
-//! number of remembered repairs is bounded, and so are the spaces in them as a whole. Of each repair
-//! all of it is remembered, or nothing: a peer would only show the remembered part.
+//! number of remembered repairs is bounded, and so are the spaces in them as a whole. Of each
+//! repair all of it is remembered, or nothing: a peer would only show the remembered part.
 
 use std::{
     collections::BTreeMap,
@@ -19,8 +19,8 @@ use smart_record_core::{RecordKey, SmartRecord, Timestamp};
 
 /// Maximum number of remembered repairs: some 600 KB. A guess.
 const REMEMBERED: usize = 4_096;
-/// Maximum number of spaces in all remembered repairs: some 8 MB. 64 of each, or those of 256 boards
-/// of 1,024 writers. A guess.
+/// Maximum number of spaces in all remembered repairs: some 8 MB. 64 of each, or those of 256
+/// boards of 1,024 writers. A guess.
 const SPACES: usize = 64 * REMEMBERED;
 /// Delay before a second repair of the same peer: as long as a repair may take to arrive. A guess.
 const SHORTEST: Duration = Duration::from_secs(10);

@@ -43,9 +43,9 @@ pub struct Quota {
 /// Bounds of the store and of a namespace evict the records farther from the local peer than the
 /// new one, the farthest first. Bounds of a record evict its spaces of a higher rank than the new
 /// one, the highest first. Withdrawn spaces have places of their own in a record, as many bytes and
-/// [`Limits::withdrawn_per_record`]; of these the one that was first stored last goes first. A write
-/// that would itself be first in this order is refused, where possible before its signature is
-/// checked. A writer over its quota is refused; its other spaces are not evicted.
+/// [`Limits::withdrawn_per_record`]; of these the one that was first stored last goes first. A
+/// write that would itself be first in this order is refused, where possible before its signature
+/// is checked. A writer over its quota is refused; its other spaces are not evicted.
 ///
 /// Evictions are remembered ([`max_remembered`](Self::max_remembered)): what was evicted comes back
 /// as it was or newer, never older alone. Of values this holds if their validator gives an order

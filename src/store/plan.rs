@@ -71,8 +71,8 @@ impl WritePlan {
         self.set(id, rest, Some((part.bytes.len(), charged)), charged);
     }
 
-    /// Removes the row of a space, if there is one, instead of writing this state of it, which is to
-    /// be remembered.
+    /// Removes the row of a space, if there is one, instead of writing this state of it, which is
+    /// to be remembered.
     pub(super) fn dismiss(
         &mut self,
         id: PartId,

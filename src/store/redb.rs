@@ -84,8 +84,8 @@ impl RedbStorage {
     /// The memory of a change besides its bytes: its id, three times, and pointers.
     const CHANGE: usize = 256;
 
-    /// Opens the storage of the peer `local` in a file, which is created if it does not exist. It is
-    /// created by this call alone: a file that is gone later, with its disk for instance, is an
+    /// Opens the storage of the peer `local` in a file, which is created if it does not exist. It
+    /// is created by this call alone: a file that is gone later, with its disk for instance, is an
     /// error until it is back.
     ///
     /// # Errors

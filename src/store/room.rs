@@ -173,8 +173,8 @@ impl SmartRecordStore {
         Ok(self.make_room(&newcomer, now)?.err())
     }
 
-    /// Writes a row, or returns the bound that forbids it. A withdrawal without room removes what it
-    /// withdraws all the same, and is remembered as if it had been evicted.
+    /// Writes a row, or returns the bound that forbids it. A withdrawal without room removes what
+    /// it withdraws all the same, and is remembered as if it had been evicted.
     pub(super) fn put_row(
         &mut self,
         wanted: &PlannedRow<'_>,
@@ -261,8 +261,9 @@ impl SmartRecordStore {
         Ok(plan)
     }
 
-    /// Plans the write of a space: its row, the head, and the eviction of other spaces if the record
-    /// has too many: those of the highest ranks, or the withdrawn ones that were stored last. With
+    /// Plans the write of a space: its row, the head, and the eviction of other spaces if the
+    /// record has too many: those of the highest ranks, or the withdrawn ones that were stored
+    /// last. With
     /// `clears`, all unprotected spaces are evicted.
     fn plan_space(
         &mut self,
@@ -326,8 +327,8 @@ impl SmartRecordStore {
         Ok(Ok(plan))
     }
 
-    /// Plans the removal of a space whose withdrawal has no room. `None` if the row is no withdrawal,
-    /// or one of a space that was never stored.
+    /// Plans the removal of a space whose withdrawal has no room. `None` if the row is no
+    /// withdrawal, or one of a space that was never stored.
     fn plan_dismissal(&self, wanted: &PlannedRow<'_>) -> Result<Option<WritePlan>, StorageError> {
         let PlannedRow { id, ref part, charge, place, is_remembered, .. } = *wanted;
         let old = self.table.storage.get(&id)?;

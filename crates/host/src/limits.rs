@@ -173,9 +173,9 @@ impl Limiter {
     }
 
     /// The connection to close so that the next one finds room, if there are too many of those
-    /// from others, or to others: the oldest of a peer that is not known, or else the oldest. Served
-    /// peers count as known, with the oldest connections up to half of the limit. The newest stays.
-    /// It counts as being closed from now on.
+    /// from others, or to others: the oldest of a peer that is not known, or else the oldest.
+    /// Served peers count as known, with the oldest connections up to half of the limit. The newest
+    /// stays. It counts as being closed from now on.
     pub(super) fn crowded_out(
         &mut self,
         from_others: bool,

@@ -2,9 +2,9 @@
 //!
 //! **Invariants.** Pure. Only addresses known to be harmless pass: TCP or QUIC to a global IP
 //! address, with the peer id, not relayed. An IPv6 address that embeds an IPv4 address is judged as
-//! that address or refused. A NAT64 prefix that a network has chosen for itself cannot be recognised
-//! and counts as global, so its gateway must refuse private IPv4 addresses. The addresses at which
-//! clouds serve their own machines never pass, embedded or not.
+//! that address or refused. A NAT64 prefix that a network has chosen for itself cannot be
+//! recognised and counts as global, so its gateway must refuse private IPv4 addresses. The
+//! addresses at which clouds serve their own machines never pass, embedded or not.
 //!
 //! **Spec.** The IANA special-purpose address registries:
 //! [IPv4](https://www.iana.org/assignments/iana-ipv4-special-registry),

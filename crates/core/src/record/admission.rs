@@ -58,8 +58,8 @@ pub enum PolicyRefusal {
 ///
 /// An open board promises that what is shown was signed by its writer and has not expired, that
 /// nobody overwrites the space of another, and that what was withdrawn does not come back. It does
-/// not promise a place: keys are free, so whoever makes enough of them pushes out the others. Where a
-/// place matters, use another policy; see `docs/security.md`.
+/// not promise a place: keys are free, so whoever makes enough of them pushes out the others. Where
+/// a place matters, use another policy; see `docs/security.md`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Open;
 

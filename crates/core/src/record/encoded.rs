@@ -13,7 +13,7 @@ use prost::Message;
 
 use super::{
     extensions::Extensions,
-    incoming::Incoming,
+    incoming::{Incoming, is_empty_replace},
     writer::{Writer, WriterError, decoding_work, verification_work},
 };
 use crate::{
@@ -88,8 +88,8 @@ impl<'a> EncodedSpace<'a> {
         self.updates().count()
     }
 
-    /// Whether the space is withdrawn, as [`Space::is_withdrawn`](super::Space::is_withdrawn). Bytes
-    /// that cannot be read are not.
+    /// Whether the space is withdrawn, as [`Space::is_withdrawn`](super::Space::is_withdrawn).
+    /// Bytes that cannot be read are not.
     pub fn is_withdrawn(self) -> bool {
         let mut updates = self.updates();
         let (Some(only), None) = (updates.next(), updates.next()) else {
@@ -149,11 +149,6 @@ fn is_withdrawal(update: &[u8]) -> bool {
     // An update without a document has at most four other fields and the extension fields.
     update.len() <= 64 + Extensions::MAX_BYTES
         && proto::Update::decode(update).is_ok_and(|update| is_empty_replace(&update))
-}
-
-/// Whether an update is a replace with an empty document.
-pub(super) fn is_empty_replace(update: &proto::Update) -> bool {
-    update.kind() == proto::UpdateKind::Replace && update.document.is_empty()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{RecordError, encoded::is_empty_replace, seq::Seq, space::Space};
+use super::{RecordError, seq::Seq, space::Space};
 use crate::{proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp};
 
 /// Unchecked updates received for the space of one writer.
@@ -78,8 +78,8 @@ impl Incoming {
         }
     }
 
-    /// Whether a withdrawal is the newest replace among the updates, verified or not. Then the space
-    /// may stay as a withdrawn one.
+    /// Whether a withdrawal is the newest replace among the updates, verified or not. Then the
+    /// space may stay as a withdrawn one.
     pub fn claims_withdrawal(&self) -> bool {
         match self {
             Self::Unverified(updates) => updates
@@ -105,6 +105,11 @@ impl Incoming {
         };
         least.unwrap_or(0)
     }
+}
+
+/// Whether an update is a replace with an empty document.
+pub(super) fn is_empty_replace(update: &proto::Update) -> bool {
+    update.kind() == proto::UpdateKind::Replace && update.document.is_empty()
 }
 
 /// The updates in an encoded record, by public key. Spaces without updates are dropped.
