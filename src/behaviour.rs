@@ -301,7 +301,7 @@ impl Behaviour {
                         }
                         kad::Event::RoutablePeer { peer, address }
                         | kad::Event::PendingRoutablePeer { peer, address } => {
-                            self.env.on_routable(peer, address.clone());
+                            self.env.on_routable(peer, address);
                         }
                         _ => {}
                     }

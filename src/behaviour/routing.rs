@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
-use libp2p_kad::RoutingUpdate;
+use libp2p_kad::{K_VALUE, RoutingUpdate};
 use smart_record_lookup::Subnet;
 
 use super::{env::Env, subnets::Place};
@@ -45,11 +45,31 @@ impl Env {
     /// Adds a peer to the routing table at this address. If its bucket is full, a peer beyond the
     /// share of its subnet leaves it.
     pub(super) fn add_peer(&mut self, peer: &PeerId, address: Multiaddr) {
-        if self.kad.add_address(peer, address.clone()) == RoutingUpdate::Success {
-            return;
+        if !self.insert_peer(peer, &address) {
+            self.kad.add_address(peer, address);
         }
-        let Some(surplus) = self.surplus_for(peer, &address) else {
-            return;
+    }
+
+    /// Handles a connected peer that Kademlia has not inserted.
+    pub(super) fn on_routable(&mut self, peer: &PeerId, address: &Multiaddr) {
+        // Kademlia inserts into any bucket that is not full.
+        if !self.config.inserts_manually() {
+            self.insert_peer(peer, address);
+        }
+    }
+
+    /// Inserts a peer, if need be in the place of a surplus one. Returns whether it is inserted.
+    fn insert_peer(&mut self, peer: &PeerId, address: &Multiaddr) -> bool {
+        let len = self.kad.kbucket(*peer).map_or(0, |bucket| bucket.num_entries());
+        // A smaller bucket may be full as well. To try it with a full one, Kademlia dials another
+        // peer.
+        if len < K_VALUE.get()
+            && self.kad.add_address(peer, address.clone()) == RoutingUpdate::Success
+        {
+            return true;
+        }
+        let Some(surplus) = self.surplus_for(peer, address) else {
+            return false;
         };
         tracing::debug!(%surplus, %peer, "gives way in the routing table");
         self.count(|c| &mut c.displaced, 1);
@@ -57,17 +77,10 @@ impl Env {
         // While it waits for the place of another peer, it is given no free one.
         let pending = self.kad.remove_peer(peer);
         let known = pending.into_iter().flat_map(|entry| entry.node.value.into_vec());
-        for address in known.chain([address]) {
+        for address in known.chain([address.clone()]) {
             self.kad.add_address(peer, address);
         }
-    }
-
-    /// Handles a connected peer that Kademlia has not inserted.
-    pub(super) fn on_routable(&mut self, peer: &PeerId, address: Multiaddr) {
-        // Kademlia inserts into any bucket that is not full.
-        if !self.config.inserts_manually() {
-            self.add_peer(peer, address);
-        }
+        true
     }
 
     /// The peer that leaves the full bucket of another so that this one finds room at an address.
@@ -87,7 +100,8 @@ impl Env {
             place(peer, subnets.of_peer(peer, remotes, entry.node.value.iter()))
         });
         let entries: Vec<_> = entries.collect();
-        subnets.surplus(&entries, &newcomer)
+        let is_new = entries.iter().all(|entry| entry.peer != *peer);
+        subnets.surplus(&entries, &newcomer).filter(|_| is_new)
     }
 }
 
@@ -152,7 +166,7 @@ mod tests {
             // It had no room when Kademlia said so.
             let newcomers = [size, size + 1, size + 2].map(|n| ids[n]);
             for (n, id) in newcomers.iter().enumerate() {
-                behaviour.env.on_routable(id, at(&format!("/ip4/5.6.{n}.8/tcp/1")));
+                behaviour.env.on_routable(id, &at(&format!("/ip4/5.6.{n}.8/tcp/1")));
                 assert!(known(&mut behaviour).contains(id), "{n}");
             }
             assert_eq!(behaviour.counters().displaced, 2);
@@ -164,7 +178,7 @@ mod tests {
         let config = BehaviourConfig::default().with_inserts_manually(true);
         let (mut behaviour, ids) = behaviour(20, config);
         fill(&mut behaviour, &ids[..20]);
-        behaviour.env.on_routable(&ids[20], at("/ip4/5.6.7.8/tcp/1"));
+        behaviour.env.on_routable(&ids[20], &at("/ip4/5.6.7.8/tcp/1"));
         assert_eq!(known(&mut behaviour), ids[..20]);
         behaviour.add_address(&ids[20], at("/ip4/5.6.7.8/tcp/1"));
         assert!(known(&mut behaviour).contains(&ids[20]));
