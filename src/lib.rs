@@ -323,9 +323,7 @@ pub mod behaviour;
 pub mod client;
 mod clock;
 pub mod dht;
-// For the command as well, and no part of the API.
 #[cfg(feature = "redb")]
-#[doc(hidden)]
 pub mod files;
 #[cfg(feature = "signed")]
 pub mod manager;

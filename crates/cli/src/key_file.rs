@@ -174,7 +174,7 @@ mod tests {
         let public = ED25519_PEM.replace(LABEL, "PUBLIC KEY");
         let cut = ED25519_PEM.replace("MC4C", "MC4D");
         for (bytes, told, hint) in [
-            (&b""[..], "neither", "key generate"),
+            (&b""[..], "it is empty", "key generate"),
             (b"\x08\x01\x12\x40", "neither", "key generate"),
             (b"\xff", "neither", "key generate"),
             (SEC1_PEM.as_bytes(), "EC PRIVATE KEY", "openssl pkcs8 -topk8"),
