@@ -25,8 +25,8 @@ use super::{
 };
 use crate::store::{SmartRecordStore, StoredValue, storage::RecordId};
 use smart_record_core::{
-    Arcs, Fault, RecordKey, Registry, RingArc, SmartRecord, Space, Timestamp, ValidationError,
-    Writer,
+    Arcs, Fault, RecordKey, Registry, RingArc, SmartRecord, Space, SpaceRules, Timestamp,
+    ValidationError, Writer,
 };
 
 /// Condition for the result of a read to be returned.
@@ -88,6 +88,9 @@ struct Extent {
     digest: Option<[u8; 32]>,
     /// The places that enough peers have covered.
     covered: Arcs,
+    /// The last place at which a space that is missing was not evicted for want of room. `None`:
+    /// there is room at all.
+    last: Option<u64>,
 }
 
 /// The state of a read.
@@ -469,21 +472,15 @@ impl RecordLookup {
                 let shown = closest.iter().filter(|peer| self.shown.is_holder(peer)).count();
                 let is_enough = self.has_answers() && shown.saturating_add(empty) >= n;
                 let covered = if is_enough { Arcs::ring() } else { Arcs::new() };
-                return Extent { digest: None, covered };
+                return Extent { digest: None, covered, last: None };
             };
             let is_retained = |space: &Space| space.retain_until() > Some(self.checked_at);
             let spaces = joined.spaces().filter(|(_, space)| is_retained(space)).count();
             // Costs two hashes for each space.
             let may_agree = self.claims.has_spaces(spaces);
             let digest = may_agree.then(|| joined.digest(self.checked_at));
-            let mut covered = self.claims.covered(digest, empty, n);
-            // Of a full record, spaces of higher ranks would not stay.
-            if joined.spaces().len() >= rules.limits().spaces_per_record()
-                && let Some(after) = highest(joined).and_then(|last| last.checked_add(1))
-            {
-                covered.add([RingArc { first: after, last: u64::MAX }]);
-            }
-            Extent { digest, covered }
+            let covered = self.claims.covered(digest, empty, n);
+            Extent { digest, covered, last: self.last_place(rules, joined) }
         })
     }
 
@@ -495,14 +492,25 @@ impl RecordLookup {
         self.bounds.complete_at.min(asked).max(1)
     }
 
+    /// The highest place of the spaces that are not withdrawn, if so many were found that holders
+    /// evict those of higher places.
+    fn last_place(&self, rules: &SpaceRules, joined: &SmartRecord) -> Option<u64> {
+        let open = || joined.spaces().filter(|(_, space)| !space.is_withdrawn());
+        let is_full = open().count() >= rules.limits().spaces_per_record()
+            || self.joined.exceeds(self.bounds.record_bytes / 2);
+        let place = |writer: &Writer| RingArc::place(&writer.rank(&self.key));
+        is_full.then(|| open().map(|(writer, _)| place(writer)).max()).flatten()
+    }
+
     /// Whether enough peers have covered the space of a writer, so that what they have not shown of
-    /// it they do not have. Never of one that a full record has no place for.
+    /// it they do not have. Never of one that a full record may have no place for.
     pub(crate) fn tells(&self, writer: &Writer) -> bool {
-        let JoinedAnswers::Record(rules, joined) = &self.joined else { return false };
         let place = RingArc::place(&writer.rank(&self.key));
-        let is_full = joined.spaces().len() >= rules.limits().spaces_per_record();
-        let is_beyond = is_full && highest(joined).is_some_and(|last| place > last);
-        self.has_answers() && !is_beyond && self.covered().has(place)
+        let is_beyond = self.extent().last.is_some_and(|last| place > last);
+        self.joined.record().is_some()
+            && self.has_answers()
+            && !is_beyond
+            && self.covered().has(place)
     }
 
     /// Whether what was found fits into one packet.
@@ -654,7 +662,8 @@ impl RecordLookup {
         now: Timestamp,
     ) -> Reading {
         let (is_complete, expires_at) = (self.is_complete(), self.expires_at());
-        let (has_settled, Extent { digest, covered }) = (self.has_settled(), self.extent().clone());
+        let (has_settled, Extent { digest, covered, .. }) =
+            (self.has_settled(), self.extent().clone());
         let sent = |peer: &PeerId| repairs.iter().any(|repair| repair.peers.contains(peer));
         let stale = self.shown.holders().copied().filter(|peer| sent(peer)).collect();
         let empty = self.empty.iter().copied().filter(|peer| !self.shown.is_holder(peer)).collect();
@@ -679,12 +688,6 @@ impl RecordLookup {
     }
 }
 
-/// The highest place of a record's spaces.
-fn highest(record: &SmartRecord) -> Option<u64> {
-    let places = record.spaces().map(|(writer, _)| RingArc::place(&writer.rank(record.key())));
-    places.max()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -692,7 +695,7 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use smart_record_core::{Coverage, Limits, SpaceSigner, Validator, Validity};
+    use smart_record_core::{Coverage, Limits, Open, SpaceSigner, Validator, Validity};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const BOUNDS: Bounds = Bounds {
@@ -724,8 +727,11 @@ mod tests {
 
     impl Test {
         fn new(policy: ReadPolicy) -> Self {
-            let registry = Registry::default();
-            Self(RecordLookup::new("/sr/a".into(), policy, BOUNDS, &registry).unwrap())
+            Self::with_registry(policy, &Registry::default())
+        }
+
+        fn with_registry(policy: ReadPolicy, registry: &Registry) -> Self {
+            Self(RecordLookup::new("/sr/a".into(), policy, BOUNDS, registry).unwrap())
         }
 
         fn answer(&mut self, peer: PeerId, value: &[u8]) -> bool {
@@ -862,6 +868,40 @@ mod tests {
         assert!(test.0.tells(writer) && !test.0.on_round() && !test.0.is_complete());
         let reading = test.0.into_reading(&[], Vec::new(), NOW);
         assert!(reading.is_complete_for(writer));
+    }
+
+    #[test]
+    fn a_full_record_covers_nothing_by_itself_and_accuses_nobody_beyond_its_last_place() {
+        let mut signers: Vec<_> = std::iter::repeat_with(signer).take(5).collect();
+        let place = |signer: &SpaceSigner| RingArc::place(&signer.writer().rank(&"/sr/a".into()));
+        signers.sort_by_key(place);
+        let [_, within, last, evicted, withdrawn] = &mut signers[..] else { panic!() };
+        withdrawn.withdraw(NOW).unwrap();
+        let (within, beyond) = (within.writer().clone(), evicted.writer().clone());
+        let found = [RingArc { first: 0, last: place(last) }];
+        let mut board = SmartRecord::new("/sr/a".into());
+        for n in [0, 1, 2, 4] {
+            let document = [("x", "x")].into_iter().collect();
+            if n < 4 {
+                signers[n].merge(document, NOW, Duration::from_secs(60)).unwrap();
+            }
+            board.join(signers[n].record(NOW)).unwrap();
+        }
+        let limits = Limits::default().with_spaces_per_record(3);
+        let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
+        for (arcs, is_complete) in [(found, false), ([RingArc::RING], true)] {
+            let mut test = Test::with_registry(ReadPolicy::All, &registry);
+            // It agrees with nobody, so the arcs alone count.
+            let mut more = board.clone();
+            more.join(self::board(1, 1)).unwrap();
+            for peer in peers(2) {
+                test.says(peer, board.encode(), &more, &arcs);
+            }
+            assert_eq!(test.0.joined().record().unwrap().spaces().len(), 4);
+            assert_eq!(test.0.is_complete(), is_complete);
+            assert!(test.0.tells(&within));
+            assert!(!test.0.tells(&beyond), "there is no place for it");
+        }
     }
 
     #[test]
