@@ -271,8 +271,7 @@ impl Behaviour {
         let (source, now) = (self.env.remotes.source(peer, connection), self.env.net.now());
         let work = self.env.kad.store_mut().take_served().saturating_add(MESSAGE);
         self.env.budget.charge(&source, work, now);
-        let done = u64::try_from(self.env.budget.done().as_millis()).unwrap_or(u64::MAX);
-        self.env.counters.change(|counters| counters.work_ms = done);
+        self.env.count_work();
         if self.env.budget.is_far_over(&source, now) && !self.closing.contains(&peer) {
             self.closing.push_back(peer);
         }

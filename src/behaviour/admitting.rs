@@ -116,7 +116,7 @@ impl Admission {
                 tracing::debug!(?error, "a record was not stored");
             }
             let done = store.take_served();
-            env.budget.settle(reserved, done);
+            env.settle(reserved, done);
             return Ok(());
         };
         let job = InboundRecord {
@@ -129,7 +129,7 @@ impl Admission {
         };
         tracing::trace!(source = %peer, key = %job.key, bytes = job.value.len(), "inbound record");
         worker.records.give(job).map_err(|(_, reason)| {
-            env.budget.settle(reserved, Duration::ZERO);
+            env.settle(reserved, Duration::ZERO);
             reason
         })
     }
@@ -151,7 +151,7 @@ impl Admission {
     pub(super) fn on_checked(&mut self, env: &mut Env, checked: CheckedRecord) {
         let CheckedRecord { record, reserved, work } = checked;
         if let Some(reserved) = reserved {
-            env.budget.settle(reserved, work);
+            env.settle(reserved, work);
         }
         self.store_in_pieces(env, record);
     }
@@ -259,7 +259,7 @@ fn admit_provider(env: &mut Env, source: &Source, record: kad::ProviderRecord) -
     if let Err(error) = env.kad.store_mut().add_provider(record) {
         tracing::debug!(?error, "a provider record was not stored");
     }
-    env.budget.settle(reserved, PROVIDER);
+    env.settle(reserved, PROVIDER);
     Ok(())
 }
 

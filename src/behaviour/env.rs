@@ -9,7 +9,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad as kad;
 
 use super::{
-    budget::Budget,
+    budget::{Budget, Reserved},
     config::BehaviourConfig,
     event::{BehaviourCounters, Event},
     holders::Holders,
@@ -66,6 +66,18 @@ impl Env {
             let counter = counter(counters);
             *counter = counter.saturating_add(u64::try_from(by).unwrap_or(u64::MAX));
         });
+    }
+
+    /// Replaces reserved work by what was done.
+    pub(super) fn settle(&mut self, reserved: Reserved, done: Duration) {
+        self.budget.settle(reserved, done);
+        self.count_work();
+    }
+
+    /// Counts the work that was done for others.
+    pub(super) fn count_work(&mut self) {
+        let done = u64::try_from(self.budget.done().as_millis()).unwrap_or(u64::MAX);
+        self.counters.change(|counters| counters.work_ms = done);
     }
 
     /// Counts what a search has passed over, and emits the peers that it has found closer to a key
