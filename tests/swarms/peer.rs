@@ -68,6 +68,8 @@ pub struct Setup {
     pub executor: Option<Executor>,
     /// Where it listens, and where its connections come from.
     pub ip: Ipv4Addr,
+    /// Whether it adds peers that identify themselves to its routing table.
+    pub learns: bool,
 }
 
 /// A clock that is a function.
@@ -110,6 +112,7 @@ impl Default for Setup {
             tweak: Box::new(|builder| builder),
             executor: None,
             ip: Ipv4Addr::LOCALHOST,
+            learns: true,
         }
     }
 }
@@ -138,7 +141,8 @@ impl Setup {
     }
 
     pub async fn start(self) -> Peer {
-        let Self { keypair, config, store, registry, clock, asks, tweak, executor, ip } = self;
+        let Self { keypair, config, store, registry, clock, asks, tweak, executor, ip, learns } =
+            self;
         let id = keypair.public().to_peer_id();
         let storage = MemoryStorage::default();
         let store =
@@ -170,13 +174,14 @@ impl Setup {
         let (tasks, inbox) = mpsc::unbounded_channel();
         let (connections, connected) = watch::channel(BTreeSet::new());
         let (frozen, is_frozen) = watch::channel(false);
-        let handle = tokio::spawn(run(swarm, inbox, outbox, connections, is_frozen));
+        let handle = tokio::spawn(run(swarm, learns, inbox, outbox, connections, is_frozen));
         Peer { id, address, client, keypair, events, connected, frozen, tasks, handle }
     }
 }
 
 async fn run(
     mut swarm: Swarm<Composed>,
+    learns: bool,
     mut tasks: mpsc::UnboundedReceiver<Task>,
     events: mpsc::UnboundedSender<Event>,
     connections: watch::Sender<BTreeSet<PeerId>>,
@@ -194,7 +199,7 @@ async fn run(
                     peer_id,
                     info,
                     ..
-                })) => {
+                })) if learns => {
                     for address in info.listen_addrs {
                         swarm.behaviour_mut().smart.kad_mut().add_address(&peer_id, address);
                     }

@@ -3,9 +3,7 @@
 use std::net::Ipv4Addr;
 
 use libp2p::{identity::Keypair, multiaddr::Protocol};
-use libp2p_smart_record::{
-    RecordKey, behaviour::BehaviourConfig, client::ClientError, query::ReadPolicy,
-};
+use libp2p_smart_record::{RecordKey, client::ClientError, query::ReadPolicy};
 
 use crate::nodes::within;
 use crate::peer::{MINUTE, Peer, Setup, quiet, says};
@@ -14,13 +12,10 @@ use crate::peer::{MINUTE, Peer, Setup, quiet, says};
 const SYBILS: usize = 22;
 const HONEST: u8 = 20;
 
-fn config() -> BehaviourConfig {
-    quiet().with_exempts_private_subnets(false)
-}
-
-/// Starts a peer at this address of the host.
+/// Starts a peer at this address of the host. It answers, and knows nobody: it asks nothing itself.
 async fn start(keypair: Keypair, ip: Ipv4Addr) -> Peer {
-    Setup { keypair, ip, ..Setup::with_config(config()) }.start().await
+    let config = quiet().with_inserts_manually(true);
+    Setup { keypair, ip, learns: false, ..Setup::with_config(config) }.start().await
 }
 
 /// Tells the writer of a peer, and connects it.
@@ -47,7 +42,8 @@ async fn sybils_of_one_subnet_take_two_of_twenty_places_and_two_of_a_bucket() {
         });
         // All of the others that are in the half of the key are in one of its buckets.
         let keypair = ids.pop().unwrap();
-        let mut writer = start(keypair, Ipv4Addr::LOCALHOST).await;
+        let config = quiet().with_exempts_private_subnets(false);
+        let mut writer = Setup { keypair, ..Setup::with_config(config) }.start().await;
         let mut sybils = Vec::new();
         for (n, keypair) in ids.into_iter().take(SYBILS).enumerate() {
             let sybil = start(keypair, Ipv4Addr::new(127, 0, 1, 1 + n as u8)).await;
@@ -85,9 +81,9 @@ async fn sybils_of_one_subnet_take_two_of_twenty_places_and_two_of_a_bucket() {
                     bucket.iter().any(|entry| *entry.node.key.preimage() == id)
                 })
             });
-            // Sybils fill the places of others that do not answer in time, and those closer than is
-            // plausible come in addition to the twenty. Without a share they would have all places.
-            if of(&sybils) <= 2 && of(&honest) >= 10 && are_known.await {
+            // On a slow machine, some do not answer in time, and sybils fill their places.
+            if of(&honest) >= 18 && are_known.await {
+                assert!(of(&sybils) <= 2, "{}", of(&sybils));
                 break;
             }
         }
