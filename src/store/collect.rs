@@ -13,6 +13,7 @@ use super::{
     event::StoreEvent,
     plan::WritePlan,
     quota::ChargedTallies,
+    room::PlannedRow,
     rows::{self, Place},
     storage::{Part, PartId, RecordId, SpaceId},
     table::Table,
@@ -142,8 +143,51 @@ impl SmartRecordStore {
                 (1, None)
             }
         };
-        self.replace_space(id, old, rest)?;
+        let is_withdrawn = |part: &Part<'_>| self.table.place_of(part) == Place::Withdrawn;
+        match rest {
+            Some(part) if old.place == Place::Open && is_withdrawn(&part) => {
+                self.keep_withdrawn(id, old, part, now)?;
+            }
+            rest => self.replace_space(id, old, rest)?,
+        }
         Ok(collected)
+    }
+
+    /// Replaces the row of a space of which only the withdrawal is left. It is dismissed if its
+    /// record has no place for it.
+    fn keep_withdrawn(
+        &mut self,
+        id: PartId,
+        old: OldSpace,
+        part: Part<'static>,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let head = self.table.storage.get(&id.record.head())?;
+        let head = head.and_then(|head| rows::decode_head(&head).ok());
+        let Some(key) = head.map(|head| RecordKey::new(head.key)) else {
+            return self.replace_space(id, old, Some(part));
+        };
+        let charge = self.charge(&key, old.writer.as_ref());
+        let max = self.max_spaces(&key);
+        let wanted = PlannedRow {
+            key: &key,
+            id,
+            part,
+            charge: &charge,
+            place: Place::Withdrawn,
+            max_spaces: max.open,
+            max_withdrawn: max.withdrawn,
+            is_remembered: false,
+            returns: false,
+        };
+        // Nothing more is collected for it.
+        let may_collect = std::mem::take(&mut self.may_collect);
+        let outcome = self.put_row(&wanted, now);
+        self.may_collect = may_collect;
+        match outcome? {
+            Ok(()) => Ok(()),
+            Err(_) => self.replace_space(id, old, None),
+        }
     }
 
     /// Replaces the row of a writer's space by the rest of the space. Removes the row if nothing is

@@ -2,6 +2,7 @@
 //! memory of evictions.
 
 use libp2p_smart_record::{OrderKey, SignedUpdate, UpdateKind};
+use smart_record_testing::forge::{self, Update};
 
 use super::*;
 
@@ -182,6 +183,44 @@ fn of_too_many_withdrawn_spaces_those_stay_that_were_stored_first() {
 }
 
 /// A store with room for one record, of which each write under another key evicts what it has.
+/// The space of a signer that breaks the rules for writers: a withdrawal for long, and a merge that
+/// ends before it. Once the merge is collected, the space is withdrawn.
+fn withdrawn_later(author: &forge::Author, now: Timestamp) -> Vec<u8> {
+    let (seq, now) = (now.as_millis() * 1_000, now.as_millis());
+    let until = |expires_at| Update { seq, expires_at, ..Update::saying(1) };
+    let withdrawal = Update { document: Vec::new(), ..until(now + 47 * 3_600_000) }.replacing();
+    let merge = until(now + 1_000).after(1);
+    forge::encode([author.space([author.sign(&withdrawal), author.sign(&merge)])])
+}
+
+#[test]
+fn spaces_that_become_withdrawn_when_they_are_collected_take_no_places_from_earlier_ones() {
+    let (mut fixture, key) = (Fixture::new(StoreConfig::default()), forge::key());
+    let (said, withdrawal) = withdrawn(&key, 1, fixture.now());
+    fixture.write(&key, &said).unwrap();
+    fixture.write(&key, &withdrawal).unwrap();
+    let mut later = Vec::new();
+    for seed in 10..20 {
+        fixture.clock.advance(Duration::from_secs(2));
+        let author = forge::Author::ed25519(seed);
+        let space = withdrawn_later(&author, fixture.now());
+        fixture.write(&key, &space).unwrap();
+        later.push((author.peer_id(), space));
+        fixture.clock.advance(Duration::from_secs(2));
+        assert_eq!(fixture.store().collect(), Ok(1));
+        assert_eq!(fixture.writers(&key).len(), 2.min(later.len() + 1));
+        // What has no place does not come back either.
+        fixture.restart();
+        assert!(fixture.writers(&key).contains(&peer(1)));
+        assert!(is_stale(fixture.write(&key, &said)));
+    }
+    assert_eq!(fixture.writers(&key), [peer(1), later[0].0].into());
+    let (said, withdrawal) = withdrawn(&key, 2, fixture.now());
+    fixture.write(&key, &said).unwrap();
+    assert_eq!(fixture.write(&key, &withdrawal), Ok(1), "it is dismissed, and remembered");
+    assert!(is_stale(fixture.write(&key, &said)));
+}
+
 fn cramped() -> (Fixture, Vec<RecordKey>) {
     let config = StoreConfig::default().with_max_records(1);
     let mut keys: Vec<_> = (0..200).map(|i| RecordKey::new(format!("/sr/{i}"))).collect();

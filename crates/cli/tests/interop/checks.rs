@@ -10,7 +10,7 @@ use smart_record_testing::{ipns, keys, process::Running};
 use crate::{
     foreign::{Foreign, Implementation, Outcome, Role, cid, name_key, peer_of},
     ours::{self, Prober},
-    records::{Bad, fresh_key, numbered, public_key, smart},
+    records::{Bad, content, fresh_key, numbered, public_key, smart},
 };
 
 /// Something that a node can do; a row of the table.
@@ -254,7 +254,7 @@ impl Bench {
             self.client.put(&key, &value).await?;
             ours::expect(&ours().await, &key, &value).await?;
             ours::put(&ours().await, our_peer, &next, other.clone()).await?;
-            is(Some(self.client.get(&next).await?), &other)
+            is(Some(content(&next, self.client.get(&next).await?)), &other)
         };
         let named = || {
             let owner = Keypair::generate_ed25519();

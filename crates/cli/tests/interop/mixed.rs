@@ -11,7 +11,7 @@ use crate::{
     checks::{Capability, Mixed, Service, cannot},
     foreign::{Foreign, Implementation, Outcome, Role, name_key},
     ours::{self, Prober},
-    records::{fresh_key, numbered, smart},
+    records::{content, fresh_key, numbered, smart},
 };
 
 /// Longest wait for all to have everything, far above what it takes.
@@ -74,7 +74,7 @@ impl Network {
                             ours::expect(&ours::client(address).await, key, value).await?;
                         }
                     } else if can(*implementation, *service) {
-                        let found = node.get(key).await;
+                        let found = node.get(key).await.map(|value| content(key, value));
                         if found.as_ref() != Ok(value) {
                             return Err(format!("of {writer:?} it gets {found:?}"));
                         }

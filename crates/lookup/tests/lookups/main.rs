@@ -16,7 +16,7 @@ use smart_record_lookup::{
     Lookup, LookupConfig, LookupKind, NetworkSize, Place, RequestId, Requests, Subnet,
 };
 
-use crate::network::{Kind, MS, Network, Node, Random};
+use crate::network::{Kind, MS, Network, Node, Outcome, Random};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -286,17 +286,23 @@ fn a_thousand_sybils_of_one_subnet_take_two_of_twenty_places() {
     }
 }
 
+/// Looks up a key from this peer, and checks that the lookup finds the closest peers.
+fn finds_the_closest(network: &Network, n: usize) -> Outcome {
+    let lookup = network.lookup(n, key(n), LookupKind::Value);
+    let outcome = Node::default().run(network, lookup);
+    let own = network.peers[n].id;
+    let expected: Vec<_> =
+        network.honest(key(n)).into_iter().filter(|id| *id != own).take(20).collect();
+    assert_eq!(outcome.closest, expected);
+    outcome
+}
+
 #[test]
 fn a_network_within_one_subnet_works_as_any_other() {
     let mut network = Network::new(&mut Random::new(22), 300);
     network.peers.iter_mut().for_each(|peer| peer.subnet = Some(subnet(7)));
     for n in 0..20 {
-        let lookup = network.lookup(n, key(n), LookupKind::Value);
-        let outcome = Node::default().run(&network, lookup);
-        let own = network.peers[n].id;
-        let expected: Vec<_> =
-            network.honest(key(n)).into_iter().filter(|id| *id != own).take(20).collect();
-        assert_eq!(outcome.closest, expected);
+        let outcome = finds_the_closest(&network, n);
         assert!(outcome.has_quorum);
         assert!(outcome.asked.len() <= 40, "{}", outcome.asked.len());
         assert!(outcome.settled <= 900 * MS, "{:?}", outcome.settled);
@@ -312,12 +318,7 @@ fn a_network_within_one_subnet_of_each_kind_works_as_any_other() {
         peer.claimed = [7, 8].map(subnet).into();
     }
     for n in 0..20 {
-        let lookup = network.lookup(n, key(n), LookupKind::Value);
-        let outcome = Node::default().run(&network, lookup);
-        let own = network.peers[n].id;
-        let expected: Vec<_> =
-            network.honest(key(n)).into_iter().filter(|id| *id != own).take(20).collect();
-        assert_eq!(outcome.closest, expected);
+        let outcome = finds_the_closest(&network, n);
         assert!(outcome.asked.len() <= 50, "{}", outcome.asked.len());
     }
 }
