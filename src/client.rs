@@ -60,7 +60,7 @@ use crate::{
     store::{SmartRecordStore, StorageError, storage::RecordId},
 };
 use smart_record_core::{
-    Dict, Namespace, RecordKey, Registry, SmartRecord, ValidationError, View, Writer,
+    Dict, Namespace, RecordKey, Registry, SmartRecord, Stamp, ValidationError, View, Writer,
 };
 
 /// Maximum number of queued commands; further calls wait. A guess.
@@ -214,6 +214,47 @@ impl Client {
     /// As [`publish`](Self::publish).
     pub async fn withdraw(&self, key: impl Into<RecordKey>) -> Result<Publication, ClientError> {
         self.write(key.into(), Write::Withdraw).await
+    }
+
+    /// Sets the stamp of the client's own space under `key`: it is added to all updates that are
+    /// signed from now on and for which it is good, kept documents included. It is good for the
+    /// updates of one day, in UTC, so a client that wants to stay on a crowded board sets a new one
+    /// each day, which it can find before. `None`: no more updates have one.
+    ///
+    /// Finding a stamp takes the time that it is to prove, so it is left to the application: on a
+    /// thread of its own, in steps, for as long as it likes.
+    ///
+    /// ```no_run
+    /// use libp2p_smart_record::{Clock, RecordKey, Seq, StampSearch, SystemClock};
+    /// # async fn example(
+    /// #     client: libp2p_smart_record::client::Client,
+    /// # ) -> Result<(), Box<dyn std::error::Error>> {
+    ///
+    /// let key = RecordKey::new("/sr/rooms/lobby");
+    /// let seq = Seq::next(None, SystemClock.now());
+    /// let mut search = StampSearch::new(client.writer().rank(&key), seq, 20);
+    /// let stamp = loop {
+    ///     if let Some(stamp) = search.step(10_000) {
+    ///         break stamp;
+    ///     }
+    ///     println!("{} of some {} hashes", search.tried(), search.expected());
+    /// };
+    /// client.set_stamp(key, Some(stamp)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ClientError::NotSmart`] if the key is of another namespace, [`ClientError::Stopped`] and
+    /// [`ClientError::NotPolled`].
+    pub async fn set_stamp(
+        &self,
+        key: impl Into<RecordKey>,
+        stamp: Option<Stamp>,
+    ) -> Result<(), ClientError> {
+        let key = key.into();
+        self.check_space(&key)?;
+        self.ask(|reply| Command::Stamp(key, stamp, reply)).await
     }
 
     /// Puts a complete value: a signed record of another kind, or another writer's record to be

@@ -38,6 +38,7 @@ mod reply_cache;
 mod room;
 mod rows;
 mod served;
+mod stamped;
 pub mod storage;
 mod table;
 mod validated;

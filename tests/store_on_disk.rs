@@ -29,6 +29,7 @@ mod store {
     mod refusals;
     mod removal;
     mod slices;
+    mod stamps;
     mod tallies;
     mod validated;
     pub mod redb {

@@ -95,7 +95,7 @@ def check_order(case):
 
 def check_record(case):
     key, now, limits = case["key"], case["now"], wire.LIMITS | case.get("limits", {})
-    read = lambda value: wire.read_record(value, key, now, case.get("policy"), limits)
+    read = lambda value: wire.read_record(value, key, now, case.get("policy"), limits, case.get("least_work", 0))
     states = [read(value) for value in case["values"]]
     if len(states) == 1:
         told = Counter()
@@ -141,6 +141,10 @@ def check_compaction(case):
 
 def check_rank(case):
     agree("the rank", wire.rank(case["key"], case["public_key"]), case["rank"])
+
+
+def check_stamp(case):
+    agree("the work", wire.work_of_stamp(case["stamp"], case["key"], case["public_key"], case["seq"]), case["work"])
 
 
 def check_coverage(case):
@@ -272,6 +276,7 @@ CHECKS = {
     "sr/compactions": check_compaction,
     "sr/choices": choose_with(rank_of_record),
     "sr/ranks": check_rank,
+    "sr/stamps": check_stamp,
     "sr/coverage": check_coverage,
     "sr/shards": check_shard,
     "iprs/schemes": check_scheme,
@@ -290,7 +295,7 @@ CHECKS = {
 # The fields of cases that are bytes.
 BYTES = (
     "public_key peer_id_bytes body key preimage signature bytes record topic rank block cid_bytes value envelope held kept "
-    "before update after digest"
+    "before update after digest stamp"
 ).split()
 
 

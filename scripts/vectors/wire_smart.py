@@ -134,10 +134,24 @@ def read_update(data, signature, public_key, key, limits):
     require(update.retain_until - update.seq // 1000 <= TTL, "ttl")
     update.document = Document(update.document).root
     check_signature(public_key, b"/libp2p-smart-record/update", data, signature, key)
+    fields = [field.value for field in extensions if field.number == 16]
+    update.work = work_of_stamp(fields[0], key, public_key, update.seq) if fields else 0
     return update
 
 
-def read_record(value, key, now, policy=None, limits=LIMITS):
+# 5.5. Stamps
+
+
+def work_of_stamp(field, key, public_key, seq):
+    """The work of an update whose field 16 has these bytes."""
+    if len(field) != 9:
+        return 0
+    day = (seq // 86_400_000_000).to_bytes(4, "big")
+    hashed = sha256(b"smart-stamp" + rank(key, public_key) + day + field[1:])
+    return field[0] if 256 - int.from_bytes(hashed, "big").bit_length() >= field[0] else 0
+
+
+def read_record(value, key, now, policy=None, limits=LIMITS, least_work=0):
     """The state that a value says, and how often what was refused of which writer. `now` may be None (5.4)."""
     refused, state = Counter(), {}
     try:
@@ -156,6 +170,7 @@ def read_record(value, key, now, policy=None, limits=LIMITS):
                 update = read_update(data, signature, public_key, key, limits)
                 require(now is None or update.seq // 1000 - now <= SKEW, "clock-skew")
                 require(now is None or update.retain_until > now, "expired")
+                require(policy != "least-work" or update.work >= least_work, "too-little-work")
                 state = unite_states(state, {public_key: {(update.seq, sha256(data)): update}})
             except Refused as error:
                 refused[(*error.args, writer)] += 1
@@ -184,7 +199,9 @@ def unite_states(a, b):
 def join(a, b, key, limits=LIMITS):
     union = {public_key: truncate(space, limits) for public_key, space in unite_states(a, b).items()}
     ranked = sorted(union, key=lambda public_key: rank(key, public_key))
+    work = lambda public_key: max(update.work for update in union[public_key].values())
     others = [public_key for public_key in ranked if not is_withdrawn(union[public_key])]
+    others.sort(key=work, reverse=True)  # of the same work, the lower rank stays first
     for public_key in others[limits["spaces_per_record"] :]:
         oldest = min(union[public_key])
         if is_withdrawn({oldest: union[public_key][oldest]}):

@@ -117,6 +117,10 @@ impl Operations {
                 let next = Next::of(reply, deadline, self.writes.put(env, key, value, keeper));
                 self.run_next(env, next);
             }
+            Command::Stamp(key, stamp, reply) => {
+                self.writes.set_stamp(key, stamp);
+                reply.send(Ok(()));
+            }
             Command::Handle(ending) => self.handles.push(ending),
             Command::Read(key, options, reply) => {
                 self.begin_read(env, key, Reader::Client(options, reply));

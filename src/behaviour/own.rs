@@ -27,7 +27,7 @@ use crate::{
 };
 use smart_record_core::{
     KeptDocument, Limits, RecordKey, Registry, SignError, SignedUpdate, SmartRecord, SpaceSigner,
-    Timestamp,
+    Stamp, Timestamp,
 };
 
 /// A duty for an own record.
@@ -80,6 +80,8 @@ pub(super) struct OwnRecords {
     interval: Duration,
     topology_delay: Duration,
     records: BTreeMap<RecordKey, OwnRecord>,
+    /// What the user has set. A stamp is added to the updates for which it is good.
+    stamps: BTreeMap<RecordKey, Stamp>,
     deadlines: DeadlineQueue,
 }
 
@@ -89,7 +91,16 @@ impl OwnRecords {
         let (interval, topology_delay) =
             (interval.max(SHORTEST_INTERVAL), topology_delay.max(SHORTEST_INTERVAL));
         let (records, deadlines) = (BTreeMap::new(), DeadlineQueue::default());
-        Self { keypair, local, interval, topology_delay, records, deadlines }
+        let stamps = BTreeMap::new();
+        Self { keypair, local, interval, topology_delay, records, stamps, deadlines }
+    }
+
+    /// Sets the stamp of the updates that are signed under a key.
+    pub(super) fn set_stamp(&mut self, key: RecordKey, stamp: Option<Stamp>) {
+        match stamp {
+            Some(stamp) => drop(self.stamps.insert(key, stamp)),
+            None => drop(self.stamps.remove(&key)),
+        }
     }
 
     /// Whether the record was written to. If so, the content of an own space is completely known.
@@ -174,7 +185,9 @@ impl OwnRecords {
         let local = self.local;
         let before = self.records.get(key).filter(|own| own.is_written()).cloned();
         let undo = Undo { key: key.clone(), own: before };
+        let stamp = self.stamps.get(key).copied();
         let (resend, space) = self.space(key, limits);
+        space.signer.set_stamp(stamp);
         let signed = space.sign(write, now, resend.is_none(), |ttl| half_life(key, &local, ttl));
         match signed {
             Ok(update) => {
@@ -375,6 +388,7 @@ impl OwnRecords {
         let Some(OwnSpace { signer, kept }) = space.filter(|space| !space.kept.is_empty()) else {
             return Ok(());
         };
+        signer.set_stamp(self.stamps.get(key).copied());
         let renewed = kept.renew(signer, now).map(drop);
         kept.on_renewed(now, renewed.is_ok());
         self.plan(key);
@@ -474,7 +488,7 @@ pub(super) struct Undo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use smart_record_core::Dict;
+    use smart_record_core::{Dict, Seq, StampSearch, Writer};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const HOUR: Duration = Duration::from_secs(3_600);
@@ -500,6 +514,26 @@ mod tests {
         now = own.next_at().unwrap();
         assert_eq!(own.due(now), Some((key, Duty::Resend)));
         assert!(own.next_at().unwrap() > now);
+    }
+
+    #[test]
+    fn a_stamp_stands_in_writes_and_renewals() {
+        let (key, mut own) = (RecordKey::new("/sr/a"), spaces());
+        let rank = Writer::from(&own.keypair.public()).rank(&key);
+        let stamp = StampSearch::new(rank, Seq::next(None, NOW), 4).step(1 << 16);
+        let work = |own: &OwnRecords, now| {
+            let record = own.record(&key, now).unwrap();
+            record.spaces().next().unwrap().1.updates().last().unwrap().work(&rank)
+        };
+        own.set_stamp(key.clone(), stamp);
+        write(&mut own, &key, Write::Keep(KeepId(1), says("x"), HOUR));
+        assert_eq!(work(&own, NOW), 4);
+        let later = NOW.saturating_add(Duration::from_secs(60));
+        own.renew(&key, later).unwrap();
+        assert_eq!(work(&own, later), 4);
+        own.set_stamp(key.clone(), None);
+        own.renew(&key, later).unwrap();
+        assert_eq!(work(&own, later), 0);
     }
 
     #[test]

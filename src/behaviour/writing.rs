@@ -23,7 +23,7 @@ use crate::{
     query::{Reading, RecordPut},
     store::{StoredValue, ValidatedRecord, WriteError, storage::RecordId},
 };
-use smart_record_core::{Fault, RecordKey, SmartRecord, Timestamp, Writer};
+use smart_record_core::{Fault, RecordKey, SmartRecord, Stamp, Timestamp, Writer};
 
 /// The node's own records, and the writes that wait for the earlier content of their spaces.
 pub(super) struct Writes {
@@ -103,6 +103,11 @@ impl Writes {
         self.has_ended = true;
         self.own.clear();
         self.waiting.clear();
+    }
+
+    /// Sets the stamp of the updates that are signed under a key.
+    pub(super) fn set_stamp(&mut self, key: RecordKey, stamp: Option<Stamp>) {
+        self.own.set_stamp(key, stamp);
     }
 
     pub(super) fn next_at(&self) -> Option<Timestamp> {

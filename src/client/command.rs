@@ -17,7 +17,7 @@ use crate::{
     query::{ReadOptions, Reading, Snapshot},
     store::SmartRecordStore,
 };
-use smart_record_core::{Dict, RecordKey};
+use smart_record_core::{Dict, RecordKey, Stamp};
 
 /// Sender of a reply, with the tracing span of the call.
 pub(crate) struct Reply<T> {
@@ -123,6 +123,8 @@ pub(crate) enum Command {
     Write(RecordKey, Write, Reply<Publication>),
     /// The id is that of the handle that keeps the value, if any.
     Put(RecordKey, Bytes, Option<KeepId>, Reply<Publication>),
+    /// Sets the stamp of the updates that are signed under a key.
+    Stamp(RecordKey, Option<Stamp>, Reply<()>),
     /// Registers a handle, which will end.
     Handle(Ending),
     Read(RecordKey, ReadOptions, Reply<Reading>),
@@ -142,7 +144,7 @@ impl Command {
             Self::Read(.., reply) => reply.is_gone(),
             Self::Stream(.., sender) => sender.is_closed(),
             Self::Watch(_, sender) => sender.is_closed(),
-            Self::Close(reply) => reply.is_gone(),
+            Self::Close(reply) | Self::Stamp(.., reply) => reply.is_gone(),
             Self::Handle(_) | Self::WithStore(_) => false,
         }
     }

@@ -492,14 +492,17 @@ impl RecordLookup {
         self.bounds.complete_at.min(asked).max(1)
     }
 
-    /// The highest place of the spaces that are not withdrawn, if so many were found that holders
-    /// evict those of higher places.
+    /// The place of the space that holders evict first, if so many were found that they do. What
+    /// has a lower place and is missing was not evicted, whether it has work or not.
     fn last_place(&self, rules: &SpaceRules, joined: &SmartRecord) -> Option<u64> {
         let open = || joined.spaces().filter(|(_, space)| !space.is_withdrawn());
         let is_full = open().count() >= rules.limits().spaces_per_record()
             || self.joined.exceeds(self.bounds.record_bytes / 2);
-        let place = |writer: &Writer| RingArc::place(&writer.rank(&self.key));
-        is_full.then(|| open().map(|(writer, _)| place(writer)).max()).flatten()
+        let order =
+            |(writer, space): (&Writer, &Space)| space.eviction_order(writer.rank(&self.key));
+        let first = is_full.then(|| open().map(order).max()).flatten()?;
+        // If all that were found have work, one without may have no place anywhere.
+        Some(if first.work() == 0 { RingArc::place(first.rank()) } else { 0 })
     }
 
     /// Whether enough peers have covered the space of a writer, so that what they have not shown of
@@ -901,6 +904,32 @@ mod tests {
             assert_eq!(test.0.is_complete(), is_complete);
             assert!(test.0.tells(&within));
             assert!(!test.0.tells(&beyond), "there is no place for it");
+        }
+    }
+
+    #[test]
+    fn a_full_record_of_spaces_with_work_accuses_nobody() {
+        let limits = Limits::default().with_spaces_per_record(3);
+        let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
+        for (stamped, is_told) in [(0, true), (2, true), (3, false)] {
+            let mut signers: Vec<_> = std::iter::repeat_with(signer).take(4).collect();
+            signers.sort_by_key(|signer| signer.writer().rank(&"/sr/a".into()));
+            let missing = signers.remove(0).writer().clone();
+            let mut board = SmartRecord::new("/sr/a".into());
+            for (n, signer) in signers.iter_mut().enumerate() {
+                if n < stamped {
+                    signer.set_stamp(signer.stamp_search(4, NOW).step(1 << 16));
+                }
+                let document = [("x", "x")].into_iter().collect();
+                signer.merge(document, NOW, Duration::from_secs(60)).unwrap();
+                board.join(signer.record(NOW)).unwrap();
+            }
+            let mut test = Test::with_registry(ReadPolicy::All, &registry);
+            for peer in peers(2) {
+                test.says(peer, board.encode(), &board, &[RingArc::RING]);
+            }
+            assert!(test.0.is_complete());
+            assert_eq!(test.0.tells(&missing), is_told, "{stamped} of 3 have work");
         }
     }
 

@@ -5,7 +5,7 @@
 //! the log.
 
 use super::StoreConfig;
-use smart_record_core::{Fault, Limit, ValidationError};
+use smart_record_core::{Fault, Limit, PolicyRefusal, ValidationError};
 
 /// What the user can do about a refused local write.
 pub(super) fn advice(reason: &ValidationError) -> &'static str {
@@ -36,7 +36,15 @@ pub(super) fn advice(reason: &ValidationError) -> &'static str {
         (Fault::Invalid, _) => "check that it was signed for this key, by its owner",
         (Fault::Expired, _) => "sign it anew, and check this machine's clock",
         (Fault::Stale, _) => "read the record first, and sign a newer one",
+        _ if needs_work(reason) => {
+            "find a stamp of enough bits (`StampSearch`), and set it (`SpaceSigner::set_stamp`, \
+             `Client::set_stamp`)"
+        }
         (Fault::RefusedByPolicy, _) => "write under a key that is open to this writer",
         _ => "see the reason",
     }
+}
+
+const fn needs_work(reason: &ValidationError) -> bool {
+    matches!(reason, ValidationError::RefusedByPolicy(PolicyRefusal::TooLittleWork { .. }))
 }

@@ -13,14 +13,16 @@ use super::{
     plan::WritePlan,
     quota::Charge,
     rows::{self, Place},
+    stamped::StampedSpaces,
     storage::{PartId, RecordId, SpaceId},
     table::Table,
 };
 use crate::proto::storage::{Board, head::Body};
-use smart_record_core::{Limit, LimitExceeded, RecordKey, Timestamp};
+use smart_record_core::{EvictionOrder, Limit, LimitExceeded, RecordKey, Timestamp};
 
 /// For how many records the evictable spaces are indexed. Only records that are full and have
-/// protected spaces need it. When there are more, the index is built again.
+/// protected or withdrawn spaces, or some with work, need it. When there are more, the index is
+/// built again.
 const MAX_BOARDS: usize = 64;
 
 /// How many of the withdrawn spaces of a record are kept in order, those that go first. One scan of
@@ -31,10 +33,12 @@ const WITHDRAWN: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct EvictionCandidates {
     records: HashMap<CandidateKind, EvictionIndex<RecordId>>,
+    /// Open spaces without work.
     spaces: HashMap<RecordId, EvictionIndex<SpaceId>>,
     /// The withdrawn spaces of a record that were first stored last, the last one at the end. Those
     /// that are not among them were stored before.
     withdrawn: HashMap<RecordId, Vec<(Timestamp, SpaceId)>>,
+    stamped: StampedSpaces,
 }
 
 /// The kind of records to evict: of one namespace that has a quota, or of any; only those that can
@@ -60,6 +64,14 @@ impl EvictionCandidates {
         }
     }
 
+    /// Adds an open space that was written, with its place in the order of eviction.
+    pub(super) fn notice_open(&mut self, record: RecordId, order: EvictionOrder) {
+        self.stamped.notice(record, order);
+        if let Some(eviction_index) = self.spaces.get_mut(&record).filter(|_| order.work() == 0) {
+            eviction_index.notice(SpaceId(*order.rank()));
+        }
+    }
+
     /// Adds a withdrawn space that was written.
     pub(super) fn notice_withdrawn(&mut self, id: PartId, stored_at: Timestamp) {
         if let Some(known) = self.withdrawn.get_mut(&id.record) {
@@ -78,6 +90,7 @@ impl EvictionCandidates {
     pub(super) fn forget(&mut self, record: RecordId) {
         self.spaces.remove(&record);
         self.withdrawn.remove(&record);
+        self.stamped.forget(record);
     }
 
     /// The records to evict for a plan, the farthest first, or the bound that forbids it.
@@ -224,8 +237,27 @@ impl EvictionCandidates {
         Ok(None)
     }
 
-    /// The unprotected space of the highest rank that is not withdrawn, below `below`.
+    /// The unprotected space that is not withdrawn and is evicted first, of those that go after
+    /// `below`: of the least work, and of equal work of the highest rank.
     pub(super) fn next_open_space(
+        &mut self,
+        table: &Table,
+        record: RecordId,
+        board: &Board,
+        below: Option<EvictionOrder>,
+    ) -> Result<Option<EvictionOrder>, StorageError> {
+        // Those without work go first.
+        if below.is_none_or(|below| below.work() == 0) {
+            let below = below.map(|below| SpaceId(*below.rank()));
+            if let Some(space) = self.next_without_work(table, record, board, below)? {
+                return Ok(Some(EvictionOrder::new(0, space.0)));
+            }
+        }
+        self.stamped.next(table, record, below)
+    }
+
+    /// The open space without work of the highest rank, below `below`.
+    fn next_without_work(
         &mut self,
         table: &Table,
         record: RecordId,
@@ -233,21 +265,29 @@ impl EvictionCandidates {
         below: Option<SpaceId>,
     ) -> Result<Option<SpaceId>, StorageError> {
         let last = |up_to| table.last_space(record, up_to);
+        let is_without_work = |space: SpaceId| -> Result<bool, StorageError> {
+            let part = table.storage.get(&record.part(space))?;
+            Ok(part.is_some_and(|part| {
+                table.place_of(&part) == Place::Open && rows::order(space, &part).work() == 0
+            }))
+        };
         if board.protected_spaces == 0 && board.withdrawn_spaces == 0 {
-            return match below {
-                Some(below) => below.before().map_or(Ok(None), last),
-                None => last(SpaceId::MAX),
+            let found = match below {
+                Some(below) => below.before().map_or(Ok(None), last)?,
+                None => last(SpaceId::MAX)?,
             };
+            match found {
+                Some(found) if is_without_work(found)? => return Ok(Some(found)),
+                Some(_) => {}
+                None => return Ok(None),
+            }
         }
         if self.spaces.len() >= MAX_BOARDS && !self.spaces.contains_key(&record) {
             self.spaces.clear();
         }
         let eviction_index = self.spaces.entry(record).or_default();
-        let found = eviction_index.next(below, None, last, |space| {
-            let part = table.storage.get(&record.part(space))?;
-            Ok(part.is_some_and(|part| table.place_of(&part) == Place::Open).then_some(()))
-        })?;
-        Ok(found.map(|(space, ())| space))
+        let probe = |space| Ok(is_without_work(space)?.then_some(()));
+        Ok(eviction_index.next(below, None, last, probe)?.map(|(space, ())| space))
     }
 }
 

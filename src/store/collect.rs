@@ -169,12 +169,14 @@ impl SmartRecordStore {
         };
         let charge = self.charge(&key, old.writer.as_ref());
         let max = self.max_spaces(&key);
+        let order = rows::order(id.space, &part);
         let wanted = PlannedRow {
             key: &key,
             id,
             part,
             charge: &charge,
             place: Place::Withdrawn,
+            order,
             max_spaces: max.open,
             max_withdrawn: max.withdrawn,
             is_remembered: false,
@@ -212,9 +214,13 @@ impl SmartRecordStore {
             }
             None => self.table.count_board(id.record, Some(id.space))?,
         };
+        // It may have lost its work.
+        let mut open = None;
         match rest {
             Some(part) => {
-                board.add(part.bytes.len(), self.table.place_of(&part));
+                let place = self.table.place_of(&part);
+                open = (place == Place::Open).then(|| rows::order(id.space, &part));
+                board.add(part.bytes.len(), place);
                 plan.set(id, part, Some((old, charged)), charged);
             }
             None => plan.remove(id, old, charged),
@@ -238,6 +244,9 @@ impl SmartRecordStore {
             }
         }
         self.apply(plan)?;
+        if let Some(order) = open {
+            self.candidates.notice_open(id.record, order);
+        }
         if place == Place::Protected && board.spaces > 0 && board.protected_spaces == 0 {
             self.candidates.notice(head, key.as_ref().and_then(RecordKey::namespace));
         }

@@ -229,8 +229,9 @@ impl StoreConfig {
     /// as long as the protected spaces alone are within the bounds of namespace and store. The
     /// protection is local: other replicas have their own lists. Defaults to none.
     ///
-    /// The record that is given out stays within its limits: it has the spaces of the lowest ranks,
-    /// protected or not. Further protected spaces are stored until there is a place for them; see
+    /// The record that is given out stays within its limits: it has the spaces of the most work and
+    /// the lowest ranks, protected or not. Further protected spaces are stored until there is a
+    /// place for them; see
     /// [`SmartRecordStore::record_of`](crate::store::SmartRecordStore::record_of).
     pub const fn protected(&self) -> &BTreeSet<PeerId> {
         &self.protected

@@ -16,7 +16,7 @@ use super::{
     SmartRecordStore, StorageError, lock, rows,
     storage::{Part, PartId, RecordId, SpaceId},
 };
-use smart_record_core::{RecordKey, SmartRecord, Timestamp};
+use smart_record_core::{EvictionOrder, RecordKey, SmartRecord, Timestamp};
 
 /// Maximum number of remembered spaces: 15 MB, and 21 MB if all have changed. As many as a store of
 /// default size holds, so that no order of requests makes it read whole boards again and again.
@@ -42,12 +42,19 @@ pub(super) struct Summary {
 pub(super) struct LastRanks {
     open: SpaceId,
     withdrawn: SpaceId,
+    /// Of the open spaces that are given out the one that is evicted first, if others are not given
+    /// out.
+    first_evicted: Option<EvictionOrder>,
 }
 
 impl LastRanks {
-    /// Of spaces that are withdrawn, or that are not.
-    pub(super) const fn of(&self, is_withdrawn: bool) -> SpaceId {
-        if is_withdrawn { self.withdrawn } else { self.open }
+    /// Whether the space in a row is given out.
+    pub(super) fn has(&self, space: SpaceId, part: &Part<'_>, now: Timestamp) -> bool {
+        if rows::encoded(part).is_withdrawn() {
+            return space <= self.withdrawn;
+        }
+        let first = self.first_evicted;
+        space <= self.open && first.is_none_or(|it| rows::live_order(space, part, now) <= it)
     }
 
     pub(super) fn of_any(&self) -> SpaceId {
@@ -70,6 +77,7 @@ struct BoardDigest {
 pub(super) struct SpaceDigest {
     pub(super) digest: [u8; 32],
     is_withdrawn: bool,
+    work: u8,
     until: Option<Timestamp>,
 }
 
@@ -160,9 +168,16 @@ impl SmartRecordStore {
             Some(summary) => summary,
             None => {
                 board.until = board.spaces.values().filter_map(|digest| digest.until).min();
+                let max = self.max_spaces(key);
+                let order = |(id, it): (&SpaceId, &SpaceDigest)| EvictionOrder::new(it.work, id.0);
+                let open = board.spaces.iter().filter(|(_, it)| !it.is_withdrawn).map(order);
+                let first_evicted = max.first_evicted(open);
                 let given_out = || {
-                    let mut fits = self.max_spaces(key).fits();
-                    board.spaces.iter().filter(move |(_, digest)| fits(digest.is_withdrawn))
+                    let mut fits = max.fits();
+                    board.spaces.iter().filter(move |(id, it)| {
+                        let has_place = |first| it.is_withdrawn || order((id, it)) <= first;
+                        first_evicted.is_none_or(has_place) && fits(it.is_withdrawn)
+                    })
                 };
                 // Forwards: what fits is counted from the lowest rank on.
                 let last = |is_withdrawn| {
@@ -172,7 +187,7 @@ impl SmartRecordStore {
                 Summary {
                     spaces: u32::try_from(given_out().count()).unwrap_or(u32::MAX),
                     digest: SmartRecord::digest_of(given_out().map(|(_, digest)| digest.digest)),
-                    last: LastRanks { open: last(false), withdrawn: last(true) },
+                    last: LastRanks { open: last(false), withdrawn: last(true), first_evicted },
                 }
             }
         };
@@ -190,11 +205,13 @@ impl SmartRecordStore {
         now: Timestamp,
     ) -> Option<SpaceDigest> {
         let space = rows::read_space(part).inspect_err(|error| self.news.read_failed(error));
-        let space = space.ok()?;
+        let mut space = space.ok()?;
         let digest = space.digest(&id.0, now)?;
         let ends = space.updates().map(|update| update.retain_until()).filter(|at| *at > now);
         let is_withdrawn = rows::encoded(part).is_withdrawn();
-        Some(SpaceDigest { digest, is_withdrawn, until: ends.min() })
+        let until = ends.min();
+        space.collect(now);
+        Some(SpaceDigest { digest, is_withdrawn, work: space.work(&id.0), until })
     }
 }
 
@@ -208,7 +225,7 @@ mod tests {
             let place = u64::try_from(n + 1).unwrap();
             board.set(
                 SpaceId::at(place),
-                Some(SpaceDigest { digest: [7; 32], is_withdrawn: false, until: None }),
+                Some(SpaceDigest { digest: [7; 32], is_withdrawn: false, work: 0, until: None }),
             );
         }
         board

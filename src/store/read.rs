@@ -1,7 +1,7 @@
 //! Reading whole records, for the local user.
 //!
 //! **Invariants.** Nothing expired is returned. A record is returned with at most as many spaces as
-//! its limits allow, those of the lowest ranks that have not expired.
+//! its limits allow, the last in the order of eviction of those that have not expired.
 //!
 //! **Spec.** `docs/design.md`, sections "Any subset of a record is a record" and "Quotas".
 
@@ -14,7 +14,9 @@ use super::{
     SmartRecordStore, StorageError, rows,
     storage::{Part, PartId, RecordId, SpaceId},
 };
-use smart_record_core::{Namespace, RecordKey, SmartRecord, Timestamp, View, Writer};
+use smart_record_core::{
+    EvictionOrder, Namespace, RecordKey, SmartRecord, Timestamp, View, Writer,
+};
 
 /// A stored value that is not a smart record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,18 +149,43 @@ impl SmartRecordStore {
             .filter(move |part| part.as_ref().map_or(true, |(id, part)| lives(id, part)))
     }
 
-    /// The spaces of a record that are given out: as many as the limits allow, those of the lowest
-    /// ranks that have not expired.
+    /// The spaces of a record that are given out: as many as the limits allow, those that have not
+    /// expired and are the last in the order of eviction; of withdrawn ones those of the lowest
+    /// ranks.
     pub(super) fn given_out(
         &self,
         key: &RecordKey,
         record: RecordId,
         now: Timestamp,
     ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
-        let mut fits = self.max_spaces(key).fits();
+        let max = self.max_spaces(key);
+        let first_evicted = self.first_evicted(record, max, now);
+        let mut fits = max.fits();
+        let mut is_given_out = move |id: &PartId, part: &Part<'_>| {
+            let is_withdrawn = rows::encoded(part).is_withdrawn();
+            let has_place = |first| rows::live_order(id.space, part, now) <= first;
+            (is_withdrawn || first_evicted.is_none_or(has_place)) && fits(is_withdrawn)
+        };
         let spaces = self.spaces(record, SpaceId::HEAD..=SpaceId::MAX, now);
-        let is_withdrawn = |part: &Part<'_>| rows::encoded(part).is_withdrawn();
-        spaces.filter(move |part| part.as_ref().map_or(true, |(_, it)| fits(is_withdrawn(it))))
+        spaces.filter(move |part| part.as_ref().map_or(true, |(id, it)| is_given_out(id, it)))
+    }
+
+    /// Of the open spaces that are given out the one that is evicted first, if others are not given
+    /// out.
+    fn first_evicted(
+        &self,
+        record: RecordId,
+        max: MaxSpaces,
+        now: Timestamp,
+    ) -> Option<EvictionOrder> {
+        let board = self.table.board(record).ok()?;
+        let open = board.spaces.saturating_sub(board.withdrawn_spaces);
+        if usize::try_from(open).is_ok_and(|open| open <= max.open) {
+            return None;
+        }
+        let spaces = self.spaces(record, SpaceId::HEAD..=SpaceId::MAX, now).filter_map(Result::ok);
+        let open = spaces.filter(|(_, part)| !rows::encoded(part).is_withdrawn());
+        max.first_evicted(open.map(|(id, part)| rows::live_order(id.space, &part, now)))
     }
 
     pub(super) fn max_spaces(&self, key: &RecordKey) -> MaxSpaces {
@@ -184,6 +211,22 @@ pub(super) struct MaxSpaces {
 }
 
 impl MaxSpaces {
+    /// Of as many of these open spaces as the limit allows the one that is evicted first, if there
+    /// are more.
+    pub(super) fn first_evicted(
+        self,
+        open: impl Iterator<Item = EvictionOrder>,
+    ) -> Option<EvictionOrder> {
+        let mut open: Vec<_> = open.collect();
+        if open.len() <= self.open {
+            return None;
+        }
+        open.sort_unstable();
+        let last = self.open.checked_sub(1).and_then(|last| open.get(last).copied());
+        // None is within a limit of zero.
+        Some(last.unwrap_or(EvictionOrder::new(u8::MAX, SpaceId::HEAD.0)))
+    }
+
     /// Whether one more space, which may be withdrawn, is within these limits.
     pub(super) fn fits(self) -> impl FnMut(bool) -> bool {
         let Self { mut open, mut withdrawn } = self;

@@ -361,9 +361,7 @@ impl SmartRecordStore {
             true => (at..=before_start, SpaceId::HEAD..=SpaceId::HEAD),
             false => (at..=end, SpaceId::HEAD..=before_start),
         };
-        let is_given_out = move |id: &PartId, part: &Part<'_>| {
-            id.space <= last.of(rows::encoded(part).is_withdrawn())
-        };
+        let is_given_out = move |id: &PartId, part: &Part<'_>| last.has(id.space, part, now);
         let ring = self.spaces(id, ahead, now).chain(self.spaces(id, behind, now));
         ring.filter(move |part| part.as_ref().map_or(true, |(id, part)| is_given_out(id, part)))
     }

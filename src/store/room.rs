@@ -9,10 +9,10 @@
 //! of another peer collects little, and leaves the rest to the alarm. Then unprotected data of
 //! records farther from the local peer than the written one is evicted, the farthest first; for a
 //! protected writer, of all records. In a record with too many spaces or bytes, the unprotected
-//! spaces of the highest ranks are evicted. Withdrawn spaces have places of their own, and of these
-//! the last that was first stored goes first. What is evicted is remembered ([`EvictionMemory`]). A
-//! write that would be evicted itself is refused, a new space before its signature is checked. A
-//! write that does not grow always fits.
+//! spaces of the least work are evicted, and of equal work those of the highest ranks. Withdrawn
+//! spaces have places of their own, and of these the last that was first stored goes first. What is
+//! evicted is remembered ([`EvictionMemory`]). A write that would be evicted itself is refused, a
+//! new space before its signature is checked. A write that does not grow always fits.
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "Quotas".
 //!
@@ -31,7 +31,7 @@ use super::{
     storage::{Part, PartId, RecordId, SpaceId},
 };
 use crate::proto::storage::Board;
-use smart_record_core::{Limit, LimitExceeded, RecordKey, Timestamp};
+use smart_record_core::{EvictionOrder, Limit, LimitExceeded, RecordKey, Timestamp};
 
 /// How many due parts are collected in one step when room is needed.
 const COLLECT_AT_ONCE: usize = 256;
@@ -50,6 +50,8 @@ pub(super) struct PlannedRow<'a> {
     pub(super) charge: &'a Charge,
     /// The places that it takes in its record.
     pub(super) place: Place,
+    /// If these are open ones, its place in the order of eviction; of a newcomer the one it claims.
+    pub(super) order: EvictionOrder,
     /// How many spaces the record may have, and how many withdrawn ones.
     pub(super) max_spaces: usize,
     pub(super) max_withdrawn: usize,
@@ -73,6 +75,7 @@ impl<'a> PlannedRow<'a> {
             part,
             charge,
             place: Place::Open,
+            order: EvictionOrder::new(0, SpaceId::HEAD.0),
             max_spaces: 0,
             max_withdrawn: 0,
             is_remembered: false,
@@ -146,7 +149,8 @@ impl SmartRecordStore {
         newcomer: PlannedRow<'_>,
         now: Timestamp,
     ) -> Result<Option<LimitExceeded>, StorageError> {
-        let PlannedRow { id, ref part, charge, place, max_spaces, max_withdrawn, .. } = newcomer;
+        let PlannedRow { id, ref part, charge, place, order, max_spaces, max_withdrawn, .. } =
+            newcomer;
         let least = part.bytes.len();
         let cost = rows::cost(least);
         let board = self.table.board(id.record)?;
@@ -160,7 +164,7 @@ impl SmartRecordStore {
         if is_roomy && taken >= max_spaces && place == Place::Open {
             // If only the number of spaces is reached, one may be evicted for it.
             let last = self.candidates.next_open_space(&self.table, id.record, &board, None)?;
-            is_roomy = last.is_some_and(|last| last > id.space);
+            is_roomy = last.is_some_and(|last| last > order);
         }
         if is_roomy {
             let mut ledger = Ledger::default();
@@ -195,8 +199,14 @@ impl SmartRecordStore {
         if self.table.storage.get(&wanted.id.record.head())?.is_none() {
             self.forget_places(wanted.id.record);
         }
-        if wanted.place == Place::Withdrawn {
-            self.candidates.notice_withdrawn(wanted.id, wanted.part.stored_at);
+        match wanted.place {
+            Place::Withdrawn => {
+                self.candidates.notice_withdrawn(wanted.id, wanted.part.stored_at);
+            }
+            Place::Open if wanted.id.space != SpaceId::HEAD => {
+                self.candidates.notice_open(wanted.id.record, wanted.order);
+            }
+            _ => {}
         }
         Ok(Ok(()))
     }
@@ -262,15 +272,15 @@ impl SmartRecordStore {
     }
 
     /// Plans the write of a space: its row, the head, and the eviction of other spaces if the
-    /// record has too many: those of the highest ranks, or the withdrawn ones that were stored
-    /// last. With
-    /// `clears`, all unprotected spaces are evicted.
+    /// record has too many: those of the least work and the highest ranks, or the withdrawn ones
+    /// that were stored last. With `clears`, all unprotected spaces are evicted.
     fn plan_space(
         &mut self,
         wanted: &PlannedRow<'_>,
         clears: bool,
     ) -> Result<Result<WritePlan, LimitExceeded>, StorageError> {
-        let PlannedRow { id, ref part, charge, place, max_spaces, max_withdrawn, .. } = *wanted;
+        let PlannedRow { id, ref part, charge, place, order, max_spaces, max_withdrawn, .. } =
+            *wanted;
         let mut plan = WritePlan::default();
         let mut board = self.table.board(id.record)?;
         let old = self.table.storage.get(&id)?;
@@ -294,9 +304,11 @@ impl SmartRecordStore {
             }
             match (self.candidates.next_open_space(&self.table, id.record, &board, below)?, excess)
             {
-                (Some(last), None) | (Some(last), Some(_)) if clears || last > id.space => {
+                // The row that is written, as it was.
+                (Some(last), _) if *last.rank() == id.space.0 => below = Some(last),
+                (Some(last), _) if clears || last > order => {
                     below = Some(last);
-                    let last = id.record.part(last);
+                    let last = id.record.part(SpaceId(*last.rank()));
                     let keeps_withdrawal = (!clears).then_some(max_withdrawn);
                     self.plan_eviction(last, keeps_withdrawal, charge, &mut board, &mut plan)?;
                 }

@@ -14,9 +14,9 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use prost::Message;
 
-use super::storage::{Part, StorageError, Usage};
+use super::storage::{Part, SpaceId, StorageError, Usage};
 use crate::proto::storage::{Board, Head, Value, head::Body};
-use smart_record_core::{EncodedSpace, RecordKey, Space, Timestamp, Writer};
+use smart_record_core::{EncodedSpace, EvictionOrder, RecordKey, Space, Timestamp, Writer};
 
 pub(super) fn damaged(error: &dyn Display) -> StorageError {
     StorageError::damaged(format_args!("a row: {error}"))
@@ -34,6 +34,23 @@ pub(super) fn decode_head(part: &Part<'_>) -> Result<Head, StorageError> {
 /// The space in a row, still encoded.
 pub(super) fn encoded<'a>(part: &'a Part<'_>) -> EncodedSpace<'a> {
     EncodedSpace::new(&part.bytes)
+}
+
+/// The place of the space in a row in the order of eviction.
+pub(super) fn order(id: SpaceId, part: &Part<'_>) -> EvictionOrder {
+    encoded(part).eviction_order(id.0)
+}
+
+/// The same without what has expired.
+pub(super) fn live_order(id: SpaceId, part: &Part<'_>, now: Timestamp) -> EvictionOrder {
+    match part.due_at {
+        Some(at) if at <= now => {
+            let mut space = read_space(part).unwrap_or_default();
+            space.collect(now);
+            space.eviction_order(id.0)
+        }
+        _ => order(id, part),
+    }
 }
 
 /// The space in a row.

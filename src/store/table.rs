@@ -20,7 +20,7 @@ use super::{
     storage::{Part, PartId, Parts, RecordId, SpaceId, Storage, TallyId},
 };
 use crate::proto::storage::{Board, Head, head::Body};
-use smart_record_core::{RecordKey, Timestamp};
+use smart_record_core::{EvictionOrder, RecordKey, Timestamp};
 
 /// The rows, their owner, and the protected writers.
 pub(super) struct Table {
@@ -137,6 +137,32 @@ impl Table {
             let (id, part) = part?;
             if id.space != SpaceId::HEAD && self.place_of(&part) == Place::Withdrawn {
                 found.insert((part.stored_at, id.space));
+                if found.len() > max {
+                    found.pop_first();
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// Of the open spaces of a record that have work and go after `below`, the `max` that go first,
+    /// the first at the end.
+    pub(super) fn first_stamped(
+        &self,
+        record: RecordId,
+        below: Option<EvictionOrder>,
+        max: usize,
+    ) -> Result<Vec<EvictionOrder>, StorageError> {
+        let mut found = BTreeSet::new();
+        for part in of_one(record, self.storage.scan_unchecked(&record.head())) {
+            let (id, part) = part?;
+            let order = rows::order(id.space, &part);
+            if id.space != SpaceId::HEAD
+                && order.work() > 0
+                && below.is_none_or(|below| order < below)
+                && self.place_of(&part) == Place::Open
+            {
+                found.insert(order);
                 if found.len() > max {
                     found.pop_first();
                 }

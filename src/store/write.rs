@@ -308,15 +308,17 @@ impl SmartRecordStore {
     ) -> Result<WriteOutcome, StorageError> {
         let Arrived { spaces, known, refusals } = arrived;
         let mut outcome = WriteOutcome { known, refusals, ..WriteOutcome::default() };
-        // In ascending order of rank, so that no space is stored and then evicted for a later one.
-        let ranked =
-            spaces.into_iter().map(|(writer, updates)| (writer.rank(key), writer, updates));
-        let mut spaces: Vec<_> = ranked.collect();
-        spaces.sort_unstable_by_key(|(rank, ..)| *rank);
+        // Those that are evicted last come first, so that no space is stored and then evicted for a
+        // later one.
+        let ordered = spaces
+            .into_iter()
+            .map(|(writer, updates)| (updates.eviction_order(writer.rank(key)), writer, updates));
+        let mut spaces: Vec<_> = ordered.collect();
+        spaces.sort_unstable_by_key(|(order, ..)| *order);
         let record = self.table.record_id(key);
         self.restore_head(key)?;
-        for (rank, writer, updates) in spaces {
-            let id = record.part(SpaceId(rank));
+        for (order, writer, updates) in spaces {
+            let id = record.part(SpaceId(*order.rank()));
             let refusals = &mut outcome.refusals;
             match self.write_space(rules, key, id, &writer, updates, now, refusals) {
                 Ok((stored, known)) => {
@@ -382,17 +384,20 @@ impl SmartRecordStore {
     ) -> Result<(usize, usize), StorageError> {
         let charge = self.charge(key, Some(&writer.peer_id()));
         let limits = rules.limits();
-        let wanted = |part, place, remembered: Option<RememberedSpace>, returns| PlannedRow {
-            key,
-            id,
-            part,
-            charge: &charge,
-            place: if charge.is_protected { Place::Protected } else { place },
-            max_spaces: limits.spaces_per_record(),
-            max_withdrawn: limits.withdrawn_per_record(),
-            is_remembered: remembered.is_some(),
-            returns,
-        };
+        let mut order = updates.eviction_order(id.space.0);
+        let wanted =
+            |part, place, order, remembered: Option<RememberedSpace>, returns| PlannedRow {
+                key,
+                id,
+                part,
+                charge: &charge,
+                place: if charge.is_protected { Place::Protected } else { place },
+                order,
+                max_spaces: limits.spaces_per_record(),
+                max_withdrawn: limits.withdrawn_per_record(),
+                is_remembered: remembered.is_some(),
+                returns,
+            };
         let remembered = self.memory.space(id, now);
         let peer = writer.peer_id();
         let (mut stored_at, mut was_withdrawn) = (now, false);
@@ -431,7 +436,7 @@ impl SmartRecordStore {
                 };
                 let mut refused = None;
                 for place in places.iter().filter(|_| !(may_withdraw && remembered.is_some())) {
-                    let newcomer = wanted(part.clone(), *place, remembered, false);
+                    let newcomer = wanted(part.clone(), *place, order, remembered, false);
                     refused = self.newcomer_refusal(newcomer, now)?;
                     if refused.is_none() {
                         break;
@@ -470,14 +475,16 @@ impl SmartRecordStore {
             .saturating_sub(space.updates().len());
         let place = if space.is_withdrawn() { Place::Withdrawn } else { Place::Open };
         let part = rows::space_part(&space, writer, stored_at);
-        let refused = self.put_row(&wanted(part, place, remembered, returns), now)?.err();
+        order = space.eviction_order(id.space.0);
+        let row = wanted(part, place, order, remembered, returns);
+        let refused = self.put_row(&row, now)?.err();
         if let Some(limit) = refused {
             refusals.push(Some(peer), limit.into(), merged.admitted);
             // Its withdrawal may have a place even if what came after it has none.
             let withdrawal = space.withdrawal().filter(|_| !was_withdrawn);
             if let Some(withdrawal) = withdrawal {
                 let part = rows::space_part(&withdrawal, writer, stored_at);
-                let withdrawn = wanted(part, Place::Withdrawn, remembered, false);
+                let withdrawn = wanted(part, Place::Withdrawn, order, remembered, false);
                 // Without a place it stays as it is.
                 let _: Result<(), LimitExceeded> = self.put_row(&withdrawn, now)?;
             }

@@ -15,4 +15,6 @@
 mod at_rest;
 mod costs;
 mod reads;
+mod stamps;
+mod stores;
 mod withdrawals;

@@ -30,6 +30,7 @@ mod refusals;
 mod removal;
 mod seam;
 mod slices;
+mod stamps;
 mod tallies;
 mod validated;
 

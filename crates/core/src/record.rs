@@ -11,6 +11,7 @@
 //! * [`SpaceSigner`]: signs updates. [`SigningHistory`]: the earlier updates that a signer knows.
 //!   [`KeptDocument`]: a document that is signed again before it expires.
 //! * [`Limits`], [`Admission`]: the bounds, and who may write.
+//! * [`Stamp`], [`StampSearch`], [`EvictionOrder`]: work, and which spaces stay.
 //!
 //! **Invariants.** The core reads no clock: `now` is an argument. Joining does not depend on time,
 //! so replicas that have received the same updates hold the same record, whatever the order,
@@ -31,6 +32,7 @@ mod parts;
 mod seq;
 mod signer;
 mod space;
+mod stamp;
 mod update;
 mod view;
 mod writer;
@@ -42,7 +44,7 @@ use libp2p_identity::PeerId;
 use prost::Message;
 
 pub use self::{
-    admission::{Admission, AllowList, KeyOwner, Open, PolicyRefusal},
+    admission::{Admission, AllowList, KeyOwner, MinWork, Open, PolicyRefusal},
     chunk::{Chunks, Slice},
     coverage::{Arcs, Coverage, RingArc},
     encoded::EncodedSpace,
@@ -57,6 +59,7 @@ pub use self::{
     seq::{Position, Seq},
     signer::SpaceSigner,
     space::{InsertOutcome, Space},
+    stamp::{EvictionOrder, Stamp, StampSearch},
     update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
     view::{SpaceView, View},
     writer::{
@@ -241,13 +244,14 @@ impl SmartRecord {
         Ok(())
     }
 
-    /// Drops what exceeds `limits`: the oldest updates of a space, and the spaces of the highest
-    /// rank, withdrawn ones and others each by a limit of their own. A space without a place stays
+    /// Drops what exceeds `limits`: the oldest updates of a space, and the spaces that are first in
+    /// the [`EvictionOrder`], that is of the least work and the highest rank. Withdrawn ones have a
+    /// limit of their own, and of these those of the highest rank go. A space without a place stays
     /// as its withdrawal alone, if it begins with one.
     ///
     /// Within a space, truncating before or after a join gives the same result. Which spaces stay
-    /// is the same once the same updates have been joined again: a space that is withdrawn later
-    /// leaves a place to one that was dropped for it before.
+    /// is the same once the same spaces have been joined again: a space that is withdrawn later, or
+    /// whose later updates have less work, leaves a place to one that was dropped for it before.
     pub fn truncate(&mut self, limits: &Limits) {
         for space in self.spaces.values_mut() {
             space.truncate(limits);
@@ -257,10 +261,15 @@ impl SmartRecord {
             let surplus = self.count(withdrawn).saturating_sub(max);
             if surplus > 0 {
                 let spaces = self.spaces.iter().filter(|(_, s)| s.is_withdrawn() == withdrawn);
-                let mut ranked: Vec<_> =
-                    spaces.map(|(writer, _)| (writer.rank(&self.key), writer.clone())).collect();
-                ranked.sort_unstable_by(|a, b| b.cmp(a));
-                for (_, writer) in ranked.into_iter().take(surplus) {
+                let order = |(writer, space): (&Writer, &Space)| {
+                    let rank = writer.rank(&self.key);
+                    // Of withdrawn spaces only the rank counts.
+                    let work = if withdrawn { 0 } else { space.work(&rank) };
+                    (EvictionOrder::new(work, rank), writer.clone())
+                };
+                let mut ordered: Vec<_> = spaces.map(order).collect();
+                ordered.sort_unstable_by(|a, b| b.cmp(a));
+                for (_, writer) in ordered.into_iter().take(surplus) {
                     let space = self.spaces.remove(&writer).unwrap_or_default();
                     if let Some(withdrawal) = space.withdrawal().filter(|_| !withdrawn) {
                         self.spaces.insert(writer, withdrawal);

@@ -14,6 +14,7 @@ use prost::Message;
 use super::{
     extensions::Extensions,
     incoming::{Incoming, is_empty_replace},
+    stamp::{EvictionOrder, work_of},
     writer::{Writer, WriterError, decoding_work, verification_work},
 };
 use crate::{
@@ -96,6 +97,16 @@ impl<'a> EncodedSpace<'a> {
             return false;
         };
         matches!(Fields(only).next(), Some((SIGNED_UPDATE, update)) if is_withdrawal(update))
+    }
+
+    /// Its place in the order of eviction, as
+    /// [`Space::eviction_order`](super::Space::eviction_order).
+    pub fn eviction_order(self, rank: [u8; 32]) -> EvictionOrder {
+        let work = self.updates().map(|signed| match Fields(signed).next() {
+            Some((SIGNED_UPDATE, update)) => work_of(update, &rank),
+            _ => 0,
+        });
+        EvictionOrder::new(work.max().unwrap_or(0), rank)
     }
 
     /// At most how much work it takes to decode the public key and to verify the updates, in a

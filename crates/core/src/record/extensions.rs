@@ -1,7 +1,8 @@
 //! Extension fields: fields of an update reserved for later versions.
 //!
-//! An update may have the fields 16 to 31. A version that does not know a field keeps and sends it
-//! verbatim. The signature covers it. A field with any other unknown number is refused.
+//! An update may have the fields 16 to 31, of which 16 is the [stamp](super::Stamp). A version that
+//! does not know a field keeps and sends it verbatim. The signature covers it. A field with any
+//! other unknown number is refused.
 //!
 //! **Invariants.** Fields have ascending numbers, each at most once. Together they take at most
 //! [`Extensions::MAX_BYTES`].
@@ -21,9 +22,9 @@ use crate::protobuf::Fields;
 /// ```
 /// use smart_record_core::Extensions;
 ///
-/// let extensions = Extensions::new().with(16, *b"stamp")?;
-/// assert_eq!(extensions.get(16), Some(&b"stamp"[..]));
-/// assert!(Extensions::new().with(15, *b"stamp").is_err());
+/// let extensions = Extensions::new().with(31, *b"more")?;
+/// assert_eq!(extensions.get(31), Some(&b"more"[..]));
+/// assert!(Extensions::new().with(15, *b"more").is_err());
 /// # Ok::<(), smart_record_core::ExtensionError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

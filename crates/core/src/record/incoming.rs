@@ -9,7 +9,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{RecordError, seq::Seq, space::Space};
+use super::{
+    RecordError,
+    seq::Seq,
+    space::Space,
+    stamp::{EvictionOrder, work_of},
+};
 use crate::{proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp};
 
 /// Unchecked updates received for the space of one writer.
@@ -31,6 +36,13 @@ impl UnverifiedSpace {
     /// verified.
     pub(crate) fn claims_withdrawal(&self) -> bool {
         self.newest(|_| true).is_some_and(|newest| is_empty_replace(&newest))
+    }
+
+    /// The place of the space in the order of eviction if all of its updates are good. Nothing but
+    /// stamps is verified.
+    pub(crate) fn eviction_order(&self, rank: [u8; 32]) -> EvictionOrder {
+        let work = self.0.iter().map(|signed| work_of(&signed.update, &rank));
+        EvictionOrder::new(work.max().unwrap_or(0), rank)
     }
 
     /// The update of the greatest `seq` of some, of those that can be decoded.
@@ -86,6 +98,15 @@ impl Incoming {
                 .newest(|update| update.kind() == proto::UpdateKind::Replace)
                 .is_some_and(|newest| is_empty_replace(&newest)),
             Self::Verified(space) => space.withdrawal().is_some(),
+        }
+    }
+
+    /// The place in the order of eviction of a space of this rank with all of the updates, verified
+    /// or not.
+    pub fn eviction_order(&self, rank: [u8; 32]) -> EvictionOrder {
+        match self {
+            Self::Unverified(updates) => updates.eviction_order(rank),
+            Self::Verified(space) => space.eviction_order(rank),
         }
     }
 

@@ -69,8 +69,9 @@ settings! { Limits:
     ///
     /// Signatures do not count, because two replicas may hold different signatures of one update.
     space_bytes, with_space_bytes: usize;
-    /// The maximum number of spaces in a record that are not withdrawn. Those with the lowest rank
-    /// `sha256(key ‖ writer)` stay. Defaults to 1,024.
+    /// The maximum number of spaces in a record that are not withdrawn. Those with the most work
+    /// ([`Stamp`](crate::Stamp)) stay, and of equal work those with the lowest rank `sha256(key ‖
+    /// writer)`. Defaults to 1,024.
     spaces_per_record, with_spaces_per_record: usize;
     /// The maximum number of withdrawn spaces in a record ([`Space::is_withdrawn`]). They take no
     /// place of the others, so nobody can push a withdrawal out by writing. In a join those with

@@ -18,6 +18,7 @@ use super::{
     parts::{halves, inheriting},
     seq::Seq,
     space::Space,
+    stamp::{Stamp, StampSearch},
     update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
     writer::Writer,
 };
@@ -65,6 +66,8 @@ pub struct SpaceSigner {
     history: SigningHistory,
     /// The known updates of the writer.
     space: Space,
+    /// Added to the updates for which it is good.
+    stamp: Option<Stamp>,
 }
 
 impl SpaceSigner {
@@ -72,7 +75,7 @@ impl SpaceSigner {
     /// replicas.
     pub const fn new(key: RecordKey, keypair: Keypair, limits: Limits) -> Self {
         let history = SigningHistory::new(limits.max_ttl(), limits.max_clock_skew());
-        Self { key, keypair, limits, history, space: Space::new() }
+        Self { key, keypair, limits, history, space: Space::new(), stamp: None }
     }
 
     /// The key of the record.
@@ -109,6 +112,49 @@ impl SpaceSigner {
             self.space.join(space.clone());
             learn(&mut self.history, space);
         }
+    }
+
+    /// A search for a stamp of this many bits for the updates that are signed on the day of `now`,
+    /// in UTC. Run it in steps, where and for as long as you like, and give what it finds to
+    /// [`set_stamp`](Self::set_stamp).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use libp2p_identity::Keypair;
+    /// # use smart_record_core::{Dict, Limits, SpaceSigner, Timestamp};
+    /// # let limits = Limits::default();
+    /// # let mut signer = SpaceSigner::new("/sr/a".into(), Keypair::generate_ed25519(), limits);
+    /// # let now = Timestamp::from_millis(1_700_000_000_000);
+    /// let mut search = signer.stamp_search(8, now);
+    /// while !signer.has_stamp(8, now) {
+    ///     signer.set_stamp(search.step(1_000));
+    /// }
+    /// let update = signer.merge(Dict::new(), now, Duration::from_secs(60))?;
+    /// assert_eq!(update.work(&signer.writer().rank(signer.key())), 8);
+    /// # Ok::<(), smart_record_core::SignError>(())
+    /// ```
+    pub fn stamp_search(&self, bits: u8, now: Timestamp) -> StampSearch {
+        StampSearch::new(self.rank(), self.next_seq(now), bits)
+    }
+
+    /// Adds a stamp to all updates that are signed from now on and for which it is good, which are
+    /// those of one day. So set a new one each day. `None`: to no more updates.
+    pub const fn set_stamp(&mut self, stamp: Option<Stamp>) {
+        self.stamp = stamp;
+    }
+
+    /// Whether an update that is signed at `now` has a stamp of at least this many bits.
+    pub fn has_stamp(&self, bits: u8, now: Timestamp) -> bool {
+        let work = self.stamp.map_or(0, |stamp| stamp.work(&self.rank(), self.next_seq(now)));
+        work >= bits
+    }
+
+    fn rank(&self) -> [u8; 32] {
+        self.writer().rank(&self.key)
+    }
+
+    fn next_seq(&self, now: Timestamp) -> Seq {
+        Seq::next(self.space.newest().map(|newest| newest.seq), now)
     }
 
     /// Whether signing fails at `now` because the last update is from the future: it was signed
@@ -278,7 +324,11 @@ impl SpaceSigner {
     ) -> Result<SignedUpdate, SignError> {
         let seq = self.history.next(now).map_err(UpdateError::from)?;
         let retain_until = retain_until(&self.history, seq);
-        let extensions = Extensions::new();
+        let mut extensions = Extensions::new();
+        if let Some(stamp) = self.stamp.filter(|stamp| stamp.work(&self.rank(), seq) > 0) {
+            let stamped = extensions.with(Stamp::FIELD, stamp.encode());
+            extensions = stamped.map_err(UpdateError::from)?;
+        }
         let update = Update { seq, expires_at, retain_until, kind, document, extensions };
         let signed = update.sign(&self.key, &self.keypair, &self.limits)?;
         let mut space = self.space.clone();
@@ -323,6 +373,33 @@ mod tests {
 
     fn says(text: &str) -> Dict {
         [("text", text)].into_iter().collect()
+    }
+
+    #[test]
+    fn a_stamp_stands_in_all_updates_of_its_day_and_in_no_others() {
+        let midnight = Timestamp::from_millis(20_000 * 86_400_000);
+        let before = midnight.saturating_sub(HOUR);
+        let mut signer = signer(&Keypair::generate_ed25519());
+        let rank = signer.rank();
+        assert!(signer.has_stamp(0, before) && !signer.has_stamp(1, before));
+        signer.set_stamp(signer.stamp_search(6, before).step(1 << 20));
+        assert!(signer.has_stamp(6, before) && !signer.has_stamp(7, before));
+        assert!(!signer.has_stamp(1, midnight));
+        let mut works = Vec::new();
+        for now in [before, midnight.saturating_sub(Duration::from_millis(1)), midnight] {
+            works.push(signer.merge(says("1"), now, HOUR).unwrap().work(&rank));
+            works.push(signer.withdraw(now).unwrap().work(&rank));
+        }
+        assert_eq!(works, [6, 6, 6, 6, 0, 0]);
+        // A withdrawal with a stamp is one all the same.
+        assert!(signer.space().is_withdrawn());
+        // What a compaction signs has it too.
+        signer.set_stamp(signer.stamp_search(5, midnight).step(1 << 20));
+        for n in 0..70_u32 {
+            signer.merge(says(&n.to_string()), midnight, HOUR).unwrap();
+        }
+        assert!(signer.space().newest_replace().is_some());
+        assert!(signer.space().updates().all(|update| update.work(&rank) == 5));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use prost::Message;
 use super::{
     limits::{Limit, LimitExceeded, Limits},
     seq::Position,
+    stamp::EvictionOrder,
     update::{SignedUpdate, UpdateError, UpdateKind},
     view::SpaceView,
     writer::Writer,
@@ -80,6 +81,18 @@ impl Space {
     pub fn withdrawal(&self) -> Option<Self> {
         let first = self.updates.first().filter(|update| update.is_withdrawal())?;
         Some(Self { updates: vec![first.clone()] })
+    }
+
+    /// The most bits of work that a [`Stamp`](super::Stamp) of its updates proves, for the
+    /// [rank](Writer::rank) of the space. An update that is added never lessens it, unless it is a
+    /// replace, which drops others.
+    pub fn work(&self, rank: &[u8; 32]) -> u8 {
+        self.updates.iter().map(|update| update.work(rank)).max().unwrap_or(0)
+    }
+
+    /// Its place in the order of eviction, if it is not withdrawn.
+    pub fn eviction_order(&self, rank: [u8; 32]) -> EvictionOrder {
+        EvictionOrder::new(self.work(&rank), rank)
     }
 
     /// The update at this position.

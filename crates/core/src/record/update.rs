@@ -19,6 +19,7 @@ use super::{
     extensions::{ExtensionError, Extensions},
     limits::{Limit, LimitExceeded, Limits, ZeroLifetime},
     seq::{Position, Seq},
+    stamp::work_of,
     writer::{BadSignature, Writer, check_signature_len, signed_bytes},
 };
 use crate::{
@@ -55,7 +56,8 @@ pub struct Update {
     pub kind: UpdateKind,
     /// The document.
     pub document: Dict,
-    /// Fields for later versions, signed and sent with the rest. Usually empty.
+    /// A [`Stamp`](super::Stamp), and fields for later versions, signed and sent with the rest.
+    /// Usually empty.
     pub extensions: Extensions,
 }
 
@@ -215,6 +217,10 @@ impl UnverifiedUpdate {
 
     pub(crate) fn signature(&self) -> &[u8] {
         &self.0.signature
+    }
+
+    pub(crate) fn work(&self, rank: &[u8; 32]) -> u8 {
+        self.0.work(rank)
     }
 
     /// Checks that a replica may admit the update at `now`. Decoding has checked the length of its
@@ -382,6 +388,12 @@ impl SignedUpdate {
         // They were decoded before, so decoding cannot fail.
         let rest = known.ok().and_then(|len| self.bytes.get(len..)).unwrap_or_default();
         Extensions::decode(rest).unwrap_or_default()
+    }
+
+    /// The bits of work that its [`Stamp`](super::Stamp) proves in a space of this
+    /// [rank](Writer::rank); zero if it has no good one. Costs one hash if it has a stamp.
+    pub fn work(&self, rank: &[u8; 32]) -> u8 {
+        work_of(&self.bytes, rank)
     }
 
     /// The update bytes, which were signed together with the key.

@@ -17,9 +17,9 @@ use super::{Fault, Malformed, ValidationError, best_of};
 use crate::{
     key::RecordKey,
     record::{
-        Admission, Incoming, InsertOutcome, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, Open,
-        SmartRecord, Space, UnverifiedSpace, UnverifiedUpdate, Writer, check_signature_work,
-        decode_container,
+        Admission, EvictionOrder, Incoming, InsertOutcome, Limit, LimitExceeded, Limits,
+        MAX_BAD_SIGNATURES, Open, PolicyRefusal, SmartRecord, Space, UnverifiedSpace,
+        UnverifiedUpdate, Writer, check_signature_work, decode_container,
     },
     time::Timestamp,
 };
@@ -152,8 +152,9 @@ impl MergedSpace {
 impl SpaceRules {
     /// Rules with these limits and this write policy.
     ///
-    /// The policy sees the key and the writer only, so it cannot depend on what is written, on the
-    /// time, or on what is stored. A program that wants to check content does so when it reads.
+    /// The policy sees the key and the writer only, and demands work of each update. So it cannot
+    /// depend on what is written, on the time, or on what is stored. A program that wants to check
+    /// content does so when it reads.
     pub fn new(limits: Limits, admission: impl Admission) -> Self {
         Self { limits, admission: Arc::new(admission) }
     }
@@ -245,6 +246,8 @@ impl SpaceRules {
             let reason = ValidationError::of_update(Box::new(peer), error);
             refusals.push(Some(peer), reason, 1);
         };
+        let min_work = self.admission.min_work(key);
+        let rank = if min_work > 0 { writer.rank(key) } else { [0; 32] };
         let mut candidates = Vec::with_capacity(updates.len());
         for wire in updates.into_updates() {
             if space.updates().any(|update| update.is(&wire)) {
@@ -257,6 +260,11 @@ impl SpaceRules {
                     Ok(update)
                 });
             match checked {
+                Ok(update) if min_work > 0 && update.work(&rank) < min_work => {
+                    let got = update.work(&rank);
+                    let reason = PolicyRefusal::TooLittleWork { got, min: min_work };
+                    refusals.push(Some(peer), reason.into(), 1);
+                }
                 Ok(update) => candidates.push(update),
                 Err(error) => refuse(refusals, error),
             }
@@ -398,6 +406,11 @@ impl SpaceRules {
         Ok(self.admission.admit(key, writer)?)
     }
 
+    /// The bits of work that each update under a key has to prove; see [`Admission::min_work`].
+    pub fn min_work(&self, key: &RecordKey) -> u8 {
+        self.admission.min_work(key)
+    }
+
     /// The valid parts of a value as a record, which may be empty, and the refused parts. Without
     /// `now`, time is not checked.
     ///
@@ -415,7 +428,10 @@ impl SpaceRules {
         let max_withdrawn = self.limits.withdrawn_per_record();
         if spaces.len() > max.min(max_withdrawn) {
             // Drops the spaces that could not stay before any signature is verified.
-            spaces.sort_by_cached_key(|(writer, _)| writer.rank(key));
+            spaces.sort_by_cached_key(|(writer, updates)| match updates.claims_withdrawal() {
+                true => EvictionOrder::new(0, writer.rank(key)),
+                false => updates.eviction_order(writer.rank(key)),
+            });
             let (mut open, mut withdrawn) = (0_usize, 0_usize);
             spaces.retain(|(writer, updates)| {
                 let (count, limit, max) = match updates.claims_withdrawal() {

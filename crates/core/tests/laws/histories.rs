@@ -19,6 +19,8 @@ pub struct Raw {
     pub replace: bool,
     pub document: Dict,
     pub extensions: Extensions,
+    /// The bits of its stamp; none if 0.
+    pub work: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -59,7 +61,15 @@ pub fn raw() -> impl Strategy<Value = Raw> {
             replace,
             document,
             extensions,
+            work: 0,
         })
+}
+
+/// An update that may have a stamp, and leaves out others seldom.
+pub fn stamped() -> BoxedStrategy<History> {
+    let raw = (raw(), prop_oneof![Just(0), 1_u8..5], prop::bool::weighted(0.2));
+    let raw = raw.prop_map(|(raw, work, replace)| Raw { work, replace, ..raw });
+    vec(raw, 1..6).prop_map(History::Lawless).boxed()
 }
 
 /// Mostly no fields.
@@ -126,6 +136,12 @@ pub fn sign_raw(seed: u8, raw: &Raw) -> (Writer, SignedUpdate) {
     };
     let keypair = keypair(seed);
     let writer = Writer::from(&keypair.public());
+    let mut update = update;
+    if raw.work > 0 {
+        let search = StampSearch::new(writer.rank(&key()), update.seq, raw.work).step(1 << 16);
+        let stamp = search.unwrap().encode();
+        update.extensions = Extensions::new().with(Stamp::FIELD, stamp).unwrap();
+    }
     (writer, update.sign(&key(), &keypair, &Limits::default()).unwrap())
 }
 

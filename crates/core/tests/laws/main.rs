@@ -29,10 +29,10 @@ use libp2p_identity::Keypair;
 use proptest::{collection::vec, option, prelude::*, test_runner::FileFailurePersistence};
 use prost::Message;
 use smart_record_core::{
-    Cid, Dict, DocumentLimits, Extensions, Fault, Float, Kind, Limit, Limits, List, Node,
-    NodeError, Open, Predicate, RecordKey, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Seq, Set,
-    SignedUpdate, SmartRecord, SpaceRules, SpaceSigner, Timestamp, Update, UpdateError, UpdateKind,
-    ValidationError, View, Writer, codec,
+    Cid, Dict, DocumentLimits, EncodedSpace, Extensions, Fault, Float, Kind, Limit, Limits, List,
+    Node, NodeError, Open, Predicate, RecordKey, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Seq,
+    Set, SignedUpdate, SmartRecord, Space, SpaceRules, SpaceSigner, Stamp, StampSearch, Timestamp,
+    Update, UpdateError, UpdateKind, ValidationError, View, Writer, codec,
 };
 
 /// The start time of all histories.

@@ -114,6 +114,68 @@ proptest! {
     }
 
     #[test]
+    fn which_spaces_stay_by_work_is_the_same_once_the_same_spaces_were_heard_again(
+        histories in histories(stamped()),
+        seed: u64,
+    ) {
+        let limits = small_limits();
+        let updates = all_updates(&histories);
+        let mut dice = Dice(seed);
+        let whole = truncated(record_of(&updates), &limits_of_spaces());
+        let expected = decided(&truncated(whole.clone(), &limits), &whole);
+        let mut states: Vec<_> = whole.spaces().collect();
+        for _ in 0..2 {
+            // What is heard first, in any pieces, may leave anything.
+            let mut replica = SmartRecord::new(key());
+            for hand in deal(&updates, &mut dice) {
+                replica = truncated(joined(&replica, &hand), &limits);
+            }
+            // Then each space as it is, from its writer or from another replica.
+            for _ in 0..2 {
+                dice.shuffle(&mut states);
+                for (writer, space) in &states {
+                    replica.join_space(Writer::clone(writer), Clone::clone(*space));
+                    replica.truncate(&limits);
+                }
+            }
+            prop_assert_eq!(decided(&replica, &whole), expected.clone());
+        }
+        // The order is that of work, then of rank.
+        let order = |(writer, space): (&Writer, &Space)| space.eviction_order(writer.rank(&key()));
+        let open = |record: &SmartRecord| -> Vec<_> {
+            record.spaces().filter(|(_, space)| !space.is_withdrawn()).map(order).collect()
+        };
+        let mut all = open(&whole);
+        all.sort_unstable();
+        all.truncate(limits.spaces_per_record());
+        let mut stayed = open(&expected);
+        stayed.sort_unstable();
+        prop_assert_eq!(stayed, all);
+    }
+
+    #[test]
+    fn stamps_change_nothing_in_a_space(histories in histories(stamped()), seed: u64) {
+        let limits = limits_of_spaces();
+        let updates = all_updates(&histories);
+        let cut = |record| truncated(record, &limits);
+        let [a, b, c] = deal(&updates, &mut Dice(seed));
+        let all = cut(record_of(&updates));
+        let (ca, cb, cc) = (cut(a.clone()), cut(b.clone()), cut(c.clone()));
+        prop_assert_eq!(cut(joined(&ca, &cb)), cut(joined(&b, &a)));
+        prop_assert_eq!(&cut(joined(&cut(joined(&ca, &cb)), &cc)), &all);
+        prop_assert_eq!(&cut(joined(&ca, &cut(joined(&cb, &cc)))), &all);
+        prop_assert_eq!(&cut(joined(&all, &cb)), &all);
+        // A space and its encoded form have the same work, whoever looks.
+        for (writer, space) in all.spaces() {
+            let (rank, bytes) = (writer.rank(&key()), space.encode(writer));
+            let order = space.eviction_order(rank);
+            prop_assert_eq!(EncodedSpace::new(&bytes).eviction_order(rank), order);
+            let works = space.updates().map(|update| update.work(&rank));
+            prop_assert_eq!(order.work(), works.max().unwrap());
+        }
+    }
+
+    #[test]
     fn collecting_changes_no_view(
         histories in histories(any_history()),
         times in vec(0..SPAN, 3),

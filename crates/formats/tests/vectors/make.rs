@@ -11,6 +11,7 @@ mod records;
 mod rsa;
 mod shards;
 mod signed;
+mod stamps;
 mod views;
 
 use serde_json::{Map, Value, json};
@@ -27,15 +28,16 @@ pub fn files() -> Vec<(&'static str, Vec<Value>)> {
         ("sr/signatures", keys::signatures()),
         ("sr/documents", documents::documents()),
         ("sr/order", documents::order()),
-        ("sr/updates", records::updates()),
+        ("sr/updates", [records::updates(), stamps::minima()].concat()),
         ("sr/extensions", records::extensions()),
         ("sr/containers", records::containers()),
         ("sr/joins", joins::joins()),
-        ("sr/limits", joins::limits()),
+        ("sr/limits", [joins::limits(), stamps::limits()].concat()),
         ("sr/compactions", compactions::compactions()),
         ("sr/views", views::views()),
         ("sr/choices", joins::choices()),
         ("sr/ranks", shards::ranks()),
+        ("sr/stamps", stamps::stamps()),
         ("sr/coverage", coverage::coverage()),
         ("sr/shards", shards::shards()),
         ("iprs/schemes", iprs::schemes()),

@@ -22,6 +22,7 @@ pub fn reason(error: &ValidationError) -> &'static str {
         ValidationError::LimitExceeded(exceeded) => limit(exceeded.limit),
         ValidationError::RefusedByPolicy(PolicyRefusal::NotOwner { .. }) => "not-owner",
         ValidationError::RefusedByPolicy(PolicyRefusal::NoOwner) => "no-owner",
+        ValidationError::RefusedByPolicy(PolicyRefusal::TooLittleWork { .. }) => "too-little-work",
         ValidationError::Invalid(_) => "signature",
         ValidationError::Expired { .. } => "expired",
         ValidationError::Stale => "stale",

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use smart_record_core::{
-    KeyOwner, Limits, Open, RecordKey, Registry, SmartRecord, SpaceRules, Timestamp,
+    KeyOwner, Limits, MinWork, Open, RecordKey, Registry, SmartRecord, SpaceRules, Timestamp,
     ValidationError,
 };
 use smart_record_testing::{at, vectors::bytes};
@@ -32,6 +32,10 @@ fn rules_of(case: &Value) -> SpaceRules {
     match case["policy"].as_str() {
         None => SpaceRules::new(limits, Open),
         Some("key-owner") => SpaceRules::new(limits, KeyOwner),
+        Some("least-work") => {
+            let bits = case["least_work"].as_u64().unwrap().try_into().unwrap();
+            SpaceRules::new(limits, MinWork::new(bits, Open))
+        }
         Some(other) => panic!("{other}"),
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use smart_record_core::{
     Cid, Coverage, Dict, DocumentLimits, Float, Kind, Limits, List, Node, Predicate, RecordKey,
-    Set, ShardError, ShardedKey, SpaceRules, Timestamp, ValidationError, Writer, codec,
+    Seq, Set, ShardError, ShardedKey, SpaceRules, Stamp, Timestamp, ValidationError, Writer, codec,
     envelope_bytes,
 };
 use smart_record_testing::{
@@ -140,6 +140,17 @@ fn ranks() {
         let writer = Writer::decode(bytes(case, "public_key").into()).unwrap();
         let rank = writer.rank(&RecordKey::new(bytes(case, "key")));
         assert_eq!(rank[..], bytes(case, "rank"));
+    });
+}
+
+#[test]
+fn stamps() {
+    each("sr/stamps", |case| {
+        let writer = Writer::decode(bytes(case, "public_key").into()).unwrap();
+        let rank = writer.rank(&RecordKey::new(bytes(case, "key")));
+        let seq = Seq::from_micros(case["seq"].as_u64().unwrap());
+        let work = Stamp::decode(&bytes(case, "stamp")).map_or(0, |stamp| stamp.work(&rank, seq));
+        assert_eq!(json!(work), case["work"]);
     });
 }
 
