@@ -344,6 +344,7 @@ impl SmartRecordStore {
 
     /// Applies changes. All changes of rows go through here.
     fn change(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
+        self.candidates.on_change();
         for change in &changes {
             if let Change::Set(id, _) | Change::Remove(id) = change {
                 self.replies.on_change(*id);

@@ -39,6 +39,9 @@ pub(super) struct EvictionCandidates {
     /// that are not among them were stored before.
     withdrawn: HashMap<RecordId, Vec<(Timestamp, SpaceId)>>,
     stamped: StampedSpaces,
+    /// The first result of [`next_open_space`](Self::next_open_space) since a row has changed, so
+    /// that one write looks for it once.
+    first: Option<(RecordId, EvictionOrder)>,
 }
 
 /// The kind of records to evict: of one namespace that has a quota, or of any; only those that can
@@ -62,6 +65,11 @@ impl EvictionCandidates {
         } else if let Some(eviction_index) = self.spaces.get_mut(&id.record) {
             eviction_index.notice(id.space);
         }
+    }
+
+    /// Handles the change of a row, or the beginning of a write.
+    pub(super) fn on_change(&mut self) {
+        self.first = None;
     }
 
     /// Adds an open space that was written, with its place in the order of eviction.
@@ -240,6 +248,25 @@ impl EvictionCandidates {
     /// The unprotected space that is not withdrawn and is evicted first, of those that go after
     /// `below`: of the least work, and of equal work of the highest rank.
     pub(super) fn next_open_space(
+        &mut self,
+        table: &Table,
+        record: RecordId,
+        board: &Board,
+        below: Option<EvictionOrder>,
+    ) -> Result<Option<EvictionOrder>, StorageError> {
+        if below.is_none()
+            && let Some((_, first)) = self.first.filter(|(of, _)| *of == record)
+        {
+            return Ok(Some(first));
+        }
+        let found = self.find_open_space(table, record, board, below)?;
+        if below.is_none() {
+            self.first = found.map(|found| (record, found));
+        }
+        Ok(found)
+    }
+
+    fn find_open_space(
         &mut self,
         table: &Table,
         record: RecordId,

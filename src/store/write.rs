@@ -258,6 +258,7 @@ impl SmartRecordStore {
         }
         let now = self.clock.now();
         self.catch_up_on_notes()?;
+        self.candidates.on_change();
         self.may_collect = if origin == Origin::Local { COLLECT_FOR_ROOM } else { 0 };
         self.collect_due(now, COLLECT_PER_WRITE)?;
         self.shed(key, now)?;

@@ -185,8 +185,8 @@ impl StampSearch {
         Self { rank, day: day_of(seq), bits, tried: 0 }
     }
 
-    /// Makes at most `tries` tries, of one hash each: some 0.1 to 0.3 ms for a thousand. Returns
-    /// the stamp once it is found.
+    /// Makes at most `tries` tries, of one hash each: 0.08 ms for a thousand on a core with SHA
+    /// instructions. Returns the stamp once it is found.
     pub fn step(&mut self, tries: u64) -> Option<Stamp> {
         for _ in 0..tries {
             let nonce = self.tried.to_be_bytes();
