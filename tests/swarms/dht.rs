@@ -244,6 +244,10 @@ impl Validator for Longest {
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_index(values.iter().map(|value| value.len()))
     }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
 }
 
 /// Sorted sets of letters, which are consolidated by union.
@@ -262,6 +266,10 @@ impl Validator for Letters {
 
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_index(values.iter().map(|value| (value.len(), *value)))
+    }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
     }
 
     fn consolidate(&self, _: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
