@@ -79,6 +79,10 @@
 //!         // A total order, so that all replicas select the same value.
 //!         best_index(values.iter().map(|value| (number(value).ok(), *value)))
 //!     }
+//!
+//!     fn wrapped(&self) -> Option<&dyn Validator> {
+//!         None
+//!     }
 //! }
 //!
 //! let registry = Registry::default().with("counter", Counter)?;

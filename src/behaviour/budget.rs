@@ -123,6 +123,8 @@ struct Account {
     members: u32,
     /// The party that it is within, if it is not only within all.
     group: Option<Party>,
+    /// Whether it has asked for more than there is for everybody, and not yet for much less.
+    is_refused: bool,
 }
 
 impl Account {
@@ -198,7 +200,7 @@ impl Budget {
         now: Duration,
     ) -> Option<Reserved> {
         self.advance(now);
-        let is_short = is_crowded || self.pool < half(self.capacity());
+        let is_short = is_crowded || self.is_short();
         let may = !self.pool.is_zero() && (!is_short || self.is_within_share(source));
         let path = self.open(source);
         if !may {
@@ -238,32 +240,65 @@ impl Budget {
         self.done
     }
 
-    /// Whether a source is so far over the budget that it should be disconnected: its network has
-    /// asked for more than there is for everybody, for seconds; or so much is done that cannot be
-    /// refused that nothing is left for the rest, and its network has asked for four times the
-    /// average of the others. In either case only those who have asked for no less than the average
-    /// of their network.
+    /// Whether a source is so far over the budget that it should be disconnected:
+    ///
+    /// * its network has asked for more than there is for everybody, for seconds, until it has asked
+    ///   for no more than a quarter of that; or so much is done that cannot be refused that nothing
+    ///   is left for the rest, and its network has asked for four times the average of the others.
+    ///   In either case only those who have asked for no less than the average of their network.
+    /// * less than half of the pool is left, its network has asked for four times the average of the
+    ///   others, and has so many peers that this one has no account. Otherwise a node spends its
+    ///   time on receiving what it refuses from thousands of connections in turn.
     pub(super) fn is_far_over(&mut self, source: &Source, now: Duration) -> bool {
         self.advance(now);
-        let longest = WINDOW.as_secs().saturating_mul(2);
-        let most = self.rate.saturating_mul(u32::try_from(longest).unwrap_or(u32::MAX));
-        let path = self.path(source);
-        let first = path.first().copied().flatten().and_then(|party| self.accounts.get(&party));
-        let Some(first) = first.filter(|_| !self.rate.is_zero()) else {
+        if self.rate.is_zero() {
+            return false;
+        }
+        let (path, most) = (self.path(source), self.most());
+        let first = path.first().copied().flatten();
+        let Some(first) = first.and_then(|party| self.accounts.get_mut(&party)) else {
             return false;
         };
+        first.is_refused |= first.asked > most;
+        let first = *first;
         let others = self.all.asked.saturating_sub(first.asked);
-        let others = average(others, self.all.members.saturating_sub(1));
-        let is_greedy = first.asked >= others.saturating_mul(GREEDY);
+        let count = self.all.members.saturating_sub(1);
+        let is_greedy = first.asked >= average(others, count).saturating_mul(GREEDY);
+        if is_greedy && count > 0 && self.is_short() && self.is_among_many(source, &path) {
+            return true;
+        }
         let is_in_debt = self.unrefused >= self.capacity();
         let mut group = self.all;
-        (first.asked > most || is_in_debt && is_greedy)
+        (first.is_refused || is_in_debt && is_greedy)
             && path.iter().flatten().all(|party| {
                 let account = self.accounts.get(party).copied().unwrap_or_default();
                 let is_most = account.asked >= average(group.asked, group.members);
                 group = account;
                 is_most
             })
+    }
+
+    /// Whether less than half of the pool is left.
+    fn is_short(&self) -> bool {
+        self.pool < half(self.capacity())
+    }
+
+    /// Who has asked for more than this is refused: all that there is in the time after which
+    /// accounts are halved twice.
+    fn most(&self) -> Duration {
+        let longest = WINDOW.as_secs().saturating_mul(2);
+        self.rate.saturating_mul(u32::try_from(longest).unwrap_or(u32::MAX))
+    }
+
+    /// Whether a source has no account of its own, or an address would not get one, because many
+    /// others of its network have.
+    fn is_among_many(&self, source: &Source, path: &Path) -> bool {
+        let Some(last) = path.iter().flatten().last() else {
+            return false;
+        };
+        let is_address = source.0.iter().flatten().all(|party| matches!(party, Party::Site(_)));
+        let members = self.accounts.get(last).map_or(0, |account| account.members);
+        matches!(last, Party::Rest(_)) || is_address && members >= MEMBERS
     }
 
     /// Whether each party of a source has used no more than the average of its group.
@@ -404,9 +439,11 @@ impl Budget {
 
     /// Halves what was used and asked for. What is reserved stays until it is settled.
     fn halve(&mut self) {
+        let few = average(self.most(), 4);
         let halve = |account: &mut Account| {
             account.used = half(account.used);
             account.asked = half(account.asked);
+            account.is_refused &= account.asked > few;
         };
         halve(&mut self.all);
         self.accounts.values_mut().for_each(halve);
@@ -710,6 +747,58 @@ mod tests {
         let network = Source::of_address(Some(&address.parse().unwrap()));
         assert!(budget.is_far_over(&network, 20 * SECOND - MS));
         assert!(!budget.is_far_over(&network, 80 * SECOND), "{budget:?}");
+    }
+
+    #[test]
+    fn a_refused_network_comes_back_when_it_has_asked_for_little() {
+        let (mut budget, address) = (budget(), "/ip4/198.51.100.1/tcp/1");
+        let flooder = at(address);
+        let network = Source::of_address(Some(&address.parse().unwrap()));
+        let mut now = Duration::ZERO;
+        while !budget.is_far_over(&flooder, now) {
+            budget.does(&flooder, 2 * MS, now);
+            now += MS;
+        }
+        // A halving of its account is not enough: it would flood for half of the time.
+        let refused_for = (0..60).find(|n| !budget.is_far_over(&network, now + *n * SECOND));
+        assert!(refused_for.is_some_and(|n| n > 5 && n <= 15), "{refused_for:?}");
+    }
+
+    #[test]
+    fn of_a_network_beyond_its_share_those_stay_connected_that_have_accounts() {
+        for address in ["/ip4/198.51.100.1/tcp/1", "/ip6/2001:db8:1::1/tcp/1", "/memory/1"] {
+            let mut budget = budget();
+            let flood: Vec<_> = (0..1_000).map(|_| at(address)).collect();
+            let honest = at("/ip4/198.51.100.2/tcp/1");
+            let network = Source::of_address(Some(&address.parse().unwrap()));
+            let mut gone = HashSet::new();
+            for n in 0..2_000_u32 {
+                let now = n * MS / 2;
+                let place = n as usize % flood.len();
+                budget.charge(&flood[place], MESSAGE, now);
+                budget.does(&flood[place], 5 * MS, now);
+                if budget.is_far_over(&flood[place], now) {
+                    gone.insert(place);
+                }
+                assert!(n % 20 != 0 || budget.does(&honest, MS, now));
+                assert!(!budget.is_far_over(&honest, now));
+            }
+            assert!(gone.iter().all(|place| *place >= MEMBERS as usize), "the first have accounts");
+            assert!(gone.len() > 800, "{} for {address}", gone.len());
+            let now = SECOND;
+            budget.take(250 * MS);
+            assert!(budget.is_far_over(&network, now), "no more of it are accepted");
+            // They are accepted while there is enough.
+            assert!(!budget.is_far_over(&network, now + SECOND));
+            assert!(!budget.is_far_over(&flood[999], now + SECOND));
+        }
+        // If there are no others, there is nobody to protect.
+        let (mut budget, address) = (budget(), "/ip4/198.51.100.1/tcp/1");
+        let all: Vec<_> = (0..1_000).map(|_| at(address)).collect();
+        for (n, source) in (0..1_000).zip(&all) {
+            budget.does(source, 5 * MS, n * MS);
+            assert!(!budget.is_far_over(source, n * MS));
+        }
     }
 
     #[test]

@@ -31,8 +31,11 @@ use smart_record_core::{Clock, RecordKey, Registry, SignatureMemory, Timestamp, 
 /// database, another peer or a service. Only with
 /// [`Validation::OffTask`](super::Validation::OffTask).
 ///
-/// Applies to inbound records and to records found by this node's own reads. It does not affect the
-/// results of reads.
+/// Applies to inbound records and to records found by this node's own reads, each as a whole. It
+/// does not affect the results of reads, and is not asked about this node's own writes.
+///
+/// Use an [`Admission`](smart_record_core::Admission) for what depends on key and writer alone: it
+/// applies to single spaces, to reads and to own writes too. This one exists because it may wait.
 ///
 /// The implementation has to apply its own timeout: until it returns, the record occupies a slot of
 /// the queue.

@@ -502,6 +502,10 @@ mod tests {
         fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
             smart_record_core::best_index(values.iter().map(|value| value.len()))
         }
+
+        fn wrapped(&self) -> Option<&dyn Validator> {
+            None
+        }
     }
 
     #[test]

@@ -152,7 +152,7 @@ fn beside_protected_spaces_those_with_the_most_work_are_given_out() {
         let config =
             StoreConfig::default().with_protected((10..14).map(peer)).with_slice_bytes(slice_bytes);
         let (mut store, _) = store_with_room_for(4, config);
-        let bits = |n: u64| if n % 2 == 0 { 3 } else { 0 };
+        let bits = |n: u64| if n.is_multiple_of(2) { 3 } else { 0 };
         let signers: Vec<_> = (0..4).chain(10..14).map(|n| stamped(n, bits(n), HOUR)).collect();
         for signer in &signers {
             put(&mut store, &board(), encoded(signer));

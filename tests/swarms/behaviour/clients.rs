@@ -277,6 +277,10 @@ impl Validator for Union {
         libp2p_smart_record::best_index(values.iter().map(|value| value.len()))
     }
 
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
+
     fn consolidate(&self, _: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
         let all: std::collections::BTreeSet<u8> = values.concat().into_iter().collect();
         Ok(all.into_iter().collect())
@@ -757,6 +761,10 @@ impl Validator for Greatest {
 
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_index(values)
+    }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
     }
 }
 

@@ -245,6 +245,10 @@ impl Validator for Longest {
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         libp2p_smart_record::best_index(values.iter().map(|value| value.len()))
     }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
 }
 
 /// Two peers with a namespace of values and a refresh interval of twelve hours.

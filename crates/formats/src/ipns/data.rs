@@ -50,6 +50,8 @@ pub(super) struct Data {
 
 impl Data {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, IpnsError> {
+        // Not by `dag_cbor`, which gives an `Ipld`: this map has fields of three kinds, none of
+        // which reserves memory for a length that is only claimed.
         let mut fields: BTreeMap<String, Field> =
             serde_ipld_dagcbor::from_slice(bytes).map_err(|e| IpnsError::DagCbor(e.to_string()))?;
         let validity_type = int(fields.remove(VALIDITY_TYPE), VALIDITY_TYPE)?;
