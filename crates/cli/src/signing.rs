@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libp2p::identity::{Keypair, PublicKey};
 use libp2p_smart_record::{
-    Dict, RecordKey, Timestamp,
+    Dict, RecordKey, Timestamp, dag_json,
     ipns::{ContentPath, IpnsBuilder, IpnsRecord},
     iprs::{
         Ancestry, DatetimeRange, Ipld, IprsRecord, IprsValidator, Scheme, SequenceNumber,
@@ -155,7 +155,7 @@ impl Contents {
                     &["--lifetime", "--ttl", "--sequence", "--version", "--scheme"],
                 )?;
                 let value = self.content("the VALUE")?;
-                let value = serde_ipld_dagjson::from_slice(value.as_bytes()).map_err(|error| {
+                let value = dag_json::from_slice(value.as_bytes()).map_err(|error| {
                     wrong(
                         format!("the VALUE is not DAG-JSON: {error}"),
                         "write a text as '\"hello\"', and bytes as '{\"/\": {\"bytes\": \"…\"}}'",

@@ -197,6 +197,18 @@ fn wrong_arguments_are_explained() {
             &["publish", "/sr/a", r#"{"a":18446744073709551616}"#, "--connect", NOBODY],
             "64 signed bits",
         ),
+        (&["publish", "/iprs/self/a", r#"{"a":1,"a":2}"#, "--connect", NOBODY], "twice"),
+        (&["publish", "/iprs/self/a", "[18446744073709551616]", "--connect", NOBODY], "64 bits"),
+        (&["publish", "/iprs/self/a", "[-0]", "--connect", NOBODY], "64 bits"),
+        // Case 13 from the field.
+        (
+            &["publish", "/iprs/self/a", r#"{"/":"/ipfs/bafkqaaa"}"#, "--connect", NOBODY],
+            "expected a link",
+        ),
+        (
+            &["publish", "/iprs/self/a", r#"{"/":"bafkqaaa","a":1}"#, "--connect", NOBODY],
+            "no key beside",
+        ),
         (&["publish", "/sr/a", "{}", "--ttl", "soon", "--connect", NOBODY], "--ttl"),
         // A lifetime of zero is the same error as in the library.
         (&["publish", "/sr/a", "{}", "--ttl", "0s", "--connect", NOBODY], "the lifetime is zero"),
