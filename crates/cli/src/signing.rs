@@ -39,8 +39,9 @@ pub struct Contents {
     #[arg(value_name = "DOCUMENT|PATH|VALUE")]
     content: Option<String>,
     /// How long it is valid, such as 90s, 2h 30m or 3600, or until when, such as
-    /// 2030-01-01T00:00:00Z: of a document (1h by default), of an IPNS record (48h by default), of
-    /// an IPRS record (its scheme is then a datetime range).
+    /// 2030-01-01T00:00:00Z: of a document (1h by default, at most 48h), of an IPNS record (48h by
+    /// default), of an IPRS record (its scheme is then a datetime range). Nodes keep an IPNS or
+    /// IPRS record for 48h after they were last sent it, however long it is valid.
     #[arg(long, value_parser = lifetimes::parse)]
     lifetime: Option<Lifetime>,
     /// Of an IPNS record: for how long a resolver may use it before it looks for a newer one (5m by

@@ -278,6 +278,17 @@ fn help_goes_to_standard_output_and_lists_the_exit_codes() {
 }
 
 #[test]
+fn the_help_and_the_refusal_say_that_nothing_lives_longer_than_48_hours() {
+    for command in ["publish", "withdraw", "node"] {
+        let help = text(&run(&[command, "--help"]).stdout);
+        assert!(help.contains("48h"), "{command}: {help}");
+    }
+    let failed = failure(&["publish", "/sr/a", "{}", "--ttl", "90days", "--connect", NOBODY]);
+    let message = failed["message"].as_str().unwrap();
+    assert!(message.contains("2160 h, more than the limit of 48 h"), "{message}");
+}
+
+#[test]
 fn the_help_says_which_key_signs_for_the_node() {
     let help = text(&run(&["presence", "announce", "--help"]).stdout);
     assert!(help.contains("--node-key the node's"), "{help}");
