@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-/// What becomes of a file that exists.
+/// What becomes of a file that exists. Exhaustive, because every kind of writing has to obey it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
     /// It stays, and writing fails.
@@ -19,7 +19,7 @@ pub enum Existing {
     Replaced,
 }
 
-/// Who may use a new file.
+/// Who may use a new file. Exhaustive, as [`Existing`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Its owner alone.

@@ -69,6 +69,7 @@ pub type Named = (PeerId, BTreeSet<Subnet>);
 
 /// Purpose of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum LookupKind {
     /// The value that the closest peers hold under the key: each of them is asked (GET_VALUE).
     Value,
