@@ -163,7 +163,7 @@
 //! | `presence`, `presence_publisher` | `presence` | where a client can be reached, and with which keys; a task that keeps an announcement alive |
 //! | `signed`, `manager` | `signed` | signed records: one value, one author, the highest sequence wins; publishing and getting them |
 //! | `metrics` | `metrics` | counters and histograms for Prometheus |
-//! | `files` | `redb` | writes a file whole or not at all; a utility of stores and of the command |
+//! | `files` | `redb` | atomic writing of files: a utility of stores and of the command |
 //! | [`rate`], [`dag_cbor`], [`dag_json`], [`settings!`] | | for crates built on this one: rate limits, DAG-CBOR and DAG-JSON from untrusted input, configuration types |
 //!
 //! `smart-record-host` is a ready node; `smart-record-services` answers requests in records.

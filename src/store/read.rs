@@ -181,7 +181,7 @@ impl SmartRecordStore {
 /// How many spaces of a record are given out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MaxSpaces {
-    /// Those that are not withdrawn.
+    /// Number of spaces that are not withdrawn.
     pub(super) open: usize,
     pub(super) withdrawn: usize,
 }
