@@ -197,18 +197,6 @@ fn wrong_arguments_are_explained() {
             &["publish", "/sr/a", r#"{"a":18446744073709551616}"#, "--connect", NOBODY],
             "64 signed bits",
         ),
-        (&["publish", "/iprs/self/a", r#"{"a":1,"a":2}"#, "--connect", NOBODY], "twice"),
-        (&["publish", "/iprs/self/a", "[18446744073709551616]", "--connect", NOBODY], "64 bits"),
-        (&["publish", "/iprs/self/a", "[-0]", "--connect", NOBODY], "64 bits"),
-        // Case 13 from the field.
-        (
-            &["publish", "/iprs/self/a", r#"{"/":"/ipfs/bafkqaaa"}"#, "--connect", NOBODY],
-            "expected a link",
-        ),
-        (
-            &["publish", "/iprs/self/a", r#"{"/":"bafkqaaa","a":1}"#, "--connect", NOBODY],
-            "no key beside",
-        ),
         (&["publish", "/sr/a", "{}", "--ttl", "soon", "--connect", NOBODY], "--ttl"),
         // A lifetime of zero is the same error as in the library.
         (&["publish", "/sr/a", "{}", "--ttl", "0s", "--connect", NOBODY], "the lifetime is zero"),
@@ -226,6 +214,35 @@ fn wrong_arguments_are_explained() {
         let log = text(&run.stderr);
         assert_eq!(run.status.code(), Some(2), "{arguments:?}: {log}");
         assert!(log.contains(hint), "{arguments:?}: {log}");
+    }
+}
+
+#[test]
+fn case_11_and_13_an_iprs_value_is_read_strictly_because_it_is_about_to_be_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    let key = key.to_str().unwrap();
+    json(&["key", "generate", key]);
+    let publish = |value| {
+        let on = ["--sequence", "1", "--key", key, "--connect", NOBODY];
+        failure(&[&["publish", "/iprs/self/a", value], &on[..]].concat())
+    };
+    for (value, message) in [
+        (r#"{"a":1,"a":2}"#, "stands twice"),
+        ("[18446744073709551616]", "18446744073709551616 is not an integer of 64 bits"),
+        ("[-9223372036854775809]", "-9223372036854775809 is not an integer of 64 bits"),
+        ("[-0]", "-0 is not an integer"),
+        (r#"{"/":"/ipfs/bafkqaaa"}"#, "expected a link"),
+        (r#"{"/":"https://x.example/ipfs/bafkqaaa"}"#, "expected a link"),
+        (r#"{"/":"bafkqaaa","a":1}"#, "no key beside"),
+        (r#"{"/":{"bytes":"AA","more":1}}"#, "expected"),
+    ] {
+        let failed = publish(value);
+        assert_eq!(failed["exit_code"], 2, "{value}: {failed}");
+        assert!(failed["message"].as_str().unwrap().contains(message), "{value}: {failed}");
+    }
+    for value in ["18446744073709551615", r#"{"/":"bafkqaaa"}"#, r#"[{"/":{"bytes":"AA"}},-0.5]"#] {
+        assert_eq!(publish(value)["kind"], "unreachable", "{value}");
     }
 }
 
