@@ -414,20 +414,29 @@ impl SpaceRules {
         let max = self.limits.spaces_per_record();
         let max_withdrawn = self.limits.withdrawn_per_record();
         if spaces.len() > max.min(max_withdrawn) {
-            // Drops the spaces that could not stay before any signature is verified.
+            // Drops what could not stay before any signature is verified, as `truncate` would.
             spaces.sort_by_cached_key(|(writer, _)| writer.rank(key));
             let (mut open, mut withdrawn) = (0_usize, 0_usize);
-            spaces.retain(|(writer, updates)| {
-                let (count, limit, max) = match updates.claims_withdrawal() {
-                    true => (&mut withdrawn, Limit::WITHDRAWN_PER_RECORD, max_withdrawn),
-                    false => (&mut open, Limit::SPACES_PER_RECORD, max),
-                };
-                *count = count.saturating_add(1);
-                if *count > max {
+            spaces.retain_mut(|(writer, updates)| {
+                let mut refuse = |limit, max: usize, count| {
                     let limit = LimitExceeded::new(limit, max.saturating_add(1), max);
-                    refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
+                    refusals.push(Some(writer.peer_id()), limit.into(), count);
+                };
+                if !updates.is_withdrawn() {
+                    open = open.saturating_add(1);
+                    if open <= max {
+                        return true;
+                    }
+                    refuse(Limit::SPACES_PER_RECORD, max, updates.keep_withdrawal());
+                    if updates.len() == 0 {
+                        return false;
+                    }
                 }
-                *count <= max
+                withdrawn = withdrawn.saturating_add(1);
+                if withdrawn > max_withdrawn {
+                    refuse(Limit::WITHDRAWN_PER_RECORD, max_withdrawn, updates.len());
+                }
+                withdrawn <= max_withdrawn
             });
         }
         let mut record = SmartRecord::new(key.clone());
