@@ -187,7 +187,7 @@ impl RecordLookup {
     ) -> Result<Self, ValidationError> {
         let mut lookup = Self::new(key, policy, bounds, store.registry())?;
         let local = match &lookup.joined {
-            JoinedAnswers::Record(rules, _) => {
+            JoinedAnswers::Record(rules, ..) => {
                 // The clock may have been set back since it was stored.
                 let latest = now.saturating_add(rules.limits().max_clock_skew());
                 store.record(&lookup.key).map(|record| {
@@ -248,6 +248,12 @@ impl RecordLookup {
     pub(crate) fn on_known(&mut self, record: &SmartRecord) {
         self.extent = OnceLock::new();
         self.joined.join(record);
+    }
+
+    /// As [`on_known`](Self::on_known), with what is known of spaces without a place.
+    pub(crate) fn on_known_answers(&mut self, answers: &JoinedAnswers) {
+        self.extent = OnceLock::new();
+        self.joined.join_answers(answers);
     }
 
     pub(crate) const fn policy(&self) -> ReadPolicy {
@@ -468,7 +474,7 @@ impl RecordLookup {
             let is_empty =
                 |peer: &&&PeerId| self.empty.contains(**peer) && !self.shown.is_holder(peer);
             let empty = closest.iter().filter(is_empty).count();
-            let JoinedAnswers::Record(rules, joined) = &self.joined else {
+            let JoinedAnswers::Record(rules, joined, dropped) = &self.joined else {
                 let shown = closest.iter().filter(|peer| self.shown.is_holder(peer)).count();
                 let is_enough = self.has_answers() && shown.saturating_add(empty) >= n;
                 let covered = if is_enough { Arcs::ring() } else { Arcs::new() };
@@ -479,7 +485,10 @@ impl RecordLookup {
             // Costs two hashes for each space.
             let may_agree = self.claims.has_spaces(spaces);
             let digest = may_agree.then(|| joined.digest(self.checked_at));
-            let covered = self.claims.covered(digest, empty, n);
+            let covered = match dropped.is_whole() {
+                true => self.claims.covered(digest, empty, n),
+                false => Arcs::new(),
+            };
             Extent { digest, covered, last: self.last_place(rules, joined) }
         })
     }
@@ -503,11 +512,12 @@ impl RecordLookup {
     }
 
     /// Whether enough peers have covered the space of a writer, so that what they have not shown of
-    /// it they do not have. Never of one that a full record may have no place for.
+    /// it they do not have. Never of one that a full record may have no place for, or that was shown
+    /// and had none.
     pub(crate) fn tells(&self, writer: &Writer) -> bool {
         let place = RingArc::place(&writer.rank(&self.key));
         let is_beyond = self.extent().last.is_some_and(|last| place > last);
-        self.joined.record().is_some()
+        self.joined.dropped().is_some_and(|dropped| !dropped.has(&self.key, writer))
             && self.has_answers()
             && !is_beyond
             && self.covered().has(place)
@@ -669,6 +679,7 @@ impl RecordLookup {
         let empty = self.empty.iter().copied().filter(|peer| !self.shown.is_holder(peer)).collect();
         Reading {
             namespace: self.joined.namespace(),
+            dropped: self.joined.dropped().cloned().unwrap_or_default(),
             snapshot: Snapshot::new(self.key, self.joined, now),
             holders: self.shown.holders().copied().collect(),
             stale,
