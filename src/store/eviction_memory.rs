@@ -30,9 +30,11 @@ use smart_record_core::{Position, RecordKey, Registry, Seq, Space, Timestamp};
 
 const PREFIX: &[u8] = b"evicted/";
 
-/// How many entries one eviction looks at for expired ones when the memory is full, and how many of
-/// these it removes at most.
-const SWEPT: usize = 1_024;
+/// How many entries are looked at for expired ones for each evicted part when the memory is full,
+/// and how many in one step at most. How many of these are removed in one step. Guesses: a full
+/// memory is seen once in 3,000 evictions, and a step takes no more than a tenth of a millisecond.
+const SWEPT: usize = 32;
+const MAX_SWEPT: usize = 1_024;
 const REMOVED: usize = 64;
 
 /// The name of an entry: a half of the SHA-256 of its record and space.
@@ -309,8 +311,9 @@ impl EvictionMemory {
             let id = entry_id(id);
             self.remember_entry(id, Entry { stored_at, stored_for, until, last });
             touched.insert(id);
-            self.shrink(now, &mut touched);
         }
+        let swept = touched.len().saturating_mul(SWEPT).min(MAX_SWEPT);
+        self.shrink(swept, now, &mut touched);
         if !self.is_durable {
             return Vec::new();
         }
@@ -334,19 +337,19 @@ impl EvictionMemory {
         self.insert(id, entry);
     }
 
-    /// Removes entries beyond the maximum: expired ones, or those of the parts that had been stored
-    /// for the shortest time. Adds what it removes to `touched`.
-    fn shrink(&mut self, now: Timestamp, touched: &mut BTreeSet<EntryId>) {
+    /// Removes entries beyond the maximum: expired ones among the next `swept`, or those of the
+    /// parts that had been stored for the shortest time. Adds what it removes to `touched`.
+    fn shrink(&mut self, swept: usize, now: Timestamp, touched: &mut BTreeSet<EntryId>) {
         if self.entries.len() <= self.max {
             return;
         }
         let from = (Bound::Excluded(self.swept), Bound::Unbounded);
         let (mut seen, mut expired) = (None, Vec::new());
-        for (at, place) in self.order.range(from).take(SWEPT).enumerate() {
+        for (at, place) in self.order.range(from).take(swept).enumerate() {
             if self.entries.get(&place.1).is_none_or(|entry| entry.until <= now) {
                 expired.push(place.1);
             }
-            let is_last = expired.len() >= REMOVED || at.saturating_add(1) == SWEPT;
+            let is_last = expired.len() >= REMOVED || at.saturating_add(1) == swept;
             seen = is_last.then_some(*place);
             if is_last {
                 break;
@@ -376,5 +379,49 @@ impl EvictionMemory {
         let entry = self.entries.remove(&id)?;
         self.order.remove(&(entry.stored_for, id));
         Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::storage::RecordId;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const HOUR: u64 = 3_600_000;
+
+    fn after(millis: u64) -> Timestamp {
+        Timestamp::from_millis(NOW.as_millis() + millis)
+    }
+
+    /// An evicted space that was stored at `NOW` and is remembered for an hour.
+    fn departed(n: u64) -> Departed {
+        let mark = Mark { seq: n, hash: n };
+        Departed {
+            id: RecordId([1; 32]).part(SpaceId::at(n + 1)),
+            stored_at: NOW,
+            until: Some(after(HOUR)),
+            content: Content::Space(mark, Mark::default()),
+        }
+    }
+
+    fn remember(memory: &mut EvictionMemory, spaces: std::ops::Range<u64>, millis: u64) {
+        let departed = spaces.map(departed).collect();
+        memory.remember(departed, &Registry::empty(), after(millis));
+    }
+
+    #[test]
+    fn a_large_eviction_looks_at_few_entries_of_a_full_memory() {
+        let mut memory = EvictionMemory::new(10_000, false);
+        remember(&mut memory, 0..10_000, 2_000);
+        let from = *memory.order.iter().nth(1_000).unwrap();
+        for (evicted, steps) in [(1, SWEPT), (2, 2 * SWEPT), (5_000, MAX_SWEPT)] {
+            memory.swept = from;
+            // They had been stored for a shorter time, and go first.
+            remember(&mut memory, 20_000..20_000 + evicted, 1_000);
+            let seen = (Bound::Excluded(from), Bound::Included(memory.swept));
+            assert_eq!(memory.order.range(seen).count(), steps, "{evicted}");
+            assert_eq!(memory.len(), 10_000);
+        }
     }
 }
