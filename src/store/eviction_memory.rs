@@ -7,7 +7,7 @@
 //! value, so no entry can refuse anything of another writer or key. The number of entries is
 //! bounded. When there are too many, those of parts that had been stored for the shortest time go
 //! first: a flood can push out its own entries, and others only after it has been stored for as
-//! long as they were. Entries are changed in the same step as the rows that they are about, so they
+//! long as they were. A time in which a part was not stored does not count. Entries are changed in the same step as the rows that they are about, so they
 //! are as durable as these.
 //!
 //! **Spec.** `docs/design.md`, section "Memory of evictions".
@@ -15,6 +15,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     ops::Bound,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -106,8 +107,7 @@ impl Departed {
 /// An entry: an evicted part.
 #[derive(Clone, Debug)]
 struct Entry {
-    stored_at: Timestamp,
-    /// Milliseconds.
+    /// Milliseconds for which it had been stored, without the times in which it was not.
     stored_for: u64,
     until: Timestamp,
     last: Last,
@@ -116,7 +116,6 @@ struct Entry {
 impl Entry {
     fn encode(&self) -> Vec<u8> {
         let mut evicted = Evicted {
-            stored_at: self.stored_at.as_millis(),
             stored_for: self.stored_for,
             until: self.until.as_millis(),
             ..Evicted::default()
@@ -141,16 +140,19 @@ impl Entry {
             },
         };
         Ok(Self {
-            stored_at: Timestamp::from_millis(evicted.stored_at),
             stored_for: evicted.stored_for,
             until: Timestamp::from_millis(evicted.until),
             last,
         })
     }
 
-    /// Adds what was known of the part before it came back in part and was evicted again.
+    fn stored_since(&self, now: Timestamp) -> Timestamp {
+        now.saturating_sub(Duration::from_millis(self.stored_for))
+    }
+
+    /// Adds what was known of the part before it came back in part and was evicted again. The time
+    /// for which it has been stored since then already has the earlier one in it.
     fn join(&mut self, earlier: Self) {
-        self.stored_at = self.stored_at.min(earlier.stored_at);
         self.stored_for = self.stored_for.max(earlier.stored_for);
         self.until = self.until.max(earlier.until);
         match (&mut self.last, earlier.last) {
@@ -170,7 +172,9 @@ impl Entry {
 /// What a space has to satisfy to come back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RememberedSpace {
-    pub(super) stored_at: Timestamp,
+    /// The instant since which it would be stored now, had it been stored for as long as it was
+    /// without a break.
+    pub(super) stored_since: Timestamp,
     newest: Mark,
     replace: Mark,
 }
@@ -201,6 +205,8 @@ impl RememberedSpace {
 #[derive(Debug, Default)]
 pub(super) struct EvictionMemory {
     max: usize,
+    /// When the store was opened.
+    opened_at: Timestamp,
     /// Whether entries are written to the storage.
     is_durable: bool,
     entries: HashMap<EntryId, Entry>,
@@ -226,8 +232,8 @@ fn name(id: &EntryId) -> Vec<u8> {
 }
 
 impl EvictionMemory {
-    pub(super) fn new(max: usize, is_durable: bool) -> Self {
-        Self { max, is_durable, ..Self::default() }
+    pub(super) fn new(max: usize, is_durable: bool, opened_at: Timestamp) -> Self {
+        Self { max, is_durable, opened_at, ..Self::default() }
     }
 
     /// The number of entries.
@@ -264,17 +270,20 @@ impl EvictionMemory {
     /// What is remembered of a space.
     pub(super) fn space(&self, id: PartId, now: Timestamp) -> Option<RememberedSpace> {
         match self.get(id, now)? {
-            Entry { stored_at, last: Last::Space { newest, replace }, .. } => {
-                Some(RememberedSpace { stored_at: *stored_at, newest: *newest, replace: *replace })
-            }
+            entry @ Entry { last: Last::Space { newest, replace }, .. } => Some(RememberedSpace {
+                stored_since: entry.stored_since(now),
+                newest: *newest,
+                replace: *replace,
+            }),
             _ => None,
         }
     }
 
-    /// What is remembered of a value: when it was first stored, and its order key.
+    /// What is remembered of a value: since when it would be stored, as of a
+    /// [space](RememberedSpace), and its order key.
     pub(super) fn value(&self, id: PartId, now: Timestamp) -> Option<(Timestamp, &[u8])> {
         match self.get(id, now)? {
-            Entry { stored_at, last: Last::Value(key), .. } => Some((*stored_at, key)),
+            entry @ Entry { last: Last::Value(key), .. } => Some((entry.stored_since(now), key)),
             _ => None,
         }
     }
@@ -306,10 +315,12 @@ impl EvictionMemory {
             let Some(until) = until.filter(|until| *until > now) else {
                 continue;
             };
-            let stored_for = now.saturating_since(stored_at).as_millis();
+            // A row of an earlier format does not say when it was stored: at least since then.
+            let stored_at = Some(stored_at).filter(|at| *at > Timestamp::EPOCH);
+            let stored_for = now.saturating_since(stored_at.unwrap_or(self.opened_at)).as_millis();
             let stored_for = u64::try_from(stored_for).unwrap_or(u64::MAX);
             let id = entry_id(id);
-            self.remember_entry(id, Entry { stored_at, stored_for, until, last });
+            self.remember_entry(id, Entry { stored_for, until, last });
             touched.insert(id);
         }
         let swept = touched.len().saturating_mul(SWEPT).min(MAX_SWEPT);
@@ -412,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_large_eviction_looks_at_few_entries_of_a_full_memory() {
-        let mut memory = EvictionMemory::new(10_000, false);
+        let mut memory = EvictionMemory::new(10_000, false, NOW);
         remember(&mut memory, 0..10_000, 2_000);
         let from = *memory.order.iter().nth(1_000).unwrap();
         for (evicted, steps) in [(1, SWEPT), (2, 2 * SWEPT), (5_000, MAX_SWEPT)] {
@@ -423,5 +434,14 @@ mod tests {
             assert_eq!(memory.order.range(seen).count(), steps, "{evicted}");
             assert_eq!(memory.len(), 10_000);
         }
+    }
+
+    #[test]
+    fn the_time_of_a_row_that_does_not_say_when_it_was_stored_counts_from_the_opening() {
+        let mut memory = EvictionMemory::new(1, false, after(1_000));
+        let old = Departed { stored_at: Timestamp::EPOCH, ..departed(1) };
+        memory.remember(vec![old, departed(2)], &Registry::empty(), after(2_000));
+        assert!(memory.space(departed(2).id, NOW).is_some(), "it was stored for two seconds");
+        assert!(memory.space(departed(1).id, NOW).is_none());
     }
 }

@@ -461,7 +461,7 @@ impl SmartRecordStore {
                 return Ok((0, merged.known));
             }
             returns = known.is_made_up_by(&space);
-            stored_at = stored_at.min(known.stored_at);
+            stored_at = stored_at.min(known.stored_since);
         }
         let collected = space.collect(now);
         let superseded = before

@@ -330,6 +330,38 @@ fn a_flood_forgets_its_own_evictions_first() {
 }
 
 #[test]
+fn what_comes_back_again_and_again_counts_for_no_longer_than_it_was_stored() {
+    let farthest = |namespace: &str| {
+        let keys = (0..200).map(|i| RecordKey::new(format!("/{namespace}/{i}")));
+        keys.max_by_key(|key| RecordId::new(&local(), key)).unwrap()
+    };
+    for (key, value) in [
+        (farthest("sr"), one_space(&farthest("sr"), 1, 1, HOUR)),
+        (farthest("ordered"), b"5".to_vec()),
+    ] {
+        let (fixture, keys) = cramped();
+        let mut fixture = Fixture::new(fixture.config.clone().with_max_remembered(1));
+        let [.., victim, last] = &keys[..] else { panic!() };
+        // It is stored for a second, twice, half an hour apart.
+        assert_eq!(fixture.write(&key, &value), Ok(1));
+        fixture.clock.advance(Duration::from_secs(1));
+        fixture.write(last, &one_space(last, 2, 1, HOUR)).unwrap();
+        fixture.store().forget(last).unwrap();
+        fixture.clock.advance(HOUR / 2);
+        assert_eq!(fixture.write(&key, &value), Ok(1));
+        fixture.clock.advance(Duration::from_secs(1));
+        let (said, withdrawal) = withdrawn(victim, 3, fixture.now());
+        fixture.write(victim, &said).unwrap();
+        fixture.write(victim, &withdrawal).unwrap();
+        fixture.clock.advance(Duration::from_secs(60));
+        fixture.write(last, &one_space(last, 2, 1, HOUR)).unwrap();
+        fixture.store().forget(last).unwrap();
+        assert_eq!(fixture.store().counters().remembered_dropped, 1);
+        assert!(is_stale(fixture.write(victim, &said)), "it was stored for a minute");
+    }
+}
+
+#[test]
 fn what_has_expired_is_forgotten_before_what_has_not() {
     let (fixture, keys) = cramped();
     let mut fixture = Fixture::new(fixture.config.clone().with_max_remembered(3));
