@@ -177,7 +177,7 @@ impl SmartRecordStore {
             place: Place::Withdrawn,
             max_spaces: max.open,
             max_withdrawn: max.withdrawn,
-            is_remembered: false,
+            adds_to_memory: false,
             returns: false,
         };
         // Nothing more is collected for it.

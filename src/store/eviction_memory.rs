@@ -193,6 +193,12 @@ impl RememberedSpace {
         is_new.then_some(dropped)
     }
 
+    /// Whether this is all that is known of a space.
+    pub(super) fn is(&self, space: &Space) -> bool {
+        let mark = |position: Option<Position>| position.map(Mark::from).unwrap_or_default();
+        (self.newest, self.replace) == (mark(space.newest()), mark(space.newest_replace()))
+    }
+
     /// Whether the space itself hides all that was hidden, so that the memory is not needed any
     /// more.
     pub(super) fn is_made_up_by(&self, space: &Space) -> bool {

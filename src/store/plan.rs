@@ -80,8 +80,8 @@ impl WritePlan {
         old: Option<(usize, ChargedTallies)>,
     ) {
         self.evicted.extend(Departed::of(id, part));
-        self.evicted_spaces = self.evicted_spaces.saturating_add(1);
         if let Some((old, charged)) = old {
+            self.evicted_spaces = self.evicted_spaces.saturating_add(1);
             self.remove(id, old, charged);
         }
     }

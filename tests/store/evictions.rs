@@ -160,13 +160,19 @@ fn of_too_many_withdrawn_spaces_those_stay_that_were_stored_first() {
     let (said, withdrawal) = withdrawn(&key, 4, fixture.now());
     fixture.write(&key, &said).unwrap();
     assert!(fixture.writers(&key).contains(&peer(4)));
-    for _ in 0..2 {
-        assert_eq!(fixture.write(&key, &withdrawal), Ok(1));
+    let mut before = fixture.store().counters();
+    for is_first in [true, false] {
+        let is_new = usize::from(is_first);
+        assert_eq!(fixture.write(&key, &withdrawal), Ok(is_new));
+        let after = fixture.store().counters();
+        assert_eq!(after.spaces_evicted - before.spaces_evicted, is_new as u64);
+        assert_eq!(after.remembered_returned, 0);
         assert_eq!(fixture.writers(&key), [1, 2].map(peer).into());
         assert!(is_stale(fixture.write(&key, &said)));
         fixture.restart();
         assert!(is_stale(fixture.write(&key, &said)));
-        // It may be sent again, and still has no place.
+        // It may be sent again, still has no place, and is no news.
+        before = fixture.store().counters();
     }
     // One that was stored before them has a place.
     let (mut fixture, key) = (Fixture::new(StoreConfig::default()), board());
