@@ -40,7 +40,7 @@ pub(crate) enum JoinedAnswers {
 pub(crate) struct Answer {
     /// Its valid content.
     pub(crate) shown: CheckedAnswer,
-    /// What it says that it covers.
+    /// What it says that it covers: no arcs if a part of it was refused unread.
     pub(crate) coverage: Option<Coverage>,
     /// When it was checked.
     pub(crate) at: Timestamp,
@@ -97,36 +97,28 @@ impl JoinedAnswers {
         value: Bytes,
         now: Timestamp,
     ) -> Result<Answer, ValidationError> {
-        let coverage = match self {
-            Self::Record(..) => Coverage::of_answer(&value),
-            Self::Value(..) => None,
-        };
-        let shown = self.valid(key, value, now)?;
-        Ok(Answer { shown, coverage, at: now })
-    }
-
-    /// The valid content of an answer.
-    fn valid(
-        &self,
-        key: &RecordKey,
-        value: Bytes,
-        now: Timestamp,
-    ) -> Result<CheckedAnswer, ValidationError> {
-        match self {
+        let (shown, coverage) = match self {
             Self::Record(rules, known, _) => {
                 let is_long = value.len() > LONG;
-                let mut record = rules.read_knowing(known, value, now)?;
+                let coverage = Coverage::of_answer(&value);
+                let (mut record, refusals) = rules.read_knowing(known, value, now)?;
                 if is_long {
                     record = copy(&record);
                 }
-                Ok(CheckedAnswer::Record(record))
+                // What was not read was not shown. The digest still tells whether it was found.
+                let coverage = coverage.map(|it| match refusals.is_unread() {
+                    true => Coverage::new([], it.spaces, it.digest),
+                    false => it,
+                });
+                (CheckedAnswer::Record(record), coverage)
             }
-            Self::Value(_, Some(known)) if *known == value => Ok(CheckedAnswer::Value(value)),
+            Self::Value(_, Some(known)) if *known == value => (CheckedAnswer::Value(value), None),
             Self::Value(validator, _) => {
                 validator.validate(key, &value, now)?;
-                Ok(CheckedAnswer::Value(value))
+                (CheckedAnswer::Value(value), None)
             }
-        }
+        };
+        Ok(Answer { shown, coverage, at: now })
     }
 
     /// Adds the valid content of an answer. Returns whether it was news.
@@ -434,7 +426,7 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use smart_record_core::{Limits, Open, SpaceSigner, Validity};
+    use smart_record_core::{Limits, Open, RingArc, SignatureMemory, SpaceSigner, Validity};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -649,6 +641,39 @@ mod tests {
         assert!(value.exceeds(2) && !value.exceeds(3));
         value.set_value(None);
         assert!(!value.exceeds(0));
+    }
+
+    #[test]
+    fn an_answer_of_which_a_part_was_refused_unread_covers_nothing() {
+        let registry = Registry::default();
+        let nothing = joined(&registry, &[]);
+        let check = |value: &[u8]| nothing.check(&key(), Bytes::copy_from_slice(value), NOW);
+        let mut board = SmartRecord::new(key());
+        std::iter::repeat_with(|| says().0).take(40).for_each(|it| board.join(it).unwrap());
+        let coverage = |arcs: &[RingArc]| Coverage::new(arcs.iter().copied(), 40, board.digest(NOW));
+        let mut answer = board.encode();
+        coverage(&[RingArc::RING]).append_to(&mut answer);
+        assert_eq!(check(&answer).unwrap().coverage, Some(coverage(&[RingArc::RING])));
+        // There is no time for all of it.
+        let memory = SignatureMemory::new(0);
+        let (limited, _) = memory.during(Duration::from_millis(1), || check(&answer));
+        let limited = limited.unwrap();
+        let CheckedAnswer::Record(shown) = limited.shown else { panic!() };
+        assert!((1..40).contains(&shown.spaces().len()));
+        assert_eq!(limited.coverage, Some(coverage(&[])));
+        // Too many bad signatures in front of it.
+        let mut forged = SmartRecord::new(key());
+        std::iter::repeat_with(|| says().0).take(20).for_each(|it| forged.join(it).unwrap());
+        let forged = forged.encode();
+        let mut forged = EncodedSpace::all(&forged).fold(Vec::new(), |mut all, space| {
+            let at = space.as_bytes().windows(5).position(|window| window == b"first").unwrap();
+            let mut bytes = space.as_bytes().to_vec();
+            bytes[at] = b'F';
+            prost::encoding::bytes::encode(1, &bytes, &mut all);
+            all
+        });
+        forged.extend(&answer);
+        assert_eq!(check(&forged).unwrap().coverage, Some(coverage(&[])));
     }
 
     #[test]

@@ -101,6 +101,7 @@ pub struct Refusals {
     /// The first reason recorded.
     first: Option<ValidationError>,
     bad_signatures: usize,
+    is_unread: bool,
 }
 
 impl Refusals {
@@ -108,6 +109,9 @@ impl Refusals {
     pub fn push(&mut self, writer: Option<PeerId>, reason: ValidationError, count: usize) {
         if self.first.is_none() {
             self.first = Some(reason.clone());
+        }
+        if let ValidationError::LimitExceeded(LimitExceeded { limit, .. }) = &reason {
+            self.is_unread |= [Limit::BAD_SIGNATURES, Limit::SIGNATURE_WORK].contains(limit);
         }
         let entry = self.entries.entry((writer, reason.fault())).or_insert(Refused {
             writer,
@@ -120,6 +124,12 @@ impl Refusals {
     /// The first reason recorded.
     pub fn first(&self) -> Option<&ValidationError> {
         self.first.as_ref()
+    }
+
+    /// Whether a part was refused unread, because there was too much to verify or too many
+    /// signatures were bad. It may be valid.
+    pub const fn is_unread(&self) -> bool {
+        self.is_unread
     }
 
     /// The entries, ordered by writer and class.
@@ -349,7 +359,7 @@ impl SpaceRules {
     }
 
     /// As [`read`](Self::read), but does not verify updates again that are in `known`, a record of
-    /// the same key.
+    /// the same key. Returns the refused parts too.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -358,7 +368,7 @@ impl SpaceRules {
         known: &SmartRecord,
         value: Bytes,
         now: Timestamp,
-    ) -> Result<SmartRecord, ValidationError> {
+    ) -> Result<(SmartRecord, Refusals), ValidationError> {
         let key = known.key();
         let mut refusals = Refusals::default();
         let mut record = SmartRecord::new(key.clone());
@@ -375,7 +385,7 @@ impl SpaceRules {
             record.join_space(writer, space);
         }
         if record.spaces().len() > 0 {
-            return Ok(record);
+            return Ok((record, refusals));
         }
         Err(refusals.first.unwrap_or(Malformed::Empty.into()))
     }
