@@ -188,7 +188,6 @@ fn of_too_many_withdrawn_spaces_those_stay_that_were_stored_first() {
     assert!(is_stale(fixture.write(&key, &said)));
 }
 
-/// A store with room for one record, of which each write under another key evicts what it has.
 /// The space of a signer that breaks the rules for writers: a withdrawal for long, and a merge that
 /// ends before it. Once the merge is collected, the space is withdrawn.
 fn withdrawn_later(author: &forge::Author, now: Timestamp) -> Vec<u8> {
@@ -227,6 +226,78 @@ fn spaces_that_become_withdrawn_when_they_are_collected_take_no_places_from_earl
     assert!(is_stale(fixture.write(&key, &said)));
 }
 
+/// A board that gives out two spaces, the writers that are given out, and what its answers say of
+/// it. The last writer is protected.
+fn answered(
+    slice_bytes: usize,
+    protected: u64,
+    prepare: impl FnOnce(&mut Fixture),
+    key: &RecordKey,
+) -> (SmartRecord, u32, [u8; 32]) {
+    let config = StoreConfig::default().with_protected([peer(protected)]);
+    let mut fixture = Fixture::new(config.with_slice_bytes(slice_bytes));
+    prepare(&mut fixture);
+    asked(fixture.store());
+    let answer = fixture.store().get(&kad_key(key)).unwrap().value.clone();
+    let Coverage { spaces, digest, .. } = Coverage::of_answer(&answer).unwrap();
+    (fixture.store().record(key).unwrap().unwrap(), spaces, digest)
+}
+
+#[test]
+fn what_becomes_withdrawn_counts_as_withdrawn_before_it_is_collected() {
+    let key = forge::key();
+    let [.., b, c] = by_rank(&key, 40)[..] else { panic!() };
+    let bar = Writer::from(&keypair(b).public()).rank(&key);
+    let below = |author: &forge::Author| author.writer().rank(&key) < bar;
+    let author = (100..).map(forge::Author::ed25519).find(below).unwrap();
+    for slice_bytes in [300, 8 * 1_024] {
+        let answers = [false, true].map(|collects| {
+            let prepare = |fixture: &mut Fixture| {
+                let space = withdrawn_later(&author, fixture.now());
+                fixture.write(&key, &space).unwrap();
+                for writer in [b, c] {
+                    let space = one_space(&key, writer, 1, HOUR);
+                    assert_eq!(fixture.write(&key, &space), Ok(1));
+                }
+                fixture.clock.advance(Duration::from_secs(2));
+                if collects {
+                    assert_eq!(fixture.store().collect(), Ok(1));
+                }
+            };
+            answered(slice_bytes, c, prepare, &key)
+        });
+        assert_eq!(answers[0], answers[1]);
+        let (record, spaces, digest) = &answers[0];
+        assert_eq!((record.spaces().len(), *spaces), (3, 3));
+        let now = Timestamp::from_millis(T0 + 2_000);
+        assert_eq!(record.digest(now), *digest);
+    }
+}
+
+#[test]
+fn a_space_that_cannot_be_read_takes_no_place_of_what_is_given_out() {
+    let key = board();
+    let order = by_rank(&key, 3);
+    for slice_bytes in [300, 8 * 1_024] {
+        let prepare = |fixture: &mut Fixture| {
+            for writer in &order {
+                let space = one_space(&key, *writer, 1, HOUR);
+                assert_eq!(fixture.write(&key, &space), Ok(1));
+            }
+            let rank = Writer::from(&keypair(order[0]).public()).rank(&key);
+            let id = RecordId::new(&local(), &key).part(SpaceId(rank));
+            let mut storage = fixture.storage.share();
+            let part = storage.get(&id).unwrap().unwrap();
+            let damaged = Part { bytes: Cow::Owned(vec![0xff; 50]), ..part };
+            storage.apply(vec![Change::Set(id, damaged)]).unwrap();
+        };
+        let (record, spaces, digest) = answered(slice_bytes, order[2], prepare, &key);
+        assert_eq!((record.spaces().len(), spaces), (2, 2));
+        assert_eq!(record.digest(Timestamp::from_millis(T0)), digest);
+    }
+}
+
+/// A store with room for one record, of which each write under another key evicts what it has.
 fn cramped() -> (Fixture, Vec<RecordKey>) {
     let config = StoreConfig::default().with_max_records(1);
     let mut keys: Vec<_> = (0..200).map(|i| RecordKey::new(format!("/sr/{i}"))).collect();
