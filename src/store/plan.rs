@@ -99,10 +99,10 @@ impl WritePlan {
         self.added.saturating_sub(self.removed)
     }
 
-    /// The ids of the rows that it writes.
-    pub(super) fn written(&self) -> impl Iterator<Item = PartId> {
+    /// The rows that it writes.
+    pub(super) fn written(&self) -> impl Iterator<Item = (PartId, &Part<'static>)> {
         self.changes.iter().filter_map(|change| match change {
-            Change::Set(id, _) => Some(*id),
+            Change::Set(id, part) => Some((*id, part)),
             _ => None,
         })
     }

@@ -195,9 +195,6 @@ impl SmartRecordStore {
         if self.table.storage.get(&wanted.id.record.head())?.is_none() {
             self.forget_places(wanted.id.record);
         }
-        if wanted.place == Place::Withdrawn {
-            self.candidates.notice_withdrawn(wanted.id, wanted.part.stored_at);
-        }
         Ok(Ok(()))
     }
 
@@ -421,6 +418,16 @@ impl SmartRecordStore {
         Ok(())
     }
 
+    /// The withdrawn spaces that a plan writes, and since when they are stored.
+    pub(super) fn withdrawn_in(&self, plan: &WritePlan) -> Vec<(PartId, Timestamp)> {
+        let spaces = plan.written().filter(|(id, _)| id.space != SpaceId::HEAD);
+        let is_withdrawn = |part: &Part<'_>| {
+            rows::encoded(part).is_withdrawn() && self.table.place_of(part) == Place::Withdrawn
+        };
+        let withdrawn = spaces.filter(|(_, part)| is_withdrawn(part));
+        withdrawn.map(|(id, part)| (id, part.stored_at)).collect()
+    }
+
     fn evict_and_apply(
         &mut self,
         charge: &Charge,
@@ -435,13 +442,14 @@ impl SmartRecordStore {
         let departed = std::mem::take(&mut plan.evicted);
         plan.note(self.memory.remember(departed, &self.registry, now));
         let evicted_spaces = plan.evicted_spaces;
-        let mut written: Vec<_> = plan
-            .written()
-            .filter(|id| id.record == charge.record && !charge.is_protected)
-            .collect();
+        let withdrawn = self.withdrawn_in(&plan);
+        let written = plan.written().map(|(id, _)| id);
+        let is_candidate = |id: &PartId| id.record == charge.record && !charge.is_protected;
+        let written: Vec<_> = written.filter(is_candidate).collect();
         self.apply(plan)?;
         let namespace = charge.namespace_quota.as_ref().map(|(name, _)| name.as_str());
-        written.drain(..).for_each(|id| self.candidates.notice(id, namespace));
+        written.into_iter().for_each(|id| self.candidates.notice(id, namespace));
+        self.candidates.notice_withdrawn(withdrawn);
         self.news.count(|c| &mut c.spaces_evicted, evicted_spaces);
         for candidate in candidates {
             self.forget_places(candidate);

@@ -188,6 +188,65 @@ fn of_too_many_withdrawn_spaces_those_stay_that_were_stored_first() {
     assert!(is_stale(fixture.write(&key, &said)));
 }
 
+#[test]
+fn a_space_that_is_left_as_its_withdrawal_goes_before_those_that_were_stored_earlier() {
+    let (mut fixture, key) = (Fixture::new(StoreConfig::default()), board());
+    let [victim, newcomer, first, second, third, .., last] = by_rank(&key, 8)[..] else { panic!() };
+    let withdraw = |fixture: &mut Fixture, writer| {
+        fixture.clock.advance(Duration::from_secs(1));
+        let (_, withdrawal) = withdrawn(&key, writer, fixture.now());
+        fixture.write(&key, &withdrawal)
+    };
+    assert_eq!(withdraw(&mut fixture, first), Ok(1));
+    let (said, withdrawal) = withdrawn(&key, victim, fixture.now());
+    fixture.write(&key, &said).unwrap();
+    assert_eq!(withdraw(&mut fixture, second), Ok(1));
+    // There is no place for it, and the store knows now which would go.
+    assert!(withdraw(&mut fixture, third).is_err());
+    let writer = Writer::from(&keypair(second).public());
+    fixture.store().forget_space(&key, &writer).unwrap();
+    // A space that was withdrawn and written again gives way to one of a lower rank.
+    fixture.clock.advance(Duration::from_secs(1));
+    let mut again = signer(&key, last, Limits::default());
+    again.withdraw(fixture.now()).unwrap();
+    again.merge(text(1), fixture.now(), HOUR).unwrap();
+    let again = again.record(fixture.now()).encode();
+    assert_eq!(fixture.write(&key, &again), Ok(2));
+    assert_eq!(fixture.write(&key, &one_space(&key, newcomer, 1, HOUR)), Ok(1));
+    assert_eq!(fixture.writers(&key), [victim, newcomer, first, last].map(peer).into());
+    // It was stored last of the withdrawn ones.
+    assert_eq!(fixture.write(&key, &withdrawal), Ok(1));
+    assert_eq!(fixture.writers(&key), [victim, newcomer, first].map(peer).into());
+}
+
+#[test]
+fn within_narrower_limits_an_early_withdrawal_has_a_place_however_many_are_too_many() {
+    let (mut fixture, key) = (Fixture::new(StoreConfig::default()), board());
+    let wide = limits().with_withdrawn_per_record(1_000);
+    let (config, clock) = (fixture.config.clone(), fixture.clock.clone());
+    let storage = fixture.storage.share();
+    fixture.store = Some(
+        SmartRecordStore::with_storage(local(), registry_within(&wide), config, storage, clock)
+            .unwrap(),
+    );
+    let (said, withdrawal) = withdrawn(&key, 1, fixture.now());
+    fixture.write(&key, &said).unwrap();
+    fixture.clock.advance(Duration::from_secs(1));
+    for writer in 2..150 {
+        let (_, withdrawal) = withdrawn(&key, writer, fixture.now());
+        assert_eq!(fixture.write(&key, &withdrawal), Ok(1));
+    }
+    fixture.restart();
+    assert_eq!(fixture.write(&key, &withdrawal), Ok(1));
+    let record = fixture.store().record_of(&key, &[peer(1)]).unwrap();
+    assert_eq!(record.unwrap().spaces().len(), 1, "it has a place");
+    let everybody: Vec<_> = (1..150).map(peer).collect();
+    let store = fixture.store();
+    let is_stored = |peer: &&PeerId| store.record_of(&key, [*peer]).unwrap().is_some();
+    let stored = everybody.iter().filter(is_stored).count();
+    assert_eq!(stored, limits().withdrawn_per_record());
+}
+
 /// The space of a signer that breaks the rules for writers: a withdrawal for long, and a merge that
 /// ends before it. Once the merge is collected, the space is withdrawn.
 fn withdrawn_later(author: &forge::Author, now: Timestamp) -> Vec<u8> {
