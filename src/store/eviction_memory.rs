@@ -7,8 +7,8 @@
 //! value, so no entry can refuse anything of another writer or key. The number of entries is
 //! bounded. When there are too many, those of parts that had been stored for the shortest time go
 //! first: a flood can push out its own entries, and others only after it has been stored for as
-//! long as they were. A time in which a part was not stored does not count. Entries are changed in the same step as the rows that they are about, so they
-//! are as durable as these.
+//! long as they were. A time in which a part was not stored does not count. Entries are changed in
+//! the same step as the rows that they are about, so they are as durable as these.
 //!
 //! **Spec.** `docs/design.md`, section "Memory of evictions".
 
@@ -37,6 +37,8 @@ const PREFIX: &[u8] = b"evicted/";
 const SWEPT: usize = 32;
 const MAX_SWEPT: usize = 1_024;
 const REMOVED: usize = 64;
+/// How many notes of no use one write removes.
+const TIDIED: usize = 256;
 
 /// The name of an entry: a half of the SHA-256 of its record and space.
 type EntryId = [u8; 16];
@@ -220,8 +222,10 @@ pub(super) struct EvictionMemory {
     order: BTreeSet<(u64, EntryId)>,
     /// Where the search for expired entries goes on.
     swept: (u64, EntryId),
-    /// The entries forgotten since the last commit, which are needed again if it fails.
-    forgotten: Vec<(EntryId, Entry)>,
+    /// The entries removed since the last commit, which are needed again if it fails.
+    removed: Vec<(EntryId, Entry)>,
+    /// Notes in the storage that are of no use.
+    untidy: Vec<EntryId>,
     /// How many entries were dropped because there were too many.
     dropped: usize,
 }
@@ -252,24 +256,58 @@ impl EvictionMemory {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Restores an entry from a note, if it is one.
+    /// Restores an entry from a note, if it is one that has not expired.
     ///
     /// # Errors
     /// [`StorageError::Damaged`] if it cannot be decoded.
-    pub(super) fn restore(&mut self, name: &[u8], note: &[u8]) -> Result<(), StorageError> {
+    pub(super) fn restore(
+        &mut self,
+        name: &[u8],
+        note: &[u8],
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
         let id = name.strip_prefix(PREFIX).and_then(|id| EntryId::try_from(id).ok());
         if let Some(id) = id {
-            self.insert(id, Entry::decode(note)?);
+            let entry = Entry::decode(note)?;
+            if entry.until > now {
+                self.insert(id, entry);
+            } else {
+                self.untidy.push(id);
+            }
         }
         Ok(())
     }
 
+    /// Removes restored entries beyond the maximum, which may have been greater.
+    pub(super) fn end_restoring(&mut self, now: Timestamp) {
+        let mut removed = BTreeSet::new();
+        self.shrink(0, now, &mut removed);
+        self.untidy.extend(removed);
+        (self.removed, self.dropped) = (Vec::new(), 0);
+    }
+
+    /// Changes of the storage for notes of which there is no entry, a few at a time. What is lost
+    /// with a failed commit is found when the store is opened again.
+    pub(super) fn tidy(&mut self) -> Vec<Change> {
+        let at = self.untidy.len().saturating_sub(TIDIED);
+        let notes = self.untidy.split_off(at).into_iter().map(|id| self.note(id));
+        notes.collect()
+    }
+
+    /// The change of the storage for an entry as it is now.
+    fn note(&self, id: EntryId) -> Change {
+        Change::Note(name(&id), self.entries.get(&id).map(Entry::encode))
+    }
+
     /// Handles the outcome of a commit. After a failed one the rows may be as before or as after
-    /// it. So what was forgotten is remembered again, and what is remembered stays: an entry about
-    /// a row that is there refuses nothing that the row does not.
+    /// it. So what was removed is remembered again, and what is remembered stays: an entry about a
+    /// row that is there refuses nothing that the row does not. There may then be more entries than
+    /// the maximum until the next eviction.
     pub(super) fn on_commit(&mut self, is_good: bool) {
-        for (id, entry) in std::mem::take(&mut self.forgotten).into_iter().filter(|_| !is_good) {
-            self.remember_entry(id, entry);
+        let removed = std::mem::take(&mut self.removed);
+        if !is_good {
+            self.dropped = 0;
+            removed.into_iter().for_each(|(id, entry)| self.remember_entry(id, entry));
         }
     }
 
@@ -334,16 +372,13 @@ impl EvictionMemory {
         if !self.is_durable {
             return Vec::new();
         }
-        let note = |id: EntryId| (name(&id), self.entries.get(&id).map(Entry::encode));
-        let notes = touched.into_iter().map(note);
-        notes.map(|(name, note)| Change::Note(name, note)).collect()
+        touched.into_iter().map(|id| self.note(id)).collect()
     }
 
     /// Forgets a part that has come back. Returns the change of the storage.
     pub(super) fn forget(&mut self, id: PartId) -> Option<Change> {
         let id = entry_id(id);
-        let entry = self.remove(id)?;
-        self.forgotten.push((id, entry));
+        self.take(id)?;
         self.is_durable.then(|| Change::Note(name(&id), None))
     }
 
@@ -375,16 +410,23 @@ impl EvictionMemory {
         // At the end of the order it begins again.
         self.swept = seen.unwrap_or_default();
         for id in expired {
-            self.remove(id);
+            self.take(id);
             touched.insert(id);
         }
         while self.entries.len() > self.max
             && let Some((_, id)) = self.order.first().copied()
         {
-            self.remove(id);
+            self.take(id);
             touched.insert(id);
             self.dropped = self.dropped.saturating_add(1);
         }
+    }
+
+    /// Removes an entry, until a commit fails.
+    fn take(&mut self, id: EntryId) -> Option<()> {
+        let entry = self.remove(id)?;
+        self.removed.push((id, entry));
+        Some(())
     }
 
     fn insert(&mut self, id: EntryId, entry: Entry) {
@@ -449,5 +491,42 @@ mod tests {
         memory.remember(vec![old, departed(2)], &Registry::empty(), after(2_000));
         assert!(memory.space(departed(2).id, NOW).is_some(), "it was stored for two seconds");
         assert!(memory.space(departed(1).id, NOW).is_none());
+    }
+
+    #[test]
+    fn after_a_failed_commit_the_notes_and_the_entries_are_the_same() {
+        let mut memory = EvictionMemory::new(2, true, NOW);
+        remember(&mut memory, 0..2, 1_000);
+        memory.on_commit(true);
+        // One goes for one that was stored for longer, and one comes back.
+        remember(&mut memory, 2..3, 2_000);
+        let back = (0..2).find(|n| memory.forget(departed(*n).id).is_some());
+        assert!(back.is_some());
+        assert_eq!((memory.len(), memory.dropped), (1, 1));
+        memory.on_commit(false);
+        assert_eq!((memory.len(), memory.take_dropped()), (3, 0));
+        assert!((0..3).all(|n| memory.space(departed(n).id, NOW).is_some()));
+        // The next eviction leaves as many as there may be.
+        remember(&mut memory, 3..4, 3_000);
+        memory.on_commit(true);
+        assert_eq!((memory.len(), memory.take_dropped()), (2, 2));
+    }
+
+    #[test]
+    fn what_is_restored_has_not_expired_and_is_no_more_than_may_be() {
+        let mut memory = EvictionMemory::new(10, true, NOW);
+        let all = (0..10).map(departed).collect();
+        let notes = memory.remember(all, &Registry::empty(), after(1_000));
+        for (now, tidied, left) in [(NOW, 6, 4), (after(HOUR), 10, 0)] {
+            let mut restored = EvictionMemory::new(4, true, NOW);
+            for note in &notes {
+                let Change::Note(name, Some(note)) = note else { panic!() };
+                restored.restore(name, note, now).unwrap();
+            }
+            restored.end_restoring(now);
+            let gone = restored.tidy();
+            assert!(gone.iter().all(|change| matches!(change, Change::Note(_, None))));
+            assert_eq!((gone.len(), restored.len(), restored.tidy().len()), (tidied, left, 0));
+        }
     }
 }
