@@ -468,29 +468,32 @@ impl RecordLookup {
     }
 
     fn extent(&self) -> &Extent {
-        self.extent.get_or_init(|| {
-            let n = self.needed();
-            let closest = self.closest_seen(None);
-            let is_empty =
-                |peer: &&&PeerId| self.empty.contains(**peer) && !self.shown.is_holder(peer);
-            let empty = closest.iter().filter(is_empty).count();
-            let JoinedAnswers::Record(rules, joined, dropped) = &self.joined else {
-                let shown = closest.iter().filter(|peer| self.shown.is_holder(peer)).count();
-                let is_enough = self.has_answers() && shown.saturating_add(empty) >= n;
-                let covered = if is_enough { Arcs::ring() } else { Arcs::new() };
-                return Extent { digest: None, covered, last: None };
-            };
-            let is_retained = |space: &Space| space.retain_until() > Some(self.checked_at);
-            let spaces = joined.spaces().filter(|(_, space)| is_retained(space)).count();
-            // Costs two hashes for each space.
-            let may_agree = self.claims.has_spaces(spaces);
-            let digest = may_agree.then(|| joined.digest(self.checked_at));
-            let covered = match dropped.is_whole() {
-                true => self.claims.covered(digest, empty, n),
-                false => Arcs::new(),
-            };
-            Extent { digest, covered, last: self.last_place(rules, joined) }
-        })
+        self.extent.get_or_init(|| self.measure(true))
+    }
+
+    /// Determines how much was covered. If it `compares` what was found with what holders say that
+    /// they have, and one of them has as many spaces, it costs two hashes for each space.
+    fn measure(&self, compares: bool) -> Extent {
+        let n = self.needed();
+        let closest = self.closest_seen(None);
+        let is_empty = |peer: &&&PeerId| self.empty.contains(**peer) && !self.shown.is_holder(peer);
+        let empty = closest.iter().filter(is_empty).count();
+        let JoinedAnswers::Record(rules, joined, dropped) = &self.joined else {
+            let shown = closest.iter().filter(|peer| self.shown.is_holder(peer)).count();
+            let is_enough = self.has_answers() && shown.saturating_add(empty) >= n;
+            let covered = if is_enough { Arcs::ring() } else { Arcs::new() };
+            return Extent { digest: None, covered, last: None };
+        };
+        let is_retained = |space: &Space| space.retain_until() > Some(self.checked_at);
+        let spaces = joined.spaces().filter(|(_, space)| is_retained(space)).count();
+        let may_agree = compares && self.claims.has_spaces(spaces);
+        let digest = may_agree.then(|| joined.digest(self.checked_at));
+        let covered = match dropped.is_whole() {
+            true => self.claims.covered(digest, empty, n),
+            false => Arcs::new(),
+        };
+        let last = if compares { self.last_place(rules, joined) } else { None };
+        Extent { digest, covered, last }
     }
 
     /// Number of peers that have to cover a place, no more than there are.
@@ -662,6 +665,14 @@ impl RecordLookup {
     /// Expiry of copies of the value, if the value does not state its own.
     pub(crate) fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at.filter(|at| *at > Timestamp::EPOCH)
+    }
+
+    /// Returns the result so far, which is not complete. It is not compared with what holders say
+    /// that they have, so it costs no hashes and may be taken after each answer.
+    pub(crate) fn into_interim(self, now: Timestamp) -> Reading {
+        let extent = self.extent.get().cloned().unwrap_or_else(|| self.measure(false));
+        let interim = Self { extent: extent.into(), ..self };
+        Reading { is_complete: false, ..interim.into_reading(&[], Vec::new(), now) }
     }
 
     /// Returns the result of the read.
@@ -861,6 +872,20 @@ mod tests {
         test.says(other, slices[1].clone(), &board, &[half]);
         assert_eq!((test.0.on_round(), test.0.overclaimed()), (false, 1), "nothing new");
         assert!(!test.0.is_complete(), "one alone");
+    }
+
+    #[test]
+    fn an_interim_result_is_not_compared_with_what_holders_have() {
+        let (board, peers) = (board(30, 600), peers(2));
+        let mut test = Test::new(ReadPolicy::All);
+        for peer in &peers {
+            test.says(*peer, board.encode(), &board, &[RingArc { first: 0, last: u64::MAX / 2 }]);
+        }
+        let interim = test.0.clone().into_interim(NOW);
+        assert_eq!((interim.digest, interim.missing(), interim.is_complete()), (None, 0.5, false));
+        assert_eq!(interim.snapshot.record(), Some(&board));
+        let reading = test.0.into_reading(&[], Vec::new(), NOW);
+        assert_eq!((reading.digest, reading.missing()), (Some(board.digest(NOW)), 0.0));
     }
 
     #[test]
