@@ -20,7 +20,7 @@ use crate::proto::storage::{Board, head::Body};
 use smart_record_core::{Limit, LimitExceeded, RecordKey, Timestamp};
 
 /// For how many records the evictable spaces are indexed. Only records that are full and have
-/// protected spaces need it. When there are more, the index is built again.
+/// protected or withdrawn spaces need it. When there are more, the index is built again.
 const MAX_BOARDS: usize = 64;
 
 /// How many of the withdrawn spaces of a record are kept in order, those that go first. One scan of
