@@ -91,6 +91,9 @@ struct Extent {
     /// The last place at which a space that is missing was not evicted for want of room. `None`:
     /// there is room at all.
     last: Option<u64>,
+    /// Whether holders may have no place for one more withdrawn space: half of the places are
+    /// taken, and there is a bound in bytes too.
+    dismisses_withdrawn: bool,
 }
 
 /// The state of a read.
@@ -482,7 +485,7 @@ impl RecordLookup {
             let shown = closest.iter().filter(|peer| self.shown.is_holder(peer)).count();
             let is_enough = self.has_answers() && shown.saturating_add(empty) >= n;
             let covered = if is_enough { Arcs::ring() } else { Arcs::new() };
-            return Extent { digest: None, covered, last: None };
+            return Extent { digest: None, covered, last: None, dismisses_withdrawn: false };
         };
         let is_retained = |space: &Space| space.retain_until() > Some(self.checked_at);
         let spaces = joined.spaces().filter(|(_, space)| is_retained(space)).count();
@@ -493,7 +496,10 @@ impl RecordLookup {
             false => Arcs::new(),
         };
         let last = if compares { self.last_place(rules, joined) } else { None };
-        Extent { digest, covered, last }
+        let withdrawn = joined.spaces().filter(|(_, space)| space.is_withdrawn()).count();
+        let max = rules.limits().withdrawn_per_record();
+        let dismisses_withdrawn = withdrawn.saturating_mul(2) >= max;
+        Extent { digest, covered, last, dismisses_withdrawn }
     }
 
     /// Number of peers that have to cover a place, no more than there are.
@@ -515,14 +521,20 @@ impl RecordLookup {
     }
 
     /// Whether enough peers have covered the space of a writer, so that what they have not shown of
-    /// it they do not have. Never of one that a full record may have no place for, or that was shown
-    /// and had none.
+    /// it they do not have. Never of one that a full record may have no place for, that was shown
+    /// and had none, or that may have been withdrawn where there is no place for a withdrawal.
     pub(crate) fn tells(&self, writer: &Writer) -> bool {
+        let (Some(record), Some(dropped)) = (self.joined.record(), self.joined.dropped()) else {
+            return false;
+        };
         let place = RingArc::place(&writer.rank(&self.key));
         let is_beyond = self.extent().last.is_some_and(|last| place > last);
-        self.joined.dropped().is_some_and(|dropped| !dropped.has(&self.key, writer))
-            && self.has_answers()
+        let may_be_dismissed =
+            self.extent().dismisses_withdrawn && record.space(writer).is_none();
+        self.has_answers()
             && !is_beyond
+            && !may_be_dismissed
+            && !dropped.has(&self.key, writer)
             && self.covered().has(place)
     }
 
