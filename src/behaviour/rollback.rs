@@ -161,6 +161,9 @@ impl Positions {
 }
 
 #[cfg(test)]
+mod laws;
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! What was withdrawn stays withdrawn, whatever is evicted: places of withdrawn spaces, and the
 //! memory of evictions.
 
-use libp2p_smart_record::{OrderKey, SignedUpdate, UpdateKind};
+use libp2p_smart_record::{EncodedSpace, OrderKey, SignedUpdate, UpdateKind};
+use prost::Message;
 use smart_record_testing::forge::{self, Update};
 
 use super::*;
@@ -249,12 +250,13 @@ fn within_narrower_limits_an_early_withdrawal_has_a_place_however_many_are_too_m
 
 /// The space of a signer that breaks the rules for writers: a withdrawal for long, and a merge that
 /// ends before it. Once the merge is collected, the space is withdrawn.
-fn withdrawn_later(author: &forge::Author, now: Timestamp) -> Vec<u8> {
+fn withdrawn_later(key: &RecordKey, author: &forge::Author, now: Timestamp) -> Vec<u8> {
     let (seq, now) = (now.as_millis() * 1_000, now.as_millis());
     let until = |expires_at| Update { seq, expires_at, ..Update::saying(1) };
     let withdrawal = Update { document: Vec::new(), ..until(now + 47 * 3_600_000) }.replacing();
     let merge = until(now + 1_000).after(1);
-    forge::encode([author.space([author.sign(&withdrawal), author.sign(&merge)])])
+    let updates = [withdrawal, merge].map(|it| author.sign_under(key.as_bytes(), &it));
+    forge::encode([author.space(updates)])
 }
 
 #[test]
@@ -267,7 +269,7 @@ fn spaces_that_become_withdrawn_when_they_are_collected_take_no_places_from_earl
     for seed in 10..20 {
         fixture.clock.advance(Duration::from_secs(2));
         let author = forge::Author::ed25519(seed);
-        let space = withdrawn_later(&author, fixture.now());
+        let space = withdrawn_later(&key, &author, fixture.now());
         fixture.write(&key, &space).unwrap();
         later.push((author.peer_id(), space));
         fixture.clock.advance(Duration::from_secs(2));
@@ -312,7 +314,7 @@ fn what_becomes_withdrawn_counts_as_withdrawn_before_it_is_collected() {
     for slice_bytes in [300, 8 * 1_024] {
         let answers = [false, true].map(|collects| {
             let prepare = |fixture: &mut Fixture| {
-                let space = withdrawn_later(&author, fixture.now());
+                let space = withdrawn_later(&key, &author, fixture.now());
                 fixture.write(&key, &space).unwrap();
                 for writer in [b, c] {
                     let space = one_space(&key, writer, 1, HOUR);
@@ -576,6 +578,8 @@ enum Step {
     Replay(usize, usize, usize),
     /// Writers of their own write under a key.
     Flood(usize, u8, u64),
+    /// A writer of its own breaks the rules under a key: its space becomes withdrawn by itself.
+    Breach(usize),
     Wait(u64),
     Collect,
     Restart,
@@ -593,11 +597,59 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (key(), writer(), any::<prop::sample::Index>())
             .prop_map(|(k, w, i)| Step::Replay(k, w, i.index(1 << 16))),
         3 => (key(), 1_u8..4, 1_u64..3_000).prop_map(|(k, n, ttl)| Step::Flood(k, n, ttl)),
+        1 => key().prop_map(Step::Breach),
         2 => (1_u64..2_000).prop_map(Step::Wait),
         1 => Just(Step::Collect),
         1 => Just(Step::Restart),
     ];
     vec(step, 1..80)
+}
+
+/// The counts of a board, as its head has them.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct Counted {
+    #[prost(uint32, tag = "1")]
+    spaces: u32,
+    #[prost(uint64, tag = "2")]
+    bytes: u64,
+    #[prost(uint32, tag = "6")]
+    withdrawn_spaces: u32,
+    #[prost(uint64, tag = "7")]
+    withdrawn_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct CountingHead {
+    #[prost(message, optional, tag = "2")]
+    board: Option<Counted>,
+}
+
+impl Counted {
+    fn of_head(storage: &Shared, key: &RecordKey) -> Self {
+        let head = storage.get(&RecordId::new(&local(), key).head()).unwrap();
+        let head = head.map(|head| CountingHead::decode(&head.bytes[..]).unwrap());
+        head.and_then(|head| head.board).unwrap_or_default()
+    }
+
+    fn of_rows(storage: &Shared, key: &RecordKey) -> Self {
+        let mut counted = Self::default();
+        let record = RecordId::new(&local(), key);
+        for row in storage.scan(&record.head()) {
+            let (id, part) = row.unwrap();
+            if id.record != record {
+                break;
+            }
+            if id != record.head() {
+                counted.spaces += 1;
+                counted.bytes += part.bytes.len() as u64;
+                if EncodedSpace::new(&part.bytes).is_withdrawn() {
+                    counted.withdrawn_spaces += 1;
+                    counted.withdrawn_bytes += part.bytes.len() as u64;
+                }
+            }
+        }
+        counted
+    }
 }
 
 /// What a writer has signed under a key.
@@ -682,9 +734,24 @@ fn check(steps: &[Step]) -> Result<(), TestCaseError> {
                     prop_assert!(!is_stale(outcome), "a stranger is refused for the past");
                 }
             }
+            Step::Breach(k) => {
+                strangers += 1;
+                let author = forge::Author::ed25519(strangers);
+                let value = withdrawn_later(&keys[k], &author, now);
+                let outcome = fixture.write(&keys[k], &value);
+                prop_assert!(!is_stale(outcome), "a stranger is refused for the past");
+            }
             Step::Wait(ms) => fixture.clock.advance(Duration::from_millis(ms)),
             Step::Collect => drop(fixture.store().collect().unwrap()),
             Step::Restart => fixture.restart(),
+        }
+        for key in &keys {
+            let counted = Counted::of_rows(&fixture.storage, key);
+            prop_assert_eq!(&counted, &Counted::of_head(&fixture.storage, key));
+            let limits = limits();
+            let open = counted.spaces - counted.withdrawn_spaces;
+            prop_assert!(open as usize <= limits.spaces_per_record());
+            prop_assert!(counted.withdrawn_spaces as usize <= limits.withdrawn_per_record());
         }
         let now = fixture.now();
         for ((k, _), author) in &authors {
