@@ -14,7 +14,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use smart_record_core::{Position, RecordKey, Space, Timestamp, Writer};
 
-/// Maximum number of entries, of some 100 bytes each: as many withdrawn spaces as 20 replicas hold
+/// Maximum number of entries, of some 150 bytes each: as many withdrawn spaces as 20 replicas hold
 /// of one record.
 const MAX: usize = 20 * 4_096;
 
@@ -29,7 +29,19 @@ pub(crate) struct DroppedSpaces {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Dropped {
     replace: Option<Position>,
+    /// The newest update, unless that has been given a place since.
+    missed: Option<Position>,
+    is_withdrawn: bool,
     until: Timestamp,
+}
+
+/// The places that spaces of a record take.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TakenPlaces {
+    /// The highest place of those that are not withdrawn, and of those that are. `None`: there is
+    /// room for more.
+    pub(super) open: Option<u64>,
+    pub(super) withdrawn: Option<u64>,
 }
 
 /// The name of an entry: the first half of the writer's rank.
@@ -43,25 +55,30 @@ impl DroppedSpaces {
         let mut is_news = false;
         for (writer, space) in spaces {
             if let Some(until) = space.retain_until() {
-                let dropped = Dropped { replace: space.newest_replace(), until };
+                let (replace, missed) = (space.newest_replace(), space.newest());
+                let is_withdrawn = space.is_withdrawn();
+                let dropped = Dropped { replace, missed, is_withdrawn, until };
                 is_news |= self.insert(half(writer, key), dropped);
             }
         }
         is_news
     }
 
-    /// Adds what another has. Returns whether something of it was not known.
+    /// Adds what is hidden by another, which was not missed here. Returns whether something of it
+    /// was not known.
     pub(super) fn join(&mut self, other: &Self) -> bool {
         self.has_too_many |= other.has_too_many;
         let entries = other.spaces.iter();
-        entries.fold(false, |is_news, (id, dropped)| self.insert(*id, *dropped) || is_news)
+        let entries = entries.map(|(id, dropped)| (*id, Dropped { missed: None, ..*dropped }));
+        entries.fold(false, |is_news, (id, dropped)| self.insert(id, dropped) || is_news)
     }
 
     fn insert(&mut self, id: [u8; 16], dropped: Dropped) -> bool {
         let known = self.spaces.get(&id).copied();
-        let joined = known.map_or(dropped, |known| Dropped {
-            replace: known.replace.max(dropped.replace),
-            until: known.until.max(dropped.until),
+        let joined = known.map_or(dropped, |known| {
+            let latest = if known.missed > dropped.missed { known } else { dropped };
+            let (replace, until) = (known.replace.max(dropped.replace), known.until);
+            Dropped { replace, until: until.max(dropped.until), ..latest }
         });
         if known == Some(joined) {
             return false;
@@ -72,6 +89,25 @@ impl DroppedSpaces {
             return self.spaces.pop_last().is_some_and(|(last, _)| last != id);
         }
         true
+    }
+
+    /// Handles a space that has a place now, with updates up to this one.
+    pub(super) fn on_placed(&mut self, key: &RecordKey, writer: &Writer, newest: Position) {
+        if self.spaces.is_empty() {
+            return;
+        }
+        if let Some(dropped) = self.spaces.get_mut(&half(writer, key)) {
+            dropped.missed = dropped.missed.filter(|missed| *missed > newest);
+        }
+    }
+
+    /// Whether a space was dropped that would have a place now.
+    pub(super) fn misses_any(&self, taken: TakenPlaces) -> bool {
+        self.spaces.iter().any(|(id, dropped)| {
+            let place = id.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+            let last = if dropped.is_withdrawn { taken.withdrawn } else { taken.open };
+            dropped.missed.is_some() && last.is_none_or(|last| place < last)
+        })
     }
 
     fn get(&self, key: &RecordKey, writer: &Writer) -> Option<&Dropped> {
@@ -125,7 +161,8 @@ mod tests {
         let entry = |n: usize| {
             let mut id = [0; 16];
             id[..8].copy_from_slice(&n.to_be_bytes());
-            (id, Dropped { replace: None, until: Timestamp::from_millis(1) })
+            let until = Timestamp::from_millis(1);
+            (id, Dropped { replace: None, missed: None, is_withdrawn: true, until })
         };
         let mut forth = DroppedSpaces::default();
         let mut back = DroppedSpaces::default();

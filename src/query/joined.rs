@@ -165,8 +165,8 @@ impl JoinedAnswers {
         }
     }
 
-    /// Drops what is hidden by spaces that were dropped elsewhere. Returns the writers of which something
-    /// was dropped. If anything in `other` is new, it costs a hash for each space.
+    /// Drops what is hidden by spaces that were dropped elsewhere. Returns the writers of which
+    /// something was dropped. If anything in `other` is new, it costs a hash for each space.
     pub(crate) fn hide(&mut self, other: &DroppedSpaces) -> Vec<Writer> {
         let Self::Record(_, record, dropped) = self else {
             return Vec::new();
@@ -359,7 +359,13 @@ fn take_record(
     if before.is_empty() {
         return false;
     }
-    let is_news = dropped.add(&key, &joined.truncate(rules.limits()));
+    let gone = joined.truncate(rules.limits());
+    for (writer, _) in &before {
+        if let Some(newest) = joined.space(writer).and_then(Space::newest) {
+            dropped.on_placed(&key, writer, newest);
+        }
+    }
+    let is_news = dropped.add(&key, &gone);
     is_news || before.iter().any(|(writer, had)| joined.space(writer) != had.as_ref())
 }
 
@@ -650,7 +656,8 @@ mod tests {
         let check = |value: &[u8]| nothing.check(&key(), Bytes::copy_from_slice(value), NOW);
         let mut board = SmartRecord::new(key());
         std::iter::repeat_with(|| says().0).take(40).for_each(|it| board.join(it).unwrap());
-        let coverage = |arcs: &[RingArc]| Coverage::new(arcs.iter().copied(), 40, board.digest(NOW));
+        let coverage =
+            |arcs: &[RingArc]| Coverage::new(arcs.iter().copied(), 40, board.digest(NOW));
         let mut answer = board.encode();
         coverage(&[RingArc::RING]).append_to(&mut answer);
         assert_eq!(check(&answer).unwrap().coverage, Some(coverage(&[RingArc::RING])));

@@ -126,11 +126,11 @@ pub struct Reading {
     /// [enough](crate::behaviour::BehaviourConfig::complete_at) peers have covered their spaces:
     /// their updates were withheld or rolled back. It accuses no peer.
     ///
-    /// Left out are spaces that a full record may have no place for, withdrawn ones of which nothing
-    /// was found, and, where half of the places of withdrawn ones are taken, all others of which
-    /// nothing was found, for they may have been withdrawn: replicas evict these by rules of their
-    /// own. A space that was evicted is reported if its record has places again when it is read, but
-    /// has not heard of it since.
+    /// Left out are spaces that a full record may have no place for, withdrawn ones of which
+    /// nothing was found, and, where half of the places of withdrawn ones are taken, all others of
+    /// which nothing was found, for they may have been withdrawn: replicas evict these by rules of
+    /// their own. A space that was evicted is reported if its record has places again when it is
+    /// read, but has not heard of it since.
     pub withheld: Vec<Withheld>,
     /// Expiry of copies of a value that does not state its own: the latest that its holders state.
     /// `None` if a holder states none, and for smart records.

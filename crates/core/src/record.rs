@@ -249,7 +249,7 @@ impl SmartRecord {
     /// is the same once the same updates have been joined again: a space that is withdrawn later
     /// leaves a place to one that was dropped for it before.
     ///
-    /// Returns the spaces that are gone.
+    /// Returns the spaces that are gone, or of which only the withdrawal is left, as they were.
     pub fn truncate(&mut self, limits: &Limits) -> Vec<(Writer, Space)> {
         let mut gone = Vec::new();
         for space in self.spaces.values_mut() {
@@ -265,10 +265,10 @@ impl SmartRecord {
                 ranked.sort_unstable_by(|a, b| b.cmp(a));
                 for (_, writer) in ranked.into_iter().take(surplus) {
                     let space = self.spaces.remove(&writer).unwrap_or_default();
-                    match space.withdrawal().filter(|_| !withdrawn) {
-                        Some(withdrawal) => drop(self.spaces.insert(writer, withdrawal)),
-                        None => gone.push((writer, space)),
+                    if let Some(withdrawal) = space.withdrawal().filter(|_| !withdrawn) {
+                        self.spaces.insert(writer.clone(), withdrawal);
                     }
+                    gone.push((writer, space));
                 }
             }
         }
