@@ -480,22 +480,22 @@ fn what_comes_back_again_and_again_counts_for_no_longer_than_it_was_stored() {
         let (fixture, keys) = cramped();
         let mut fixture = Fixture::new(fixture.config.clone().with_max_remembered(1));
         let [.., victim, last] = &keys[..] else { panic!() };
-        // It is stored for a second, twice, half an hour apart.
+        // It is stored for a second, twice, half a minute apart.
         assert_eq!(fixture.write(&key, &value), Ok(1));
         fixture.clock.advance(Duration::from_secs(1));
         fixture.write(last, &one_space(last, 2, 1, HOUR)).unwrap();
         fixture.store().forget(last).unwrap();
-        fixture.clock.advance(HOUR / 2);
+        fixture.clock.advance(Duration::from_secs(30));
         assert_eq!(fixture.write(&key, &value), Ok(1));
         fixture.clock.advance(Duration::from_secs(1));
         let (said, withdrawal) = withdrawn(victim, 3, fixture.now());
         fixture.write(victim, &said).unwrap();
         fixture.write(victim, &withdrawal).unwrap();
-        fixture.clock.advance(Duration::from_secs(60));
+        fixture.clock.advance(Duration::from_secs(10));
         fixture.write(last, &one_space(last, 2, 1, HOUR)).unwrap();
         fixture.store().forget(last).unwrap();
         assert_eq!(fixture.store().counters().remembered_dropped, 1);
-        assert!(is_stale(fixture.write(victim, &said)), "it was stored for a minute");
+        assert!(is_stale(fixture.write(victim, &said)), "it was stored for ten seconds");
     }
 }
 

@@ -132,7 +132,7 @@ impl Holders {
 #[test]
 fn only_what_too_few_holders_have_and_had_a_place_for_is_withheld() {
     let (mut reported, mut hidden) = (0, 0);
-    for board in 0..300 {
+    for board in 0..60 {
         let mut random = Random(board);
         let mut holders = Holders::new(3 + random.below(3));
         // Half of the boards have replicas that agree in the end.
@@ -191,5 +191,5 @@ fn only_what_too_few_holders_have_and_had_a_place_for_is_withheld() {
         }
     }
     println!("{hidden} boards with holders that withhold: {reported} writers reported");
-    assert!(reported > 20, "{reported} reported");
+    assert!(reported > 10, "{reported} reported");
 }

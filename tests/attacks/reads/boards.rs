@@ -150,7 +150,7 @@ fn of_a_full_record_nothing_is_missing_that_has_a_place_and_nothing_is_shown_tha
     let pool: Vec<_> =
         (0..60).map(|n| states(&key, &registry, 3_000_000 + n, &mut random)).collect();
     let (mut complete, mut without_place, mut hidden) = (0, 0, 0);
-    for board in 0..600 {
+    for board in 0..300 {
         let (n, count) = (1 + random.below(3) as usize, 2 + random.below(4));
         let on_board: Vec<_> = pool.iter().filter(|_| random.chance(40)).collect();
         let lacking = [0, 10, 40][random.below(3) as usize];
@@ -240,9 +240,9 @@ fn of_a_full_record_nothing_is_missing_that_has_a_place_and_nothing_is_shown_tha
         complete += usize::from(reading.is_complete());
     }
     println!(
-        "600 full boards: {complete} complete, {without_place} updates without a place, {hidden} replaces kept"
+        "300 full boards: {complete} complete, {without_place} updates without a place, {hidden} replaces kept"
     );
-    assert!(complete > 200 && without_place > 50 && hidden > 200);
+    assert!(complete > 200 && without_place > 100 && hidden > 200);
 }
 
 /// Ten small spaces and three larger than a slice on three honest replicas, without any attacker.
