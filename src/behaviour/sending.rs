@@ -8,13 +8,10 @@
 mod content;
 mod operation;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use libp2p_identity::PeerId;
-use smart_record_lookup::{LookupKind, RequestId};
+use smart_record_lookup::RequestId;
 
 pub(super) use self::operation::{SendPurpose, Step};
 use self::{
@@ -26,14 +23,12 @@ use super::{
     follow_up::FollowUp,
     holders::Closest,
     network::{OperationId, RequestOutcome},
-    reading::search,
     repairs::Repairs,
 };
 use crate::{
     client::{ProgressSender, ReplicaState},
     query::{CheckedAnswer, Delivery, RecordLookup, RecordPut, Repair, WritePolicy},
 };
-use smart_record_core::Namespace;
 
 /// All send operations under way, and the recent repairs.
 pub(super) struct Sends {
@@ -84,7 +79,6 @@ impl Sends {
         let mut sending = Sending {
             delivery: Delivery::new(&record_put.key),
             target: Target::Read,
-            searching: BTreeSet::new(),
             content: record_put,
             sender,
             follow_up,
@@ -107,7 +101,6 @@ impl Sends {
         match known {
             Some((closest, chunks, is_guess)) => sending.send_to(closest, &chunks, is_guess),
             None => {
-                sending.target = target(env, &sending);
                 // A value is sent once it is known that nothing better is there.
                 let is_value = sending.content.record().is_none();
                 let joining =
@@ -246,29 +239,13 @@ impl Sends {
         peer: PeerId,
         outcome: RequestOutcome,
     ) -> Option<Step> {
-        let is_late = matches!(outcome, RequestOutcome::Late);
         let sending = self.under_way.get_mut(&id)?;
         let _in_span = sending.span.clone().entered();
         let follow_up = sending.follow_up.as_mut().filter(|it| it.is_asking(request));
         if let Some(follow_up) = follow_up {
             follow_up.on_outcome(env, &sending.content.key, &sending.delivery, request, outcome);
-        } else if !sending.searching.contains(&request) {
+        } else {
             sending.on_delivered(peer, outcome, env.net.now());
-        } else if let Target::Search(search) = &mut sending.target {
-            match &outcome {
-                RequestOutcome::Answered(answer) => {
-                    let subnets = env.subnets_of(&peer);
-                    let named = env.subnets.named(&answer.closer, &env.remotes);
-                    search.on_answer(&peer, subnets, named);
-                }
-                RequestOutcome::Late => search.on_late(&peer),
-                RequestOutcome::Failed(_) | RequestOutcome::Silent => {
-                    outcome.failure().into_iter().for_each(|why| search.on_failure(&peer, why));
-                }
-            }
-        }
-        if !is_late {
-            sending.searching.remove(&request);
         }
         self.advance(env, id)
     }
@@ -278,7 +255,6 @@ impl Sends {
         let sending = self.under_way.get_mut(&id)?;
         let _in_span = sending.span.clone().entered();
         let name = OperationId::Send(id);
-        sending.search(env, name);
         sending.deliver(env, name);
         if let Some(follow_up) = &mut sending.follow_up {
             follow_up.ask(env, name, &sending.content.key);
@@ -290,11 +266,8 @@ impl Sends {
             if sending.delivery.is_over() && is_guess && !has_majority {
                 // The guessed peers do not take it, so the closest are looked up again.
                 env.holders.forget(&sending.content.key);
-                sending.target = target(env, sending);
-                if matches!(sending.target, Target::Read) {
-                    return Some(sending.read(id));
-                }
-                return self.advance(env, id);
+                sending.target = Target::Read;
+                return Some(sending.read(id));
             }
             let is_over = sending.delivery.is_over();
             let is_enough = taken > 0 && taken >= env.config.write_policy().needed(answering);
@@ -312,16 +285,4 @@ impl Sends {
         }
         step
     }
-}
-
-/// How the recipients are determined. Spaces are read first, because what others have is sent
-/// along. So is the value of a client, which may be older than what is there.
-fn target(env: &mut Env, sending: &Sending) -> Target {
-    let key = &sending.content.key;
-    let are_spaces = matches!(env.registry.resolve(key), Ok(Namespace::Spaces(_)));
-    if are_spaces || matches!(sending.sender, SendPurpose::Client(..)) {
-        return Target::Read;
-    }
-    env.count(|c| &mut c.lookups, 1);
-    Target::Search(Box::new(search(env, key, LookupKind::Closest)))
 }

@@ -1,8 +1,8 @@
 //! What of a record is sent to whom.
 //!
 //! **Invariants.** If the whole known record fits into one packet, it is sent whole. Otherwise
-//! a peer that may keep the last PUT is sent what it has shown together with the write. Where a
-//! value was read first, what is sent has the content of what was found.
+//! a peer that may keep the last PUT is sent what it has shown together with the write. A value is
+//! read first, whoever sends it, and what is sent has the content of what was found.
 
 use std::sync::Arc;
 
@@ -14,13 +14,12 @@ use crate::query::{JoinedAnswers, RecordLookup, RecordPut};
 
 /// The recipients and the chunks, as an earlier read or write has found them. `None` for a large
 /// record if one of the recipients may keep the last PUT: what was written alone would replace what
-/// that peer has, so the record is read again.
+/// that peer has, so the record is read again. `None` for a value: there may be a better one since.
 pub(super) fn known(env: &mut Env, record_put: &RecordPut) -> Option<(Closest, Arc<[Bytes]>)> {
+    record_put.record()?;
     let (closest, record) = env.holders.known(&record_put.key, env.net.now())?;
     let all = record.and_then(|record| whole(env, record_put, Some(&record)));
-    let is_safe = all.is_some()
-        || record_put.record().is_none()
-        || closest.replicas.iter().all(|peer| env.holders.joins(peer));
+    let is_safe = all.is_some() || closest.replicas.iter().all(|peer| env.holders.joins(peer));
     is_safe.then(|| (closest, all.unwrap_or_else(|| record_put.chunks.clone())))
 }
 

@@ -74,6 +74,24 @@ fn case_5_an_older_iprs_record_is_refused_too() {
     assert_eq!(refused["exit_code"], 5);
 }
 
+#[test]
+fn case_5_an_older_version_is_refused_within_a_minute_of_the_read_that_it_is_signed_after() {
+    let (_ours, at_ours) = start_node(&[], &[]);
+    let theirs = plain(&[]);
+    for address in [&at_ours, &theirs.address] {
+        let (_folder, key) = key_file();
+        json(&["key", "generate", &key]);
+        let with = ["--key", &key, "--connect", address];
+        let publish = ["publish", "/iprs/self/a"];
+        json(&[&publish[..], &["1", "--version", "5"], &with].concat());
+        // The sequence comes from a read, so the write is within a minute of it.
+        let refused = failure(&[&publish[..], &["2", "--version", "4"], &with].concat());
+        assert_eq!(refused["exit_code"], 5, "{refused}");
+        assert!(refused["message"].as_str().unwrap().contains("version 5"), "{refused}");
+        assert_eq!(json(&[&["get", "/iprs/self/a"], &with[..]].concat())["version"], 5);
+    }
+}
+
 /// A node that keeps nothing of anybody, although it acknowledges all.
 fn keeps_nothing() -> super::strangers::Stranger {
     let nobody = SpaceRules::new(Limits::default(), AllowList::from_iter([]));
