@@ -259,7 +259,7 @@
 //! | [`get_sharded`](client::Client::get_sharded) | a `get` for each of `2^bits` keys, 8 at a time | as `get` |
 //! | replication by a behaviour | a `get` an hour for each stored record, by the replica of rank *n* every *n + 1* hours | as `get` |
 //! | [`stored`](client::Client::stored), [`stored_of`](client::Client::stored_of) | 0 | 0 |
-//! | [`Dht::put`](dht::Dht::put), [`Dht::get`](dht::Dht::get) | as `put` and `get`, without repairs | as `put`; 0 |
+//! | [`Dht::put`](dht::Dht::put), [`Dht::get`](dht::Dht::get) | a `get` and 1, always; as `get`, without repairs | as `put`; 0 |
 //!
 //! Two peers that have acknowledged a write are asked for the record, after 100 ms, and again after
 //! a second if they do not show it.

@@ -15,7 +15,7 @@ use smart_record_lookup::RequestId;
 
 pub(super) use self::operation::{SendPurpose, Step};
 use self::{
-    content::{combined, known, together, whole},
+    content::{known, whole},
     operation::{Sending, Target},
 };
 use super::{
@@ -95,7 +95,7 @@ impl Sends {
                 Some((closest, sending.content.chunks.clone(), false))
             }
             Recipients::Closest => {
-                known(env, &sending.content).map(|(closest, chunks)| (closest, chunks, true))
+                known(env, &mut sending.content).map(|(closest, chunks)| (closest, chunks, true))
             }
         };
         match known {
@@ -105,7 +105,7 @@ impl Sends {
                 let is_value = sending.content.record().is_none();
                 let joining =
                     if is_value { Vec::new() } else { env.holders.joining(&sending.content.key) };
-                let all = whole(env, &sending.content, None);
+                let all = whole(env, &mut sending.content, None);
                 let chunks = all.unwrap_or_else(|| sending.content.chunks.clone());
                 let peers = sending.delivery.add_recipients(joining, &chunks);
                 sending.note(peers, ReplicaState::Sent);
@@ -203,22 +203,18 @@ impl Sends {
         if let SendPurpose::Client(_, publication, _) = &mut sending.sender {
             publication.refused = lookup.refusals();
         }
-        match combined(&sending.content, lookup) {
-            Ok(Some(value)) => sending.content.chunks = [value].into(),
-            Ok(None) => {}
-            Err(stale) => {
-                env.net.cancel_all(OperationId::Send(id));
-                return self.under_way.remove(&id)?.refuse(stale);
-            }
+        if let Err(stale) = sending.content.combine(lookup.joined(), env.now()) {
+            env.net.cancel_all(OperationId::Send(id));
+            return self.under_way.remove(&id)?.refuse(stale);
         }
-        let all = whole(env, &sending.content, lookup.joined().record());
+        let all = whole(env, &mut sending.content, lookup.joined().record());
         if all.is_none() {
             for peer in &closest.replicas {
                 // A holder that may keep only the last PUT is sent its own content along with the
                 // write.
                 if let Some(CheckedAnswer::Record(had)) = lookup.shown(peer)
                     && !env.holders.joins(peer)
-                    && let Some(both) = together(env, &sending.content, [&had])
+                    && let Some(both) = sending.content.together(env.kad.store_mut(), [&had])
                 {
                     let peers = sending.delivery.add_recipients(vec![*peer], &[both].into());
                     sending.note(peers, ReplicaState::Sent);
