@@ -103,7 +103,9 @@ fn a_write_that_no_peer_keeps_is_a_failure_of_every_command_that_writes() {
     let node = keeps_nothing();
     let (_folder, key) = key_file();
     json(&["key", "generate", &key]);
-    let (_file, value) = file_of(&Keypair::generate_ed25519().public().encode_protobuf());
+    let public_key = Keypair::generate_ed25519().public();
+    let (_public_key, public_key_file) = file_of(&public_key.encode_protobuf());
+    let public_key = format!("/pk/{}", public_key.to_peer_id());
     let read = Keypair::generate_ed25519();
     let (_file, record) = file_of(&numbered(&read, 1));
     let name = format!("/ipns/{}", IpnsName::from(&read.public()));
@@ -116,6 +118,7 @@ fn a_write_that_no_peer_keeps_is_a_failure_of_every_command_that_writes() {
         &["publish", "/iprs/self/a", "1", "--sequence", "1"],
         &["withdraw", KEY],
         &["put", &name, &record],
+        &["put", &public_key, &public_key_file],
         &["presence", "announce", "--presence-key", &hex, "--handshake-key", &hex],
     ] {
         let failed = failure(&[command, &["--key", &key, "--connect", &node.address]].concat());
@@ -124,7 +127,6 @@ fn a_write_that_no_peer_keeps_is_a_failure_of_every_command_that_writes() {
         assert!(message.contains("no peer keeps the record"), "{command:?}: {failed}");
         assert!(!failed["hint"].as_str().unwrap().contains("--protocol"), "{failed}");
     }
-    let _ = value;
 }
 
 #[test]
