@@ -224,8 +224,8 @@ impl Client {
     /// [`StoreConfig::max_age`](crate::store::StoreConfig::max_age), 48 hours, after it was last
     /// sent.
     ///
-    /// The key of a value is read before it is sent, and a value that combines with what is found is
-    /// sent with it. The key of a smart record is read unless it was read within a minute.
+    /// The key of a value is read before it is sent, and a value that combines with what is found
+    /// is sent with it. The key of a smart record is read unless it was read within a minute.
     ///
     /// # Errors
     /// [`ClientError::Refused`] if the local store refuses it, something better is found

@@ -205,8 +205,8 @@ impl Dht {
     /// # Errors
     /// [`DhtError::Refused`] if no part of the record is valid, the latest update of a single space
     /// is refused, something better than the value is found
-    /// ([`ValidationError::Stale`](smart_record_core::ValidationError::Stale); nothing is sent), or the
-    /// value does not fit into one packet
+    /// ([`ValidationError::Stale`](smart_record_core::ValidationError::Stale); nothing is sent), or
+    /// the value does not fit into one packet
     /// ([`StoreConfig::chunk_bytes`](crate::store::StoreConfig::chunk_bytes)),
     /// [`DhtError::NotReplicated`] if no other peer took all of it, and as [`get`](Self::get).
     pub async fn put(

@@ -52,8 +52,8 @@ impl RecordPut {
         self.record.as_ref()
     }
 
-    /// The record joined with what else is known, in one packet. `None` if it is no smart record, or
-    /// does not fit.
+    /// The record joined with what else is known, in one packet. `None` if it is no smart record,
+    /// or does not fit.
     pub(crate) fn together<'a>(
         &mut self,
         store: &SmartRecordStore,
