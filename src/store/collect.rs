@@ -237,7 +237,7 @@ impl SmartRecordStore {
                 }
             }
         }
-        let withdrawn = self.withdrawn_in(&plan);
+        let withdrawn = self.table.withdrawn_in(&plan);
         self.apply(plan)?;
         self.candidates.notice_withdrawn(withdrawn);
         if place == Place::Protected && board.spaces > 0 && board.protected_spaces == 0 {

@@ -418,16 +418,6 @@ impl SmartRecordStore {
         Ok(())
     }
 
-    /// The withdrawn spaces that a plan writes, and since when they are stored.
-    pub(super) fn withdrawn_in(&self, plan: &WritePlan) -> Vec<(PartId, Timestamp)> {
-        let spaces = plan.written().filter(|(id, _)| id.space != SpaceId::HEAD);
-        let is_withdrawn = |part: &Part<'_>| {
-            rows::encoded(part).is_withdrawn() && self.table.place_of(part) == Place::Withdrawn
-        };
-        let withdrawn = spaces.filter(|(_, part)| is_withdrawn(part));
-        withdrawn.map(|(id, part)| (id, part.stored_at)).collect()
-    }
-
     fn evict_and_apply(
         &mut self,
         charge: &Charge,
@@ -442,7 +432,7 @@ impl SmartRecordStore {
         let departed = std::mem::take(&mut plan.evicted);
         plan.note(self.memory.remember(departed, &self.registry, now));
         let evicted_spaces = plan.evicted_spaces;
-        let withdrawn = self.withdrawn_in(&plan);
+        let withdrawn = self.table.withdrawn_in(&plan);
         let written = plan.written().map(|(id, _)| id);
         let is_candidate = |id: &PartId| id.record == charge.record && !charge.is_protected;
         let written: Vec<_> = written.filter(is_candidate).collect();

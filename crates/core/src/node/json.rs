@@ -343,9 +343,6 @@ mod tests {
             r#"{"a":{"/":{}}}"#,
             r#"{"a":{"/":{"bytes":"AA","float":"inf"}}}"#,
             r#"{"a":{"/":"not a cid"}}"#,
-            // Case 13.
-            r#"{"a":{"/":"/ipfs/bafkqaaa"}}"#,
-            r#"{"a":{"/":"https://a.example/ipfs/bafkqaaa"}}"#,
             r#"{"a":{"/":"bafkqaaaaaaaaa"}}"#,
             r#"{"a":{"/":{"bytes":"%"}}}"#,
             r#"{"a":{"/":{"float":"1"}}}"#,
@@ -360,6 +357,14 @@ mod tests {
             r#"{"a":{"/":{"opaque":""}}}"#,
         ] {
             assert!(matches!(parse(escape), Err(JsonError::InvalidEscape(_))), "{escape}");
+        }
+    }
+
+    #[test]
+    fn case_13_a_link_is_no_path_and_no_address() {
+        for link in ["/ipfs/bafkqaaa", "https://a.example/ipfs/bafkqaaa"] {
+            let escape = format!(r#"{{"a":{{"/":"{link}"}}}}"#);
+            assert!(matches!(parse(&escape), Err(JsonError::InvalidEscape(_))), "{escape}");
         }
     }
 
