@@ -1,19 +1,20 @@
-//! The work that is done for other peers: how much in total, and fairly among those who ask for it.
+//! Budget of the work for other peers: a total rate, shared fairly among the peers.
 //!
-//! Work is counted in the time of a [reference core](smart_record_core::SignatureMemory): what a
-//! request is estimated to take is reserved before, and replaced by what it took after. What cannot
-//! be refused, such as a GET, is counted after. There is a *pool* of work for all other peers,
-//! which fills at the configured rate. While at least half of it is left everybody is served. Below
-//! that, only those are who have used no more than the average, first among networks (an IPv4
-//! address, a /48 of IPv6), then within a network among its parts (a /56 of IPv6), then among
-//! peers. So a source that takes all that it can leaves half of the pool to the others, and a
-//! thousand peer ids in one network get no more than one. Connections of which no IP address is
-//! known, relayed ones among them, are together one network.
+//! Work is counted in the time of a [reference core](smart_record_core::SignatureMemory). The
+//! estimated work of a request is reserved first, and replaced by its actual work afterwards.
+//! Requests that cannot be refused, such as a GET, are counted afterwards only. A *pool* of work
+//! for all other peers fills at the configured rate. While at least half of it is left, every
+//! request is served. Below that, a request is served if its source has used no more than the
+//! average: its network (an IPv4 address, a /48 of IPv6) among networks, its part of that (a /56 of
+//! IPv6) among the parts of the network, its peer among the peers of the part. So a source that
+//! takes all that it can leaves half of the pool to the others, and a thousand peer ids in one
+//! network get no more than one. All connections without a known IP address, relayed ones among
+//! them, count as one network.
 //!
 //! **Invariants.** Pure: the time is an argument. The number of accounts is bounded, and a newcomer
-//! always gets one: peer ids, which are free, take no places from networks. What is admitted
-//! exceeds the rate by no more than the pool and what is under way. A reservation that was not used
-//! is given back exactly. What a party has used is never less than what its members have.
+//! always gets one: peer ids, which are free, take no accounts from networks. Admitted work exceeds
+//! the rate by no more than the pool and the requests under way. An unused reservation is given
+//! back exactly. The account of a party is never less than the sum of its members'.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Work for others".
 
@@ -41,8 +42,8 @@ const MEMBERS: u32 = 32;
 const CLOSED_AT_ONCE: usize = 64;
 /// An account with less work than this is closed when accounts are halved.
 const LEAST: Duration = Duration::from_micros(100);
-/// If so much was done that could not be refused that nothing is left, those are disconnected whose
-/// network has asked for this many times the average of the others.
+/// When work that could not be refused has used up the budget, peers are disconnected whose network
+/// has asked for this many times the average of the others.
 const GREEDY: u32 = 4;
 
 /// Receiving and answering any message. A guess, on the high side.
@@ -51,8 +52,8 @@ pub(super) const MESSAGE: Duration = Duration::from_micros(30);
 const RECORD_BYTE: Duration = Duration::from_nanos(10);
 /// A connection that another peer makes: three key agreements and two signatures.
 pub(super) const HANDSHAKE: Duration = Duration::from_micros(300);
-/// What a refused request counts as asked for. Its sender is not told, so an honest one goes on. A
-/// guess: an eighth of what the signatures in one value may take.
+/// The work that a refused request is charged with. Its sender is not told of the refusal, so an
+/// honest one goes on. A guess: an eighth of what the signatures in one value may take.
 const REFUSED: Duration = Duration::from_micros(500);
 
 /// Receiving a record of this size, which is refused unread.
@@ -60,7 +61,7 @@ pub(super) fn receiving(bytes: usize) -> Duration {
     RECORD_BYTE.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX))
 }
 
-/// Where peers are.
+/// The network location of peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Site {
     Subnet(Subnet),
@@ -74,7 +75,7 @@ enum Party {
     /// All peers of a site.
     Site(Site),
     Peer(Site, PeerId),
-    /// Those in a site that have no account of their own.
+    /// The peers in a site that have no account of their own.
     Rest(Site),
 }
 
@@ -91,7 +92,7 @@ impl Source {
         Self([network, part, Some(Party::Peer(site, peer))])
     }
 
-    /// Whoever is at this address.
+    /// The peers at this address.
     pub(super) fn of_address(address: Option<&Multiaddr>) -> Self {
         let ip = address.and_then(ip_of);
         let site = |v6_bits| ip.map(|ip| Site::Subnet(Subnet::new(ip, 32, v6_bits)));
@@ -128,7 +129,7 @@ struct Account {
 }
 
 impl Account {
-    /// What counts towards its share.
+    /// The work that counts towards its share.
     const fn taken(&self) -> Duration {
         self.used.saturating_add(self.reserved)
     }
@@ -143,12 +144,12 @@ type Path = [Option<Party>; 3];
 pub(super) struct Reserved {
     path: Path,
     work: Duration,
-    /// What was taken for it from the pool, and beyond it.
+    /// The work that was reserved for it, from the pool and beyond it.
     taken: Duration,
 }
 
 impl Reserved {
-    /// At most how much work it is.
+    /// An upper bound of its work.
     pub(super) const fn work(&self) -> Duration {
         self.work
     }
@@ -242,13 +243,13 @@ impl Budget {
 
     /// Whether a source is so far over the budget that it should be disconnected:
     ///
-    /// * its network has asked for more than there is for everybody, for seconds, until it has asked
-    ///   for no more than a quarter of that; or so much is done that cannot be refused that nothing
-    ///   is left for the rest, and its network has asked for four times the average of the others.
-    ///   In either case only those who have asked for no less than the average of their network.
-    /// * less than half of the pool is left, its network has asked for four times the average of the
-    ///   others, and has so many peers that this one has no account. Otherwise a node spends its
-    ///   time on receiving what it refuses from thousands of connections in turn.
+    /// * its network has asked for more than the whole pool, for seconds, until it has asked for no
+    ///   more than a quarter of that; or work that cannot be refused has used up the pool, and its
+    ///   network has asked for four times the average of the others. In either case only a peer
+    ///   that has asked for no less than the average of its network.
+    /// * less than half of the pool is left, its network has asked for four times the average of
+    ///   the others, and has so many peers that this one has no account. Otherwise a node spends
+    ///   its time on receiving what it refuses from thousands of connections in turn.
     pub(super) fn is_far_over(&mut self, source: &Source, now: Duration) -> bool {
         self.advance(now);
         if self.rate.is_zero() {

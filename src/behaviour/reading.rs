@@ -215,7 +215,7 @@ impl Reads {
         }
         env.count(|c| &mut c.lookups, 1);
         let breadth = reader.breadth(env.bounds.closest);
-        let read = Read::new(lookup, search(env, &key, LookupKind::Value), breadth);
+        let read = Read::new(lookup, search(env, &key), breadth);
         let deadline = env.net.now().saturating_add(deadline);
         let operation =
             Operation { read, reader, deadline, has_returned: false, has_news: false, span, begun };
@@ -246,10 +246,8 @@ impl Reads {
         if let Some(Operation { read, reader: Reader::Stream(_, sender), .. }) =
             self.under_way.get(&id)
         {
-            let lookup = read.answers().clone();
-            let reading = lookup.into_reading(&[], Vec::new(), env.now());
-            let is_complete = false;
-            sender.send(Reading { silent: read.search().silent(), is_complete, ..reading });
+            let interim = read.answers().clone().into_interim(env.now());
+            sender.send(Reading { silent: read.search().silent(), ..interim });
         }
     }
 
@@ -496,7 +494,7 @@ impl Operation {
 }
 
 /// Returns a lookup of the peers closest to a key, which starts from those in the routing table.
-pub(super) fn search(env: &mut Env, key: &RecordKey, wanted: LookupKind) -> search::Lookup {
+fn search(env: &mut Env, key: &RecordKey) -> search::Lookup {
     let target = KBucketKey::new(key.as_bytes().to_vec());
     let start = env.kad.get_closest_local_peers(&target).map(KBucketKey::into_preimage);
     let start: Vec<_> = start.take(START).collect();
@@ -504,7 +502,8 @@ pub(super) fn search(env: &mut Env, key: &RecordKey, wanted: LookupKind) -> sear
     env.net.size.forget_old(env.net.now());
     let config = LookupConfig::default().with_closest(env.bounds.closest);
     let config = config.with_per_subnet(env.subnets.share);
-    search::Lookup::new(Place::of_key(key.as_bytes()), wanted, env.local, config, start)
+    let (place, wanted) = (Place::of_key(key.as_bytes()), LookupKind::Value);
+    search::Lookup::new(place, wanted, env.local, config, start)
 }
 
 #[cfg(test)]

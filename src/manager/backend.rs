@@ -89,7 +89,7 @@ pub struct HeldValue {
     pub lifetime: Option<Duration>,
 }
 
-/// Node that holds a value.
+/// Node that holds a value. Exhaustive: it is this node or another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Holder {
     /// This node.

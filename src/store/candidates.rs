@@ -80,9 +80,10 @@ impl EvictionCandidates {
         }
     }
 
-    /// Adds a withdrawn space that was written.
-    pub(super) fn notice_withdrawn(&mut self, id: PartId, stored_at: Timestamp) {
-        if let Some(known) = self.withdrawn.get_mut(&id.record) {
+    /// Adds withdrawn spaces that were written.
+    pub(super) fn notice_withdrawn(&mut self, written: Vec<(PartId, Timestamp)>) {
+        for (id, stored_at) in written {
+            let Some(known) = self.withdrawn.get_mut(&id.record) else { continue };
             let entry = (stored_at, id.space);
             match known.binary_search(&entry) {
                 // It may belong to those that are not kept.
@@ -228,7 +229,8 @@ impl EvictionCandidates {
         }
         for is_fresh in [false, true] {
             if is_fresh || !self.withdrawn.contains_key(&record) {
-                self.withdrawn.insert(record, table.last_withdrawn(record, WITHDRAWN)?);
+                let max = WITHDRAWN.saturating_add(except.len());
+                self.withdrawn.insert(record, table.last_withdrawn(record, max)?);
             }
             let known = self.withdrawn.entry(record).or_default();
             while let Some(at) = known.iter().rposition(|(_, space)| !except.contains(space)) {

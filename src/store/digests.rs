@@ -1,10 +1,10 @@
-//! Digests of the boards that are given out in slices, kept as their updates come and go.
+//! Digests of the boards that are given out in slices, updated with each change.
 //!
-//! **Invariants.** A digest is what [`SmartRecord::digest`](smart_record_core::SmartRecord::digest)
-//! gives for the spaces that are given out now. Only spaces whose rows have changed since the last
-//! answer, or of which an update has expired, are read for it. The number of remembered spaces is
-//! bounded, and that of changed ones by it: a board that changes more between two answers is
-//! forgotten.
+//! **Invariants.** A digest equals the
+//! [`SmartRecord::digest`](smart_record_core::SmartRecord::digest) of the spaces that are given out
+//! now. It reads only spaces whose rows have changed since the last answer, or of which an update
+//! has expired. The numbers of remembered spaces and of changed spaces are bounded: a board with
+//! more changes between two answers is forgotten.
 //!
 //! **Spec.** `docs/wire.md`, section "Coverage".
 
@@ -29,7 +29,7 @@ pub(super) struct Digests {
     spaces: usize,
 }
 
-/// What is given out of a board.
+/// A summary of the spaces of a board that are given out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Summary {
     pub(super) spaces: u32,
@@ -37,7 +37,7 @@ pub(super) struct Summary {
     pub(super) last: LastRanks,
 }
 
-/// The highest ranks that are given out; that of the head if there is none.
+/// The highest ranks that are given out, or the rank of the head if there are none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LastRanks {
     open: SpaceId,
@@ -50,7 +50,7 @@ pub(super) struct LastRanks {
 impl LastRanks {
     /// Whether the space in a row is given out.
     pub(super) fn has(&self, space: SpaceId, part: &Part<'_>, now: Timestamp) -> bool {
-        if rows::encoded(part).is_withdrawn() {
+        if rows::is_withdrawn_at(part, now) {
             return space <= self.withdrawn;
         }
         let first = self.first_evicted;
@@ -74,8 +74,8 @@ struct BoardDigest {
 }
 
 #[derive(Debug)]
-pub(super) struct SpaceDigest {
-    pub(super) digest: [u8; 32],
+struct SpaceDigest {
+    digest: [u8; 32],
     is_withdrawn: bool,
     work: u8,
     until: Option<Timestamp>,
@@ -133,7 +133,7 @@ impl BoardDigest {
 }
 
 impl SmartRecordStore {
-    /// What is given out of a board now.
+    /// The current summary of a board.
     pub(super) fn summary(
         &self,
         key: &RecordKey,
@@ -198,19 +198,10 @@ impl SmartRecordStore {
 
     /// The digest of the space in a row; `None` if nothing in it is retained. Rows that cannot be
     /// read are skipped.
-    pub(super) fn space_digest(
-        &self,
-        id: SpaceId,
-        part: &Part<'_>,
-        now: Timestamp,
-    ) -> Option<SpaceDigest> {
-        let space = rows::read_space(part).inspect_err(|error| self.news.read_failed(error));
-        let mut space = space.ok()?;
+    fn space_digest(&self, id: SpaceId, part: &Part<'_>, now: Timestamp) -> Option<SpaceDigest> {
+        let space = self.live_part(part, now)?;
         let digest = space.digest(&id.0, now)?;
-        let ends = space.updates().map(|update| update.retain_until()).filter(|at| *at > now);
-        let is_withdrawn = rows::encoded(part).is_withdrawn();
-        let until = ends.min();
-        space.collect(now);
+        let (is_withdrawn, until) = (space.is_withdrawn(), space.first_collectable_at());
         Some(SpaceDigest { digest, is_withdrawn, work: space.work(&id.0), until })
     }
 }

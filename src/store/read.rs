@@ -15,7 +15,7 @@ use super::{
     storage::{Part, PartId, RecordId, SpaceId},
 };
 use smart_record_core::{
-    EvictionOrder, Namespace, RecordKey, SmartRecord, Timestamp, View, Writer,
+    EvictionOrder, Namespace, RecordKey, SmartRecord, Space, Timestamp, View, Writer,
 };
 
 /// A stored value that is not a smart record.
@@ -31,15 +31,17 @@ pub struct StoredValue {
 impl SmartRecordStore {
     /// Returns the smart record under `key` as this node knows it, with at most as many spaces as
     /// its limits allow. `None` if there is none. Damaged spaces are left out, and counted among
-    /// the storage's failures.
+    /// the storage's failures. The key is not checked: under an invalid one, or one of an
+    /// unknown namespace, there is nothing. That holds for each read of the store.
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
     pub fn record(&self, key: &RecordKey) -> Result<Option<SmartRecord>, StorageError> {
         let now = self.clock.now();
         let mut record = SmartRecord::new(key.clone());
-        for part in self.given_out(key, self.table.record_id(key), now) {
-            self.join_row(&mut record, &part?.1, now);
+        for row in self.given_out(key, self.table.record_id(key), now) {
+            let (_, part, space) = row?;
+            self.join_space(&mut record, &part, space);
         }
         Ok((record.spaces().len() > 0).then_some(record))
     }
@@ -87,14 +89,29 @@ impl SmartRecordStore {
 
     /// Joins the space in a row into its record, without what has expired.
     fn join_row(&self, record: &mut SmartRecord, part: &Part<'_>, now: Timestamp) {
-        let read = rows::read_owned_space(part).inspect_err(|error| self.news.read_failed(error));
-        if let Ok((writer, mut space)) = read {
-            space.collect(now);
-            record.join_space(writer, space);
+        if let Some(space) = self.live_part(part, now) {
+            self.join_space(record, part, space);
         }
     }
 
-    /// Returns the current view of the smart record under `key`, as this node knows it.
+    fn join_space(&self, record: &mut SmartRecord, part: &Part<'_>, space: Space) {
+        match rows::encoded(part).writer() {
+            Ok(writer) => record.join_space(writer, space),
+            Err(error) => self.news.read_failed(&rows::damaged(&error)),
+        }
+    }
+
+    /// The space in a row, without what has expired. `None` if nothing is left, or it cannot be
+    /// read, which is counted among the storage's failures.
+    pub(super) fn live_part(&self, part: &Part<'_>, now: Timestamp) -> Option<Space> {
+        let read = rows::read_space(part).inspect_err(|error| self.news.read_failed(error));
+        let mut space = read.ok()?;
+        space.collect(now);
+        (!space.is_empty()).then_some(space)
+    }
+
+    /// Returns the current view of the smart record under `key`, as this node knows it. Empty under
+    /// a key that is not valid, as for [`record`](Self::record).
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
@@ -103,7 +120,8 @@ impl SmartRecordStore {
         Ok(self.record(key)?.map(|record| record.view(now)).unwrap_or_default())
     }
 
-    /// Returns the value under a key of a namespace without spaces.
+    /// Returns the value under a key of a namespace without spaces. `None` under a key that is not
+    /// valid, as for [`record`](Self::record).
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
@@ -149,25 +167,42 @@ impl SmartRecordStore {
             .filter(move |part| part.as_ref().map_or(true, |(id, part)| lives(id, part)))
     }
 
-    /// The spaces of a record that are given out: as many as the limits allow, those that have not
-    /// expired and are the last in the order of eviction; of withdrawn ones those of the lowest
-    /// ranks.
+    /// The spaces of a record that are given out, without what has expired: as many as the limits
+    /// allow, of those of which something can be read. Of open ones those that are evicted last, of
+    /// withdrawn ones those of the lowest ranks.
     pub(super) fn given_out(
         &self,
         key: &RecordKey,
         record: RecordId,
         now: Timestamp,
-    ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
+    ) -> impl Iterator<Item = Result<(PartId, Part<'_>, Space), StorageError>> {
         let max = self.max_spaces(key);
         let first_evicted = self.first_evicted(record, max, now);
         let mut fits = max.fits();
-        let mut is_given_out = move |id: &PartId, part: &Part<'_>| {
-            let is_withdrawn = rows::encoded(part).is_withdrawn();
-            let has_place = |first| rows::live_order(id.space, part, now) <= first;
-            (is_withdrawn || first_evicted.is_none_or(has_place)) && fits(is_withdrawn)
-        };
-        let spaces = self.spaces(record, SpaceId::HEAD..=SpaceId::MAX, now);
-        spaces.filter(move |part| part.as_ref().map_or(true, |(id, it)| is_given_out(id, it)))
+        self.live_spaces(record, now).filter(move |row| match row {
+            Ok((id, _, space)) => {
+                let is_withdrawn = space.is_withdrawn();
+                let has_place = |first| space.eviction_order(id.space.0) <= first;
+                (is_withdrawn || first_evicted.is_none_or(has_place)) && fits(is_withdrawn)
+            }
+            Err(_) => true,
+        })
+    }
+
+    /// The spaces of a record, without what has expired, of which something can be read.
+    fn live_spaces(
+        &self,
+        record: RecordId,
+        now: Timestamp,
+    ) -> impl Iterator<Item = Result<(PartId, Part<'_>, Space), StorageError>> {
+        let rows = self.spaces(record, SpaceId::HEAD..=SpaceId::MAX, now);
+        rows.filter_map(move |row| match row {
+            Ok((id, part)) => {
+                let space = self.live_part(&part, now)?;
+                Some(Ok((id, part, space)))
+            }
+            Err(error) => Some(Err(error)),
+        })
     }
 
     /// Of the open spaces that are given out the one that is evicted first, if others are not given
@@ -183,9 +218,9 @@ impl SmartRecordStore {
         if usize::try_from(open).is_ok_and(|open| open <= max.open) {
             return None;
         }
-        let spaces = self.spaces(record, SpaceId::HEAD..=SpaceId::MAX, now).filter_map(Result::ok);
-        let open = spaces.filter(|(_, part)| !rows::encoded(part).is_withdrawn());
-        max.first_evicted(open.map(|(id, part)| rows::live_order(id.space, &part, now)))
+        let spaces = self.live_spaces(record, now).filter_map(Result::ok);
+        let open = spaces.filter(|(_, _, space)| !space.is_withdrawn());
+        max.first_evicted(open.map(|(id, _, space)| space.eviction_order(id.space.0)))
     }
 
     pub(super) fn max_spaces(&self, key: &RecordKey) -> MaxSpaces {
@@ -205,7 +240,7 @@ impl SmartRecordStore {
 /// How many spaces of a record are given out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MaxSpaces {
-    /// Those that are not withdrawn.
+    /// Number of spaces that are not withdrawn.
     pub(super) open: usize,
     pub(super) withdrawn: usize,
 }

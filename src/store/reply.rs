@@ -176,16 +176,13 @@ impl SmartRecordStore {
         let mut slice = Slice::new(usize::MAX, bytes);
         let (mut expires_at, mut until) = (None, None::<Timestamp>);
         let mut digests = Vec::new();
-        for part in self.given_out(key, id, now) {
-            let (part_id, part) = part?;
+        for row in self.given_out(key, id, now) {
+            let (part_id, part, space) = row?;
             let due_at = part.due_at;
-            // Rows that cannot be read are skipped.
-            let Some(digest) = self.space_digest(part_id.space, &part, now) else { continue };
-            let live =
-                rows::live_space(part, now).inspect_err(|error| self.news.read_failed(error));
-            if let Ok((space, at)) = live {
+            let digest = space.digest(&part_id.space.0, now);
+            if let Some(((space, at), digest)) = self.live(part, now).zip(digest) {
                 slice.push(&space);
-                digests.push(digest.digest);
+                digests.push(digest);
                 expires_at = expires_at.max(at);
                 until = until.into_iter().chain(due_at).min();
             }
@@ -382,8 +379,8 @@ impl SmartRecordStore {
         Ok(())
     }
 
-    /// Of a space that is the first of a slice and does not fit, how many of the newest updates are
-    /// left out: none for a peer whose walk goes on, and otherwise any number half of the time.
+    /// How many of the newest updates are left out of a space that is the first of a slice and does
+    /// not fit: none for a peer whose walk goes on, and otherwise any number half of the time.
     fn part_of_drawn(&self, space: &[u8]) -> usize {
         if self.replies.asker.is_some() {
             return 0;

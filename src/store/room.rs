@@ -10,7 +10,7 @@
 //! records farther from the local peer than the written one is evicted, the farthest first; for a
 //! protected writer, of all records. In a record with too many spaces or bytes, the unprotected
 //! spaces of the least work are evicted, and of equal work those of the highest ranks. Withdrawn
-//! spaces have places of their own, and of these the last that was first stored goes first. What is
+//! spaces have slots of their own, and of these the last that was first stored goes first. What is
 //! evicted is remembered ([`EvictionMemory`]). A write that would be evicted itself is refused, a
 //! new space before its signature is checked. A write that does not grow always fits.
 //!
@@ -48,15 +48,15 @@ pub(super) struct PlannedRow<'a> {
     pub(super) part: Part<'static>,
     /// What the write is charged to.
     pub(super) charge: &'a Charge,
-    /// The places that it takes in its record.
+    /// The slots that it takes in its record.
     pub(super) place: Place,
     /// If these are open ones, its place in the order of eviction; of a newcomer the one it claims.
     pub(super) order: EvictionOrder,
     /// How many spaces the record may have, and how many withdrawn ones.
     pub(super) max_spaces: usize,
     pub(super) max_withdrawn: usize,
-    /// Whether it was evicted and is remembered.
-    pub(super) is_remembered: bool,
+    /// Whether it was evicted, and less is remembered of it than this row says.
+    pub(super) adds_to_memory: bool,
     /// Whether it makes up for what is remembered of it.
     pub(super) returns: bool,
 }
@@ -78,7 +78,7 @@ impl<'a> PlannedRow<'a> {
             order: EvictionOrder::new(0, SpaceId::HEAD.0),
             max_spaces: 0,
             max_withdrawn: 0,
-            is_remembered: false,
+            adds_to_memory: false,
             returns: false,
         }
     }
@@ -122,7 +122,7 @@ impl SmartRecordStore {
         Ok(())
     }
 
-    /// What the store, or the namespace, has too much of, if anything.
+    /// The exceeded bound of the store or the namespace, if any.
     fn excess_kind(&self, charge: &Charge) -> Result<Option<CandidateKind>, StorageError> {
         let usage = self.usage();
         let has_too_many_bytes = usage.bytes > self.config.max_bytes();
@@ -184,14 +184,14 @@ impl SmartRecordStore {
         wanted: &PlannedRow<'_>,
         now: Timestamp,
     ) -> Result<Result<(), LimitExceeded>, StorageError> {
-        let (mut plan, candidates) = match self.make_room(wanted, now)? {
-            Ok(planned) => planned,
+        let (mut plan, candidates, has_room) = match self.make_room(wanted, now)? {
+            Ok((plan, candidates)) => (plan, candidates, true),
             Err(limit) => match self.plan_dismissal(wanted)? {
-                Some(plan) => (plan, Vec::new()),
+                Some(plan) => (plan, Vec::new(), false),
                 None => return Ok(Err(limit)),
             },
         };
-        if wanted.returns {
+        if wanted.returns && has_room {
             plan.note(self.memory.forget(wanted.id).into_iter().collect());
             self.news.count(|c| &mut c.remembered_returned, 1);
         }
@@ -199,14 +199,8 @@ impl SmartRecordStore {
         if self.table.storage.get(&wanted.id.record.head())?.is_none() {
             self.forget_places(wanted.id.record);
         }
-        match wanted.place {
-            Place::Withdrawn => {
-                self.candidates.notice_withdrawn(wanted.id, wanted.part.stored_at);
-            }
-            Place::Open if wanted.id.space != SpaceId::HEAD => {
-                self.candidates.notice_open(wanted.id.record, wanted.order);
-            }
-            _ => {}
+        if wanted.place == Place::Open && wanted.id.space != SpaceId::HEAD {
+            self.candidates.notice_open(wanted.id.record, wanted.order);
         }
         Ok(Ok(()))
     }
@@ -340,12 +334,12 @@ impl SmartRecordStore {
     }
 
     /// Plans the removal of a space whose withdrawal has no room. `None` if the row is no
-    /// withdrawal, or one of a space that was never stored.
+    /// withdrawal, or one of a space that is not stored and of which no less is remembered.
     fn plan_dismissal(&self, wanted: &PlannedRow<'_>) -> Result<Option<WritePlan>, StorageError> {
-        let PlannedRow { id, ref part, charge, place, is_remembered, .. } = *wanted;
+        let PlannedRow { id, ref part, charge, place, adds_to_memory, .. } = *wanted;
         let old = self.table.storage.get(&id)?;
         let old = old.map(|part| (part.bytes.len(), self.table.place_of(&part)));
-        if place != Place::Withdrawn || (old.is_none() && !is_remembered) {
+        if place != Place::Withdrawn || (old.is_none() && !adds_to_memory) {
             return Ok(None);
         }
         let mut plan = WritePlan::default();
@@ -382,7 +376,7 @@ impl SmartRecordStore {
         Ok(())
     }
 
-    /// By what a record has too many spaces, or bytes of them, of those that share a kind of place.
+    /// The exceeded limit on spaces or bytes that share a kind of slot, if any.
     fn excess_of(&self, board: &Board, place: Place, max_spaces: usize) -> Option<LimitExceeded> {
         let (spaces, bytes) = board.taken(place);
         let max_bytes = self.config.max_record_bytes();
@@ -447,13 +441,14 @@ impl SmartRecordStore {
         let departed = std::mem::take(&mut plan.evicted);
         plan.note(self.memory.remember(departed, &self.registry, now));
         let evicted_spaces = plan.evicted_spaces;
-        let mut written: Vec<_> = plan
-            .written()
-            .filter(|id| id.record == charge.record && !charge.is_protected)
-            .collect();
+        let withdrawn = self.table.withdrawn_in(&plan);
+        let written = plan.written().map(|(id, _)| id);
+        let is_candidate = |id: &PartId| id.record == charge.record && !charge.is_protected;
+        let written: Vec<_> = written.filter(is_candidate).collect();
         self.apply(plan)?;
         let namespace = charge.namespace_quota.as_ref().map(|(name, _)| name.as_str());
-        written.drain(..).for_each(|id| self.candidates.notice(id, namespace));
+        written.into_iter().for_each(|id| self.candidates.notice(id, namespace));
+        self.candidates.notice_withdrawn(withdrawn);
         self.news.count(|c| &mut c.spaces_evicted, evicted_spaces);
         for candidate in candidates {
             self.forget_places(candidate);

@@ -64,6 +64,17 @@ pub(super) fn read_owned_space(part: &Part<'_>) -> Result<(Writer, Space), Stora
     Ok((writer, read_space(part)?))
 }
 
+/// Whether the space in a row is withdrawn once what has expired by `now` is left out.
+pub(super) fn is_withdrawn_at(part: &Part<'_>, now: Timestamp) -> bool {
+    if part.due_at.is_none_or(|at| at > now) {
+        return encoded(part).is_withdrawn();
+    }
+    read_space(part).is_ok_and(|mut space| {
+        space.collect(now);
+        space.is_withdrawn()
+    })
+}
+
 /// A space that has not expired, encoded without its expired updates, and when its last update
 /// expires.
 pub(super) fn live_space(
@@ -110,12 +121,12 @@ pub(super) fn peer_of(part: &Part<'_>) -> Option<PeerId> {
     encoded(part).writer().ok().map(|writer| writer.peer_id())
 }
 
-/// The places of a record that a space takes.
+/// The slots of a record that a space takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Those of all writers.
+    /// The slots of all writers.
     Open,
-    /// Those of withdrawn spaces.
+    /// The slots of withdrawn spaces.
     Withdrawn,
     /// None, because its writer is protected.
     Protected,
@@ -152,7 +163,7 @@ impl Board {
         }
     }
 
-    /// How many spaces take these places, and the cost of their rows.
+    /// How many spaces take these slots, and the cost of their rows.
     pub(super) fn taken(&self, place: Place) -> (usize, usize) {
         let (spaces, bytes) = match place {
             Place::Withdrawn => (self.withdrawn_spaces, self.withdrawn_bytes),

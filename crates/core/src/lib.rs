@@ -19,8 +19,10 @@
 
 mod clock;
 pub mod dag_cbor;
+pub mod dag_json;
 mod data;
 mod debug;
+mod json_text;
 mod key;
 mod node;
 mod peer;
@@ -60,7 +62,7 @@ pub use crate::{
     },
     shard::{NotAShard, ShardError, ShardedKey, ShardedRecord},
     signatures::{SignatureCounts, SignatureMemory},
-    text::{Printable, escaped, parse_cid, printable, unescape},
+    text::{Printable, cid_from_bytes, escaped, parse_cid, printable, unescape},
     time::Timestamp,
     validator::{
         AcceptAny, Fault, Malformed, MergedSpace, Namespace, NamespaceItem, Namespaces, OrderKey,

@@ -19,7 +19,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// What the keys of a namespace hold.
+/// What the keys of a namespace hold. Exhaustive: a store knows these two forms.
 #[derive(Clone)]
 pub enum Namespace {
     /// Smart records: a space for each writer, joined by these rules.
@@ -165,7 +165,7 @@ pub struct Namespaces<T> {
 /// ```
 pub type Registry = Namespaces<Namespace>;
 
-/// A valid value, in the form of its namespace.
+/// A valid value, in the form of its namespace. Exhaustive, as [`Namespace`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Validated {
     /// The decoded smart record.
