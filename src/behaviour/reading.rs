@@ -1,7 +1,7 @@
 //! Reads over the network.
 //!
-//! **Invariants.** A read returns a result when it is settled, and another at its end if answers
-//! have arrived since. Every read ends: when all peers have been asked, when its policy is
+//! **Invariants.** A read returns a result when it is settled, and another at its end if it has asked
+//! further peers or answers have arrived since. Every read ends: when all peers have been asked, when its policy is
 //! satisfied, when its caller is gone, or at its deadline. A read that ends before enough of the
 //! closest peers have answered proves no absence.
 
@@ -51,7 +51,8 @@ struct Operation {
     deadline: Duration,
     /// Whether it has settled and returned.
     has_returned: bool,
-    /// Whether an answer has arrived since, be it that a peer has nothing.
+    /// Whether its end is to have a result: an answer has arrived since, be it that a peer has
+    /// nothing, or further peers were to be asked.
     has_news: bool,
     span: tracing::Span,
     begun: Begun,
@@ -383,11 +384,14 @@ impl Reads {
             return None;
         }
         operation.has_returned = true;
-        operation.has_news = false;
         operation.deadline = now.saturating_add(BACKGROUND);
         let returned = operation.reader.returned();
         let reader = std::mem::replace(&mut operation.reader, returned);
-        Some(operation.result(env, id, reader))
+        let result = operation.result(env, id, reader);
+        // Until all were asked nobody is repaired, so the end has a result even if no other peer
+        // answers.
+        operation.has_news = result.asks_on;
+        Some(result)
     }
 
     /// Notes that what a read has found was passed on to be stored. Its next result has what was
