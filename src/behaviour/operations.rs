@@ -403,8 +403,8 @@ impl Operations {
     /// Handles the end of a read: repairs peers, stores what was found, and hands the result to the
     /// reader.
     fn end_read(&mut self, env: &mut Env, ended: ReadResult) {
-        let ReadResult { id, lookup, reader, withheld, closest, asks_on, silent, has_asked, span } =
-            ended;
+        let ReadResult { id, lookup, reader, withheld, closest, asks_on, late, .. } = ended;
+        let ReadResult { silent, has_asked, span, .. } = ended;
         let _in_span = span.entered();
         let now = env.now();
         let key = lookup.key().clone();
@@ -424,12 +424,16 @@ impl Operations {
             let step = self.sends.on_read(env, id, &lookup, closest);
             return self.run_step(env, step);
         }
-        let repairs = match asks_on {
+        if reader.has_returned_to_write() {
+            self.sends.send_late(env, &lookup, &closest, &late, reader.is_client());
+        }
+        // A write sends what is known to all of them.
+        let is_sent = asks_on || reader.has_returned_to_write();
+        let repairs = match is_sent {
             true => Vec::new(),
             false => lookup.repairs(&env.local, |peer| env.holders.joins(peer)),
         };
         repairs.iter().flat_map(|it| &it.peers).for_each(|peer| env.holders.on_behind(peer));
-        // A write sends what is known to all of them.
         if !reader.is_for_write() {
             self.sends.repair(env, &lookup, &repairs, reader.is_client());
         }

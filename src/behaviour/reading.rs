@@ -54,6 +54,8 @@ struct Operation {
     /// Whether its end is to have a result: an answer has arrived since, be it that a peer has
     /// nothing, or further peers were to be asked.
     has_news: bool,
+    /// The peers that have answered since, and whether that was news.
+    late: BTreeMap<PeerId, bool>,
     span: tracing::Span,
     begun: Begun,
 }
@@ -68,6 +70,8 @@ pub(super) struct ReadResult {
     pub(super) closest: Closest,
     /// Whether the read goes on with further peers among the closest.
     pub(super) asks_on: bool,
+    /// The peers that have answered since the read returned, and whether that was news.
+    pub(super) late: BTreeMap<PeerId, bool>,
     /// The closest peers that did not answer in time.
     pub(super) silent: Vec<PeerId>,
     /// Whether any peer was asked.
@@ -99,6 +103,11 @@ impl Reader {
     /// Whether the result is for a write, which sends the record itself.
     pub(super) const fn is_for_write(&self) -> bool {
         matches!(self.purpose(), Purpose::Resume | Purpose::Sending)
+    }
+
+    /// Whether the read has returned to a write, which has sent the record since.
+    pub(super) const fn has_returned_to_write(&self) -> bool {
+        matches!(self, Self::Returned { .. }) && self.is_for_write()
     }
 
     /// Whether the read counts towards the client operations: a client has started it, or an
@@ -218,8 +227,9 @@ impl Reads {
         let breadth = reader.breadth(env.bounds.closest);
         let read = Read::new(lookup, search(env, &key, LookupKind::Value), breadth);
         let deadline = env.net.now().saturating_add(deadline);
+        let (has_returned, has_news, late) = (false, false, BTreeMap::new());
         let operation =
-            Operation { read, reader, deadline, has_returned: false, has_news: false, span, begun };
+            Operation { read, reader, deadline, has_returned, has_news, late, span, begun };
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         self.under_way.insert(id, operation);
@@ -293,9 +303,9 @@ impl Reads {
                     Some(record) => operation.on_found(env, worker, id, peer, record),
                     None => {
                         tracing::trace!(%peer, "peer has no record");
-                        // It is repaired.
-                        operation.has_news = true;
                         operation.read.on_nothing(peer);
+                        // It is repaired.
+                        operation.note(peer, false);
                         false
                     }
                 }
@@ -448,9 +458,18 @@ impl Operation {
             }
             Ok(_) => tracing::trace!(%peer, "valid answer"),
         }
+        let is_news = self.read.on_checked_answer(peer, answer, expires_at);
         // An answer without news may show that a peer is behind.
+        self.note(peer, is_news);
+        is_news
+    }
+
+    /// Records that a peer has answered.
+    fn note(&mut self, peer: PeerId, is_news: bool) {
         self.has_news = true;
-        self.read.on_checked_answer(peer, answer, expires_at)
+        if self.has_returned {
+            *self.late.entry(peer).or_default() |= is_news;
+        }
     }
 
     /// Returns the result of a read that is over.
@@ -494,8 +513,8 @@ impl Operation {
         let closest = Closest::of(search, &env.net.size);
         let (silent, has_asked) = (search.silent(), search.asked() > 0);
         let asks_on = self.read.asks_on(env.net.requests(), &env.net.size, env.net.now());
-        let span = self.span.clone();
-        ReadResult { id, lookup, reader, withheld, closest, asks_on, silent, has_asked, span }
+        let (late, span) = (std::mem::take(&mut self.late), self.span.clone());
+        ReadResult { id, lookup, reader, withheld, closest, asks_on, late, silent, has_asked, span }
     }
 }
 

@@ -559,6 +559,11 @@ impl RecordLookup {
         self.has_settled() && self.covered().is_ring()
     }
 
+    /// Whether a peer has answered, be it with nothing or with what was refused.
+    pub(crate) fn has_heard(&self, peer: &PeerId) -> bool {
+        self.shown.is_holder(peer) || self.empty.contains(peer) || self.refused.contains_key(peer)
+    }
+
     /// The valid content of a peer's answers, as far as it is remembered.
     pub(crate) fn shown(&self, peer: &PeerId) -> Option<CheckedAnswer> {
         self.shown.answer(peer)

@@ -7,10 +7,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smart_record_core::{SmartRecord, ValidationError};
+use smart_record_core::{RecordKey, SmartRecord, ValidationError};
 
 use super::super::{env::Env, holders::Closest};
-use crate::query::{JoinedAnswers, RecordLookup, RecordPut};
+use crate::{
+    query::{JoinedAnswers, RecordLookup, RecordPut},
+    store::StoredValue,
+};
 
 /// The recipients and the chunks, as an earlier read or write has found them. `None` for a large
 /// record if one of the recipients may keep the last PUT: what was written alone would replace what
@@ -22,6 +25,16 @@ pub(super) fn known(env: &mut Env, record_put: &RecordPut) -> Option<(Closest, A
         || record_put.record().is_none()
         || closest.replicas.iter().all(|peer| env.holders.joins(peer));
     is_safe.then(|| (closest, all.unwrap_or_else(|| record_put.chunks.clone())))
+}
+
+/// What this node has written under a key and holds: its own space, or a value.
+pub(super) fn written(env: &mut Env, key: &RecordKey) -> Option<RecordPut> {
+    let store = env.kad.store_mut();
+    if let Ok(Some(own)) = store.record_of(key, [&env.local]) {
+        return Some(RecordPut::of(&own, env.bounds.chunk_bytes));
+    }
+    let StoredValue { value, expires_at, .. } = store.value(key).ok().flatten()?;
+    Some(RecordPut::new(key.clone(), vec![value], expires_at))
 }
 
 /// The whole known record; `None` if it does not fit into one packet, or is no smart record.

@@ -43,3 +43,68 @@ fn peers_are_repaired_though_the_last_one_asked_stays_silent() {
         assert_eq!((node.asked(is_get), node.asked(is_put)), (0, 11));
     }
 }
+
+/// A record of some 11 KB, of fifteen writers.
+fn board() -> SmartRecord {
+    let mut board = SmartRecord::new("/sr/a".into());
+    for _ in 0..15 {
+        board.join(written(&"x".repeat(600))).unwrap();
+    }
+    board
+}
+
+/// The record that is being sent to a peer.
+fn sent_to(node: &Node, peer: &PeerId) -> Option<SmartRecord> {
+    let pending = node.behaviour.env.net.outbound.pending();
+    let sent = pending.into_iter().filter(|(_, it, _)| it == peer);
+    let sent = sent.filter_map(|(_, _, request)| match request {
+        Request::PutValue { record, .. } => Some(record.value),
+        _ => None,
+    });
+    let mut sent = sent.map(|value| {
+        SmartRecord::decode(&"/sr/a".into(), value, &Limits::default()).unwrap()
+    });
+    sent.next()
+}
+
+#[test]
+fn a_holder_that_keeps_the_last_put_loses_nothing_though_it_answers_late() {
+    let of_late = board();
+    for has_something in [true, false] {
+        let mut node = Node::new(3);
+        let [one, other, late] = node.servers[..] else { panic!() };
+        let boards = [board(), board()];
+        let own = node.behaviour.env.writer.clone();
+        // A first write, which reads its own space, and one that reads again.
+        for text in ["first", "second"] {
+            let (client, document) = (node.client.clone(), self::text(text));
+            let mut publish =
+                node.begin(async move { client.publish("/sr/a", document, 600 * S).await });
+            for (peer, board) in [one, other].into_iter().zip(&boards) {
+                assert!(node.end_of(peer, is_get, shows(board)));
+            }
+            assert_eq!(node.asked(is_put), 0);
+            node.pass(3 * S);
+            for (peer, board) in [one, other].iter().zip(&boards) {
+                let sent = sent_to(&node, peer).unwrap();
+                assert_eq!(sent.spaces().len(), board.spaces().len() + 1);
+                assert!(sent.space(&own).is_some());
+            }
+            assert_eq!(sent_to(&node, &late), None, "what it has is unknown");
+            while node.answer(is_put) {}
+            assert!((&mut publish).now_or_never().unwrap().is_ok());
+            let shown = if has_something { shows(&of_late) } else { Ok(Response::default()) };
+            assert!(node.end_of(late, is_get, shown));
+            let sent = sent_to(&node, &late).unwrap();
+            let had = if has_something { of_late.spaces().len() } else { 0 };
+            assert_eq!(sent.spaces().len(), had + 1);
+            assert!(sent.space(&own).is_some());
+            assert_eq!(node.asked(is_put), 1);
+            // The replicas are read again before the next write.
+            for _ in 0..3 {
+                while node.answer(|_| true) {}
+                node.pass(31 * S);
+            }
+        }
+    }
+}
