@@ -34,6 +34,8 @@ pub(super) struct Holders {
 struct KnownHolders {
     closest: Closest,
     record: Option<SmartRecord>,
+    /// Whether the record has all that the network has of this node's own space.
+    has_own: bool,
     at: Duration,
 }
 
@@ -69,8 +71,26 @@ impl Holders {
         if closest.answered == 0 {
             self.keys.remove(&key);
         } else {
-            self.keys.insert(key, KnownHolders { closest, record, at });
+            self.keys.insert(key, KnownHolders { closest, record, has_own: false, at });
         }
+    }
+
+    /// Records that enough of the closest peers have shown what they have of this node's own space.
+    pub(super) fn on_own_covered(&mut self, key: &RecordKey) {
+        if let Some(known) = self.keys.get_mut(key) {
+            known.has_own = true;
+        }
+    }
+
+    /// The record under a key, if the entry is valid and no part of this node's own space is
+    /// missing.
+    pub(super) fn with_own(&mut self, key: &RecordKey, now: Duration) -> Option<SmartRecord> {
+        let known = self.valid(key, now).filter(|known| known.has_own)?;
+        known.record.clone()
+    }
+
+    fn valid(&mut self, key: &RecordKey, now: Duration) -> Option<&KnownHolders> {
+        self.keys.get(key).filter(|known| now.saturating_sub(known.at) < LIFE)
     }
 
     /// The peers closest to a key and the record that they had, if the entry is valid.
@@ -79,7 +99,7 @@ impl Holders {
         key: &RecordKey,
         now: Duration,
     ) -> Option<(Closest, Option<SmartRecord>)> {
-        let known = self.keys.get(key).filter(|known| now.saturating_sub(known.at) < LIFE)?;
+        let known = self.valid(key, now)?;
         Some((known.closest.clone(), known.record.clone()))
     }
 

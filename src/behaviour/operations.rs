@@ -413,6 +413,9 @@ impl Operations {
             let is_small = !lookup.joined().exceeds(env.bounds.chunk_bytes);
             let record = lookup.joined().record().filter(|_| is_small).cloned();
             env.holders.set(key.clone(), closest.clone(), record, env.net.now());
+            if lookup.has_covered(&env.writer, env.bounds.complete_at) {
+                env.holders.on_own_covered(&key);
+            }
         }
         // Until all were asked, it is not known which peers are the closest and what they lack.
         let is_close = !asks_on && lookup.is_close(&env.local);

@@ -513,6 +513,13 @@ impl RecordLookup {
             && self.covered().has(place)
     }
 
+    /// Whether the read has settled, and at least `peers` peers had to cover the space of a writer
+    /// and did.
+    pub(crate) fn has_covered(&self, writer: &Writer, peers: usize) -> bool {
+        let place = RingArc::place(&writer.rank(&self.key));
+        self.bounds.complete_at >= peers && self.has_settled() && self.covered().has(place)
+    }
+
     /// Whether what was found fits into one packet.
     pub(crate) fn is_small(&self) -> bool {
         !self.joined.exceeds(self.bounds.chunk_bytes)

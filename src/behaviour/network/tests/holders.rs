@@ -108,3 +108,37 @@ fn a_holder_that_keeps_the_last_put_loses_nothing_though_it_answers_late() {
         }
     }
 }
+
+#[test]
+fn a_first_write_to_a_key_just_read_costs_no_lookup() {
+    for is_complete in [true, false] {
+        let mut node = Node::new(3);
+        // What is asked for less certainly than a write does is read again.
+        let options = ReadOptions::default();
+        let options = if is_complete { options } else { options.with_complete_at(1) };
+        let client = node.client.clone();
+        let mut get = node.begin(async move { client.get_with("/sr/a", options).await });
+        let there = written("x");
+        assert!(node.end(is_get, shows(&there)).is_some());
+        while node.answer(is_get) {}
+        assert!((&mut get).now_or_never().unwrap().unwrap().is_complete());
+        // The repairs.
+        while node.answer(is_put) {}
+        let (client, document) = (node.client.clone(), text("y"));
+        let mut publish =
+            node.begin(async move { client.publish("/sr/a", document, 60 * S).await });
+        if !is_complete {
+            assert!(node.end(is_get, shows(&there)).is_some());
+            while node.answer(is_get) {}
+        }
+        let sent = sent_to(&node, &node.servers[0]).unwrap();
+        assert_eq!(sent.spaces().len(), there.spaces().len() + 1, "with what was found");
+        let own = sent.space(&node.behaviour.env.writer).unwrap();
+        let ends = own.updates().map(|update| update.retain_until()).max().unwrap();
+        assert!(ends < SystemClock.now().saturating_add(3_600 * S), "nothing earlier is hidden");
+        while node.answer(is_put) {}
+        assert!((&mut publish).now_or_never().unwrap().is_ok());
+        let lookups = if is_complete { 1 } else { 2 };
+        assert_eq!(node.behaviour.counters().lookups, lookups);
+    }
+}
