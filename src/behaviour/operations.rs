@@ -404,11 +404,12 @@ impl Operations {
     /// reader.
     fn end_read(&mut self, env: &mut Env, ended: ReadResult) {
         let ReadResult { id, lookup, reader, withheld, closest, asks_on, late, .. } = ended;
-        let ReadResult { silent, has_asked, span, .. } = ended;
+        let ReadResult { silent, has_asked, begun_at, span, .. } = ended;
         let _in_span = span.entered();
         let now = env.now();
         let key = lookup.key().clone();
         self.watches.on_read_ended(&key, now, env.net.now());
+        env.holders.on_read(&key, begun_at, |peer| lookup.says_coverage(peer));
         if lookup.has_settled() && !asks_on {
             let is_small = !lookup.joined().exceeds(env.bounds.chunk_bytes);
             let record = lookup.joined().record().filter(|_| is_small).cloned();
@@ -436,7 +437,9 @@ impl Operations {
             true => Vec::new(),
             false => lookup.repairs(&env.local, |peer| env.holders.joins(peer)),
         };
-        repairs.iter().flat_map(|it| &it.peers).for_each(|peer| env.holders.on_behind(peer));
+        let behind = repairs.iter().flat_map(|repair| &repair.peers);
+        let plain = behind.filter(|peer| !lookup.says_coverage(peer));
+        plain.for_each(|peer| env.holders.on_behind(peer));
         if !reader.is_for_write() {
             self.sends.repair(env, &lookup, &repairs, reader.is_client());
         }

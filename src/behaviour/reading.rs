@@ -48,6 +48,7 @@ pub(super) struct Reads {
 struct Operation {
     read: Read,
     reader: Reader,
+    begun_at: Duration,
     deadline: Duration,
     /// Whether it has settled and returned.
     has_returned: bool,
@@ -76,6 +77,8 @@ pub(super) struct ReadResult {
     pub(super) silent: Vec<PeerId>,
     /// Whether any peer was asked.
     pub(super) has_asked: bool,
+    /// When the read began, in the time of the network.
+    pub(super) begun_at: Duration,
     pub(super) span: tracing::Span,
 }
 
@@ -226,10 +229,18 @@ impl Reads {
         env.count(|c| &mut c.lookups, 1);
         let breadth = reader.breadth(env.bounds.closest);
         let read = Read::new(lookup, search(env, &key, LookupKind::Value), breadth);
-        let deadline = env.net.now().saturating_add(deadline);
-        let (has_returned, has_news, late) = (false, false, BTreeMap::new());
-        let operation =
-            Operation { read, reader, deadline, has_returned, has_news, late, span, begun };
+        let begun_at = env.net.now();
+        let operation = Operation {
+            read,
+            reader,
+            begun_at,
+            deadline: begun_at.saturating_add(deadline),
+            has_returned: false,
+            has_news: false,
+            late: BTreeMap::new(),
+            span,
+            begun,
+        };
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         self.under_way.insert(id, operation);
@@ -513,8 +524,19 @@ impl Operation {
         let closest = Closest::of(search, &env.net.size);
         let (silent, has_asked) = (search.silent(), search.asked() > 0);
         let asks_on = self.read.asks_on(env.net.requests(), &env.net.size, env.net.now());
-        let (late, span) = (std::mem::take(&mut self.late), self.span.clone());
-        ReadResult { id, lookup, reader, withheld, closest, asks_on, late, silent, has_asked, span }
+        ReadResult {
+            id,
+            lookup,
+            reader,
+            withheld,
+            closest,
+            asks_on,
+            late: std::mem::take(&mut self.late),
+            silent,
+            has_asked,
+            begun_at: self.begun_at,
+            span: self.span.clone(),
+        }
     }
 }
 

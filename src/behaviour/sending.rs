@@ -289,7 +289,7 @@ impl Sends {
         if let Some(follow_up) = follow_up {
             follow_up.on_outcome(env, &sending.content.key, &sending.delivery, request, outcome);
         } else if !sending.searching.contains(&request) {
-            sending.on_delivered(peer, outcome, env.net.now());
+            sending.on_delivered(env, peer, outcome);
         } else if let Target::Search(search) = &mut sending.target {
             match &outcome {
                 RequestOutcome::Answered(answer) => {

@@ -571,6 +571,11 @@ impl RecordLookup {
         self.shown.is_holder(peer) || self.empty.contains(peer) || self.refused.contains_key(peer)
     }
 
+    /// Whether a peer says what its answers cover.
+    pub(crate) fn says_coverage(&self, peer: &PeerId) -> bool {
+        self.claims.get(peer).is_some()
+    }
+
     /// The valid content of a peer's answers, as far as it is remembered.
     pub(crate) fn shown(&self, peer: &PeerId) -> Option<CheckedAnswer> {
         self.shown.answer(peer)

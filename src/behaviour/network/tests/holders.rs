@@ -1,5 +1,7 @@
 //! What is known of the holders of a record, and what they are sent.
 
+use smart_record_core::{Coverage, RingArc};
+
 use super::*;
 
 impl Node {
@@ -140,5 +142,85 @@ fn a_first_write_to_a_key_just_read_costs_no_lookup() {
         assert!((&mut publish).now_or_never().unwrap().is_ok());
         let lookups = if is_complete { 1 } else { 2 };
         assert_eq!(node.behaviour.counters().lookups, lookups);
+    }
+}
+
+/// The answer of a peer that shows all that it has and says so.
+fn says(record: &SmartRecord) -> Result<Response, Failure> {
+    let mut value = record.encode();
+    let spaces = u32::try_from(record.spaces().len()).unwrap();
+    let digest = record.digest(SystemClock.now());
+    Coverage::new([RingArc::RING], spaces, digest).append_to(&mut value);
+    answer_with(value)
+}
+
+#[test]
+fn who_says_what_it_covers_after_a_put_is_written_to_before_the_read_ends() {
+    let mut node = Node::new(3);
+    let servers = node.servers.clone();
+    let (plain, joining) = servers.split_first().unwrap();
+    let answer_gets = |node: &mut Node, record: &SmartRecord| {
+        assert!(node.end_of(*plain, is_get, shows(record)));
+        joining.iter().for_each(|peer| assert!(node.end_of(*peer, is_get, says(record))));
+    };
+    let known = |node: &Node| -> Vec<_> {
+        let joins = |peer: &&PeerId| node.behaviour.env.holders.joins(peer);
+        servers.iter().filter(joins).copied().collect()
+    };
+    let publish = |node: &mut Node| {
+        let client = node.client.clone();
+        node.begin(async move { client.publish("/sr/a", text("y"), 600 * S).await })
+    };
+    let _get = node.get_key("/sr/a", 10 * S);
+    answer_gets(&mut node, &written("x"));
+    assert_eq!(known(&node), [], "somebody may have put the answer there");
+    let _publish = publish(&mut node);
+    let sent = sent_to(&node, plain).unwrap();
+    while node.answer(is_put) {}
+    node.pass(200 * MS);
+    assert_eq!(node.asked(is_get), 2, "the checks");
+    for peer in &servers {
+        node.end_of(*peer, is_get, if peer == plain { shows(&sent) } else { says(&sent) });
+    }
+    let checked = known(&node);
+    assert!(!checked.is_empty() && !checked.contains(plain));
+    node.pass(61 * S);
+    let _get = node.get_key("/sr/a", 10 * S);
+    answer_gets(&mut node, &sent);
+    assert_eq!(known(&node), joining);
+    // Who joins and is behind joins all the same.
+    node.pass(61 * S);
+    let mut more = sent.clone();
+    more.join(written("z")).unwrap();
+    let _get = node.get_key("/sr/a", 10 * S);
+    assert!(node.end_of(*plain, is_get, shows(&more)));
+    joining.iter().for_each(|peer| assert!(node.end_of(*peer, is_get, says(&sent))));
+    assert_eq!(known(&node), joining);
+    while node.answer(is_put) {}
+    // A minute later it is not known what they have.
+    node.pass(61 * S);
+    let _publish = publish(&mut node);
+    assert_eq!((node.asked(is_get), node.asked(is_put)), (3, 2));
+    assert_eq!(sent_to(&node, plain), None);
+    answer_gets(&mut node, &more);
+    assert!(sent_to(&node, plain).is_some());
+}
+
+#[test]
+fn a_write_to_a_large_record_of_peers_that_join_does_not_read_it_within_a_minute() {
+    let mut node = Node::new(3);
+    for peer in node.servers.clone() {
+        node.behaviour.env.holders.on_joined(peer);
+    }
+    let mut boards = std::iter::repeat_with(board);
+    for is_first in [true, false] {
+        let client = node.client.clone();
+        let mut publish =
+            node.begin(async move { client.publish("/sr/a", text("x"), 600 * S).await });
+        assert_eq!(node.asked(is_get), if is_first { 3 } else { 0 });
+        while is_first && node.end(is_get, says(&boards.next().unwrap())).is_some() {}
+        assert_eq!(node.asked(is_put), 3);
+        while node.answer(is_put) {}
+        assert!((&mut publish).now_or_never().unwrap().is_ok());
     }
 }
