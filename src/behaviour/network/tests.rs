@@ -1,6 +1,7 @@
 //! A behaviour without a swarm: the test answers its requests and sets the time.
 
 mod holders;
+mod policies;
 
 use std::{
     sync::{
