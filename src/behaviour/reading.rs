@@ -1,9 +1,9 @@
 //! Reads over the network.
 //!
-//! **Invariants.** A read returns a result when it is settled, and another at its end if it has asked
-//! further peers or answers have arrived since. Every read ends: when all peers have been asked, when its policy is
-//! satisfied, when its caller is gone, or at its deadline. A read that ends before enough of the
-//! closest peers have answered proves no absence.
+//! **Invariants.** A read returns a result when it is settled, and another at its end if it has
+//! asked further peers or answers have arrived since. Every read ends: when all peers have been
+//! asked, when its policy is satisfied, when its caller is gone, or at its deadline. A read that
+//! ends before enough of the closest peers have answered proves no absence.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -178,7 +178,10 @@ impl Sends {
     ) {
         let mut replicas = closest.replicas.clone();
         replicas.retain(|peer| late.contains_key(peer));
-        let Some(written) = written(env, lookup.key()).filter(|_| !replicas.is_empty()) else {
+        if replicas.is_empty() {
+            return;
+        }
+        let Some(written) = written(env, lookup.key()) else {
             return;
         };
         // If it fits into a packet with all that was known, it was sent to them all the same.

@@ -55,6 +55,11 @@ fn board() -> SmartRecord {
     board
 }
 
+/// A node whose servers, all of one subnet, may all be recipients.
+fn of_one_subnet(servers: usize) -> Node {
+    Node::with_config(servers, BehaviourConfig::default().with_subnet_share(servers))
+}
+
 /// The record that is being sent to a peer.
 fn sent_to(node: &Node, peer: &PeerId) -> Option<SmartRecord> {
     let pending = node.behaviour.env.net.outbound.pending();
@@ -73,7 +78,7 @@ fn sent_to(node: &Node, peer: &PeerId) -> Option<SmartRecord> {
 fn a_holder_that_keeps_the_last_put_loses_nothing_though_it_answers_late() {
     let of_late = board();
     for has_something in [true, false] {
-        let mut node = Node::new(3);
+        let mut node = of_one_subnet(3);
         let [one, other, late] = node.servers[..] else { panic!() };
         let boards = [board(), board()];
         let own = node.behaviour.env.writer.clone();
@@ -109,6 +114,25 @@ fn a_holder_that_keeps_the_last_put_loses_nothing_though_it_answers_late() {
             }
         }
     }
+}
+
+#[test]
+fn a_value_is_sent_to_a_late_peer_once_it_has_answered() {
+    let mut node = of_one_subnet(3);
+    let [one, other, late] = node.servers[..] else { panic!() };
+    let client = node.client.clone();
+    let mut put = node.begin(async move { client.put("/any/value", "x").await });
+    for peer in [one, other] {
+        assert!(node.end_of(peer, is_get, Ok(Response::default())));
+    }
+    node.pass(3 * S);
+    for peer in [one, other] {
+        assert!(node.end_of(peer, is_put, Ok(Response::default())));
+    }
+    assert!((&mut put).now_or_never().unwrap().is_ok());
+    assert_eq!(node.asked(is_put), 0, "it may have something better");
+    assert!(node.end_of(late, is_get, Ok(Response::default())));
+    assert!(node.end_of(late, is_put, Ok(Response::default())));
 }
 
 #[test]
