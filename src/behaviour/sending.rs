@@ -256,8 +256,7 @@ impl Sends {
         let all = whole(env, &sending.content, lookup.joined().record());
         if all.is_none() {
             // A late peer may keep only the last PUT. It is sent the write if it still answers.
-            let may_be_sent =
-                |peer: &PeerId| lookup.has_heard(peer) || env.holders.joins(peer);
+            let may_be_sent = |peer: &PeerId| lookup.has_heard(peer) || env.holders.joins(peer);
             closest.replicas.retain(may_be_sent);
             for peer in &closest.replicas {
                 // A holder that may keep only the last PUT is sent its own content along with the

@@ -68,9 +68,8 @@ fn sent_to(node: &Node, peer: &PeerId) -> Option<SmartRecord> {
         Request::PutValue { record, .. } => Some(record.value),
         _ => None,
     });
-    let mut sent = sent.map(|value| {
-        SmartRecord::decode(&"/sr/a".into(), value, &Limits::default()).unwrap()
-    });
+    let mut sent =
+        sent.map(|value| SmartRecord::decode(&"/sr/a".into(), value, &Limits::default()).unwrap());
     sent.next()
 }
 
