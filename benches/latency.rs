@@ -4,6 +4,8 @@
 //! cargo bench --bench latency              # 200 operations of each kind; some 25 minutes
 //! OPERATIONS=20 cargo bench --bench latency
 //! ```
+//!
+//! It begins with the traffic of a mixed network, in which half of the nodes keep the last PUT.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,8 +33,9 @@ use libp2p::{
     Multiaddr, PeerId, Swarm, SwarmBuilder, Transport,
     core::{Endpoint, upgrade::Version},
     identity::Keypair,
-    kad, noise,
-    swarm::SwarmEvent,
+    kad::{self, store::MemoryStore},
+    noise,
+    swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
 use libp2p_smart_record::{Dict, RecordKey, behaviour::Behaviour, client::Client};
@@ -73,6 +76,7 @@ fn main() {
     // Cargo's arguments are ignored.
     let operations = std::env::var("OPERATIONS").map_or(200, |n| n.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(mixed(operations));
     for delay in [0, 50].map(Duration::from_millis) {
         println!(
             "round trip {} ms, {SERVERS} servers, {operations} operations, p50 / p99 in ms",
@@ -95,6 +99,58 @@ fn main() {
             println!("{:20} get {get}, publish {publish}", "mean traffic");
         }
     }
+}
+
+/// Five nodes write, read and update records in a network in which as many others keep the last PUT
+/// that they were sent. Prints what this costs all five together for a record, and how many of the
+/// five writers each of the others gives alone at the end.
+async fn mixed(operations: usize) {
+    const HALF: usize = 5;
+    let ours = join_all((0..HALF).map(|_| Node::start(kad::Mode::Server, Duration::ZERO))).await;
+    let plain = join_all((0..HALF).map(|_| Node::plain())).await;
+    let addresses = ours.iter().map(|node| (node.peer, node.address.clone()));
+    let of_plain = plain.iter().map(|node| (node.peer, node.address.clone()));
+    let all: Vec<_> = addresses.chain(of_plain).collect();
+    join_all(ours.iter().map(|node| node.meet(&all))).await;
+    join_all(plain.iter().map(|node| node.meet(&all))).await;
+    let key = |n: usize| RecordKey::from(format!("/sr/latency/mixed/{n}"));
+    let totals = async || {
+        join_all(ours.iter().map(|node| node.client.close())).await;
+        let all = ours.iter().map(|node| node.traffic.now());
+        let sum = |sum: Totals, of: Totals| Totals {
+            bytes: sum.bytes + of.bytes,
+            packets: sum.packets + of.packets,
+        };
+        all.fold(Totals { bytes: 0, packets: 0 }, sum)
+    };
+    // Connects all nodes.
+    join_all(ours.iter().map(|node| node.client.get("/sr/latency/warm"))).await;
+    println!("{HALF} nodes of ours, {HALF} that keep the last PUT: traffic of ours for a record");
+    for step in ["five publish", "five read", "five update", "five read again"] {
+        let before = totals().await;
+        for n in 0..operations {
+            for node in &ours {
+                match step {
+                    "five publish" | "five update" => {
+                        node.client.publish(key(n), says(n), TTL).await.unwrap();
+                    }
+                    _ => assert_eq!(node.client.get(key(n)).await.unwrap().view().len(), HALF),
+                }
+            }
+        }
+        let (bytes, packets) = before.until(totals().await, operations);
+        println!("{step:20} {:.1} KB in {packets:.0} packets", bytes / 1e3);
+    }
+    drop(ours);
+    let mut shown = [0; HALF + 1];
+    for node in &plain {
+        let reader = Node::start(kad::Mode::Client, Duration::ZERO).await;
+        reader.meet(&[(node.peer, node.address.clone())]).await;
+        for n in 0..operations {
+            shown[reader.client.get(key(n)).await.unwrap().view().len()] += 1;
+        }
+    }
+    println!("writers of a record that one plain node gives alone: {shown:?} times 0 to {HALF}");
 }
 
 struct Figures {
@@ -214,17 +270,17 @@ fn says(n: usize) -> Dict {
 /// Peers to add to the routing table, and a channel that reports when that is done.
 type Meet = (Vec<(PeerId, Multiaddr)>, oneshot::Sender<()>);
 
-struct Node {
+struct Node<C = Client> {
     peer: PeerId,
     address: Multiaddr,
-    client: Client,
+    client: C,
     meet: mpsc::UnboundedSender<Meet>,
     frozen: watch::Sender<bool>,
     traffic: Arc<Traffic>,
     task: JoinHandle<()>,
 }
 
-impl Drop for Node {
+impl<C> Drop for Node<C> {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -235,6 +291,46 @@ impl Node {
         let keypair = Keypair::generate_ed25519();
         let (mut behaviour, client) = Behaviour::new(keypair.clone(), PROTOCOL);
         behaviour.kad_mut().set_mode(Some(mode));
+        Self::run(keypair, behaviour, client, delay).await
+    }
+
+    /// Freezes the node: it accepts what the operating system accepts for it, and answers nothing.
+    fn freeze(&self) {
+        self.frozen.send_replace(true);
+    }
+}
+
+impl Node<()> {
+    /// A server that keeps the last PUT, whatever it is.
+    async fn plain() -> Self {
+        let keypair = Keypair::generate_ed25519();
+        let peer = keypair.public().to_peer_id();
+        let config = kad::Config::new(PROTOCOL);
+        let mut behaviour = kad::Behaviour::with_config(peer, MemoryStore::new(peer), config);
+        behaviour.set_mode(Some(kad::Mode::Server));
+        Self::run(keypair, behaviour, (), Duration::ZERO).await
+    }
+}
+
+/// A behaviour with a routing table.
+trait Routes: NetworkBehaviour<ToSwarm: Send> + Send {
+    fn add(&mut self, peer: &PeerId, address: Multiaddr);
+}
+
+impl Routes for Behaviour {
+    fn add(&mut self, peer: &PeerId, address: Multiaddr) {
+        self.kad_mut().add_address(peer, address);
+    }
+}
+
+impl Routes for kad::Behaviour<MemoryStore> {
+    fn add(&mut self, peer: &PeerId, address: Multiaddr) {
+        self.add_address(peer, address);
+    }
+}
+
+impl<C> Node<C> {
+    async fn run(keypair: Keypair, behaviour: impl Routes, client: C, delay: Duration) -> Self {
         let traffic = Arc::new(Traffic::default());
         let mut swarm = swarm(keypair, behaviour, delay, traffic.clone());
         swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
@@ -254,7 +350,7 @@ impl Node {
                     Some((peers, met)) = to_meet.recv() => {
                         for (other, address) in peers {
                             if other != peer {
-                                swarm.behaviour_mut().kad_mut().add_address(&other, address);
+                                swarm.behaviour_mut().add(&other, address);
                             }
                         }
                         met.send(()).unwrap();
@@ -270,11 +366,6 @@ impl Node {
         let (met, has_met) = oneshot::channel();
         self.meet.send((peers.to_vec(), met)).unwrap();
         has_met.await.unwrap();
-    }
-
-    /// Freezes the node: it accepts what the operating system accepts for it, and answers nothing.
-    fn freeze(&self) {
-        self.frozen.send_replace(true);
     }
 }
 
@@ -313,12 +404,12 @@ impl Totals {
     }
 }
 
-fn swarm(
+fn swarm<B: NetworkBehaviour>(
     keypair: Keypair,
-    behaviour: Behaviour,
+    behaviour: B,
     delay: Duration,
     traffic: Arc<Traffic>,
-) -> Swarm<Behaviour> {
+) -> Swarm<B> {
     SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_other_transport(|keypair| {

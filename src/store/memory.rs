@@ -10,7 +10,7 @@ mod spaces;
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
 };
 
 use self::spaces::Spaces;
@@ -25,7 +25,7 @@ pub struct MemoryStorage {
     records: BTreeMap<RecordId, Rows>,
     due: BTreeSet<(Timestamp, PartId)>,
     usage: Usage,
-    tallies: HashMap<TallyId, Tally>,
+    tallies: BTreeMap<TallyId, Tally>,
     notes: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
