@@ -28,7 +28,7 @@ use libp2p::{
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
-use libp2p_smart_record::store::SmartRecordStore;
+use libp2p_smart_record::{printable, store::SmartRecordStore};
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
@@ -68,6 +68,8 @@ pub async fn run(
             swarm.behaviour_mut().kad.add_address(&peer, address);
         }
     }
+    // Keys and values are from strangers, and a terminal acts upon some characters.
+    let print = |line: String| print(printable(&line).to_string());
     let (mut commands, mut queries) = (commands.fuse(), Queries::new());
     loop {
         if commands.is_done() && queries.is_empty() {

@@ -224,8 +224,8 @@ impl Client {
     /// [`StoreConfig::max_age`](crate::store::StoreConfig::max_age), 48 hours, after it was last
     /// sent.
     ///
-    /// Unless the key was read within a minute, it is read before the value is sent. A value that
-    /// combines with what is found is sent with it.
+    /// The key of a value is read before it is sent, and a value that combines with what is found
+    /// is sent with it. The key of a smart record is read unless it was read within a minute.
     ///
     /// # Errors
     /// [`ClientError::Refused`] if the local store refuses it, something better is found
@@ -240,9 +240,10 @@ impl Client {
         self.put_by(key.into(), value.into(), None).await
     }
 
-    /// Puts a value that is not a smart record. Sends the same bytes again once per
+    /// Puts a value that is not a smart record. Sends it again once per
     /// [interval](crate::behaviour::BehaviourConfig::refresh_interval) and when new peers appear,
-    /// until the value expires, a better one is known, or the handle is dropped. A value without an
+    /// with what has been found that it combines with, until the value expires, a better one is
+    /// found, or the handle is dropped. The key is read before each time. A value without an
     /// expiry is sent as long as the handle lives; replicas drop it 48 hours after it was last
     /// sent. Nothing survives a restart of this process: the application has to call this again.
     ///

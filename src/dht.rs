@@ -189,9 +189,15 @@ impl Dht {
 
     /// Puts the bytes of a signed record: a smart record, usually from
     /// [`SpaceSigner::record`](smart_record_core::SpaceSigner::record), or a value of another
-    /// namespace. Stores it locally, looks up the peers closest to its key once, and sends all of
-    /// it to each of them, a smart record in as many chunks as needed. Returns the peers that
+    /// namespace. Stores it locally, reads the key, looks up the peers closest to it, and sends all
+    /// of it to each of them, a smart record in as many chunks as needed. Returns the peers that
     /// acknowledged all of it.
+    ///
+    /// Peers with another implementation keep the last record that they are sent. So what the read
+    /// and the own store have of a smart record is sent along if all of it fits into one packet,
+    /// and a value is sent with what it combines with. A larger smart record is sent alone: such a
+    /// peer then loses what others have written there. A [`Client`](crate::client::Client) sends it
+    /// what it had.
     ///
     /// An acknowledgement does not prove storage: replicas acknowledge records they refuse. To see
     /// who holds what, call [`get`](Self::get) and [`Reading::holders_of`].
@@ -205,7 +211,9 @@ impl Dht {
     ///
     /// # Errors
     /// [`DhtError::Refused`] if no part of the record is valid, the latest update of a single space
-    /// is refused, or the value does not fit into one packet
+    /// is refused, something better than the value is found
+    /// ([`ValidationError::Stale`](smart_record_core::ValidationError::Stale); nothing is sent), or
+    /// the value does not fit into one packet
     /// ([`StoreConfig::chunk_bytes`](crate::store::StoreConfig::chunk_bytes)),
     /// [`DhtError::NotReplicated`] if no other peer took all of it, and as [`get`](Self::get).
     pub async fn put(

@@ -253,13 +253,13 @@
 //! |---|---|---|
 //! | [`publish`](client::Client::publish), [`replace`](client::Client::replace), [`keep`](client::Client::keep), [`withdraw`](client::Client::withdraw) | 1, none within a minute after a read or write under the key has ended, in the background too. The first write under a key in a process reads it, unless that read was complete and its record fits into a packet. A record of more than a packet is read before each write until all of its holders are known to join what they are sent | 1, with the whole space: all updates of the writer that have to be kept, one after `replace`, `withdraw` and each renewal. If the whole known record fits into the packet, it is sent. More only for a space of more than 15 KiB |
 //! | upkeep of a key | 1 an hour, at half of the shortest `ttl` that is kept, and when new peers close to the key appear | 1 each |
-//! | [`put`](client::Client::put), [`keep_value`](client::Client::keep_value) | as `publish`: a value is read before it is sent; `keep_value` again each hour and for new peers | 1; for a smart record 1 for each 15 KiB |
+//! | [`put`](client::Client::put), [`keep_value`](client::Client::keep_value) | as `publish`; for a value always 1, because it is read before it is sent; `keep_value` again each hour and for new peers | 1; for a smart record 1 for each 15 KiB |
 //! | [`get`](client::Client::get), [`view`](client::Client::view), [`confirm`](client::Client::confirm) | 1; the holders of a smart record of more than 8 KiB are asked again until two of them have covered every part of it: 5 to 7 times for a board of 1,000 writers and 300 KB that they agree on, at most 16 | none, or the missing chunks to those of the 20 closest peers that lack them |
 //! | [`watch`](client::Client::watch) | a `get` every 2 s while there is news, every 30 s without, one for all watches of a key | as `get` |
 //! | [`get_sharded`](client::Client::get_sharded) | a `get` for each of `2^bits` keys, 8 at a time | as `get` |
 //! | replication by a behaviour | a `get` an hour for each stored record, by the replica of rank *n* every *n + 1* hours | as `get` |
 //! | [`stored`](client::Client::stored), [`stored_of`](client::Client::stored_of) | 0 | 0 |
-//! | [`Dht::put`](dht::Dht::put), [`Dht::get`](dht::Dht::get) | as `put` and `get`, without repairs | as `put`; 0 |
+//! | [`Dht::put`](dht::Dht::put), [`Dht::get`](dht::Dht::get) | a `get` and 1, always; as `get`, without repairs | as `put`; 0 |
 //!
 //! Two peers that have acknowledged a write are asked for the record, after 100 ms, and again after
 //! a second if they do not show it.

@@ -1,9 +1,8 @@
 //! Requests to single peers in Kademlia's protocol.
 //!
-//! [`Outbound`] is a behaviour beside a `kad::Behaviour`. It sends GET_VALUE, FIND_NODE and
-//! PUT_VALUE requests and reports how each has ended. Kademlia's queries cannot replace it: they
-//! cannot ask a given peer, have one timeout for all peers, and apply the packet limit of inbound
-//! requests to answers.
+//! [`Outbound`] is a behaviour beside a `kad::Behaviour`. It sends GET_VALUE and PUT_VALUE requests
+//! and reports how each has ended. Kademlia's queries cannot replace it: they cannot ask a given
+//! peer, have one timeout for all peers, and apply the packet limit of inbound requests to answers.
 //!
 //! * `message`: requests and answers, and their wire form. Pure.
 //! * `deliveries`: which requests wait for a dial, and which connection carries which. Pure.

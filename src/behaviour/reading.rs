@@ -228,7 +228,7 @@ impl Reads {
         }
         env.count(|c| &mut c.lookups, 1);
         let breadth = reader.breadth(env.bounds.closest);
-        let read = Read::new(lookup, search(env, &key, LookupKind::Value), breadth);
+        let read = Read::new(lookup, search(env, &key), breadth);
         let begun_at = env.net.now();
         let operation = Operation {
             read,
@@ -541,7 +541,7 @@ impl Operation {
 }
 
 /// Returns a lookup of the peers closest to a key, which starts from those in the routing table.
-pub(super) fn search(env: &mut Env, key: &RecordKey, wanted: LookupKind) -> search::Lookup {
+fn search(env: &mut Env, key: &RecordKey) -> search::Lookup {
     let target = KBucketKey::new(key.as_bytes().to_vec());
     let start = env.kad.get_closest_local_peers(&target).map(KBucketKey::into_preimage);
     let start: Vec<_> = start.take(START).collect();
@@ -549,7 +549,8 @@ pub(super) fn search(env: &mut Env, key: &RecordKey, wanted: LookupKind) -> sear
     env.net.size.forget_old(env.net.now());
     let config = LookupConfig::default().with_closest(env.bounds.closest);
     let config = config.with_per_subnet(env.subnets.share);
-    search::Lookup::new(Place::of_key(key.as_bytes()), wanted, env.local, config, start)
+    let (place, wanted) = (Place::of_key(key.as_bytes()), LookupKind::Value);
+    search::Lookup::new(place, wanted, env.local, config, start)
 }
 
 #[cfg(test)]

@@ -8,17 +8,14 @@
 mod content;
 mod operation;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use libp2p_identity::PeerId;
-use smart_record_lookup::{LookupKind, RequestId};
+use smart_record_lookup::RequestId;
 
 pub(super) use self::operation::{SendPurpose, Step};
 use self::{
-    content::{combined, known, together, whole, written},
+    content::{known, whole, written},
     operation::{Sending, Target},
 };
 use super::{
@@ -26,14 +23,12 @@ use super::{
     follow_up::FollowUp,
     holders::Closest,
     network::{OperationId, RequestOutcome},
-    reading::search,
     repairs::Repairs,
 };
 use crate::{
     client::{ProgressSender, ReplicaState},
     query::{CheckedAnswer, Delivery, RecordLookup, RecordPut, Repair, WritePolicy},
 };
-use smart_record_core::Namespace;
 
 /// All send operations under way, and the recent repairs.
 pub(super) struct Sends {
@@ -84,7 +79,6 @@ impl Sends {
         let mut sending = Sending {
             delivery: Delivery::new(&record_put.key),
             target: Target::Read,
-            searching: BTreeSet::new(),
             content: record_put,
             sender,
             follow_up,
@@ -101,18 +95,17 @@ impl Sends {
                 Some((closest, sending.content.chunks.clone(), false))
             }
             Recipients::Closest => {
-                known(env, &sending.content).map(|(closest, chunks)| (closest, chunks, true))
+                known(env, &mut sending.content).map(|(closest, chunks)| (closest, chunks, true))
             }
         };
         match known {
             Some((closest, chunks, is_guess)) => sending.send_to(closest, &chunks, is_guess),
             None => {
-                sending.target = target(env, &sending);
                 // A value is sent once it is known that nothing better is there.
                 let is_value = sending.content.record().is_none();
                 let joining =
                     if is_value { Vec::new() } else { env.holders.joining(&sending.content.key) };
-                let all = whole(env, &sending.content, None);
+                let all = whole(env, &mut sending.content, None);
                 let chunks = all.unwrap_or_else(|| sending.content.chunks.clone());
                 let peers = sending.delivery.add_recipients(joining, &chunks);
                 sending.note(peers, ReplicaState::Sent);
@@ -181,11 +174,11 @@ impl Sends {
         if replicas.is_empty() {
             return;
         }
-        let Some(written) = written(env, lookup.key()) else {
+        let Some(mut written) = written(env, lookup.key()) else {
             return;
         };
         // If it fits into a packet with all that was known, it was sent to them all the same.
-        if whole(env, &written, lookup.joined().record()).is_some() {
+        if whole(env, &mut written, lookup.joined().record()).is_some() {
             replicas.retain(|peer| late.get(peer) == Some(&true));
         }
         if replicas.is_empty() {
@@ -245,15 +238,11 @@ impl Sends {
         if let SendPurpose::Client(_, publication, _) = &mut sending.sender {
             publication.refused = lookup.refusals();
         }
-        match combined(&sending.content, lookup) {
-            Ok(Some(value)) => sending.content.chunks = [value].into(),
-            Ok(None) => {}
-            Err(stale) => {
-                env.net.cancel_all(OperationId::Send(id));
-                return self.under_way.remove(&id)?.refuse(stale);
-            }
+        if let Err(stale) = sending.content.combine(lookup.joined(), env.now()) {
+            env.net.cancel_all(OperationId::Send(id));
+            return self.under_way.remove(&id)?.refuse(stale);
         }
-        let all = whole(env, &sending.content, lookup.joined().record());
+        let all = whole(env, &mut sending.content, lookup.joined().record());
         if all.is_none() {
             // A late peer may keep only the last PUT. It is sent the write if it still answers.
             let may_be_sent = |peer: &PeerId| lookup.has_heard(peer) || env.holders.joins(peer);
@@ -263,7 +252,7 @@ impl Sends {
                 // write.
                 if let Some(CheckedAnswer::Record(had)) = lookup.shown(peer)
                     && !env.holders.joins(peer)
-                    && let Some(both) = together(env, &sending.content, [&had])
+                    && let Some(both) = sending.content.together(env.kad.store_mut(), [&had])
                 {
                     let peers = sending.delivery.add_recipients(vec![*peer], &[both].into());
                     sending.note(peers, ReplicaState::Sent);
@@ -284,29 +273,13 @@ impl Sends {
         peer: PeerId,
         outcome: RequestOutcome,
     ) -> Option<Step> {
-        let is_late = matches!(outcome, RequestOutcome::Late);
         let sending = self.under_way.get_mut(&id)?;
         let _in_span = sending.span.clone().entered();
         let follow_up = sending.follow_up.as_mut().filter(|it| it.is_asking(request));
         if let Some(follow_up) = follow_up {
             follow_up.on_outcome(env, &sending.content.key, &sending.delivery, request, outcome);
-        } else if !sending.searching.contains(&request) {
+        } else {
             sending.on_delivered(env, peer, outcome);
-        } else if let Target::Search(search) = &mut sending.target {
-            match &outcome {
-                RequestOutcome::Answered(answer) => {
-                    let subnets = env.subnets_of(&peer);
-                    let named = env.subnets.named(&answer.closer, &env.remotes);
-                    search.on_answer(&peer, subnets, named);
-                }
-                RequestOutcome::Late => search.on_late(&peer),
-                RequestOutcome::Failed(_) | RequestOutcome::Silent => {
-                    outcome.failure().into_iter().for_each(|why| search.on_failure(&peer, why));
-                }
-            }
-        }
-        if !is_late {
-            sending.searching.remove(&request);
         }
         self.advance(env, id)
     }
@@ -316,7 +289,6 @@ impl Sends {
         let sending = self.under_way.get_mut(&id)?;
         let _in_span = sending.span.clone().entered();
         let name = OperationId::Send(id);
-        sending.search(env, name);
         sending.deliver(env, name);
         if let Some(follow_up) = &mut sending.follow_up {
             follow_up.ask(env, name, &sending.content.key);
@@ -328,11 +300,8 @@ impl Sends {
             if sending.delivery.is_over() && is_guess && !has_majority {
                 // The guessed peers do not take it, so the closest are looked up again.
                 env.holders.forget(&sending.content.key);
-                sending.target = target(env, sending);
-                if matches!(sending.target, Target::Read) {
-                    return Some(sending.read(id));
-                }
-                return self.advance(env, id);
+                sending.target = Target::Read;
+                return Some(sending.read(id));
             }
             let is_over = sending.delivery.is_over();
             let is_enough = taken > 0 && taken >= env.config.write_policy().needed(answering);
@@ -350,16 +319,4 @@ impl Sends {
         }
         step
     }
-}
-
-/// How the recipients are determined. Spaces are read first, because what others have is sent
-/// along. So is the value of a client, which may be older than what is there.
-fn target(env: &mut Env, sending: &Sending) -> Target {
-    let key = &sending.content.key;
-    let are_spaces = matches!(env.registry.resolve(key), Ok(Namespace::Spaces(_)));
-    if are_spaces || matches!(sending.sender, SendPurpose::Client(..)) {
-        return Target::Read;
-    }
-    env.count(|c| &mut c.lookups, 1);
-    Target::Search(Box::new(search(env, key, LookupKind::Closest)))
 }

@@ -2,7 +2,7 @@
 //! polled.
 //!
 //! **Invariants.** An operation has one Kademlia query at a time. It ends with its last query or at
-//! its deadline.
+//! its deadline. A put sends nothing before it has read the key.
 
 #[cfg(feature = "signed")]
 use std::time::Duration;
@@ -84,8 +84,16 @@ struct Operation {
 
 #[derive(Debug)]
 enum Work {
-    Get(Box<RecordReader>, Reply<Reading>),
+    Read(Box<RecordReader>, Purpose),
     Put(KadPut, Reply<Vec<PeerId>>),
+}
+
+/// What a read is for.
+#[derive(Debug)]
+enum Purpose {
+    Get(Reply<Reading>),
+    /// A put, which sends what is there, too.
+    Put(RecordPut, Reply<Vec<PeerId>>),
 }
 
 impl DhtDriver {
@@ -140,21 +148,18 @@ impl DhtDriver {
             Request::Get { key, reply } => match RecordReader::with_stored(kad.store_mut(), key) {
                 Ok(reader) => {
                     let reader = reader.with_rounds(self.config.read_rounds());
-                    self.begin(Work::Get(Box::new(reader), reply), kad);
+                    self.begin(Work::Read(Box::new(reader), Purpose::Get(reply)), kad);
                 }
                 Err(error) => answer(reply, Err(WriteError::from(error).into())),
             },
-            Request::Put { key, value, reply } => {
-                let store = kad.store_mut();
-                let checked =
-                    ValidatedRecord::new(store.registry(), key, &value, store.clock().now());
-                match RecordPut::begin(store, checked) {
-                    Ok(content) => {
-                        self.begin(Work::Put(KadPut::new(content, Vec::new()), reply), kad);
-                    }
-                    Err(error) => answer(reply, Err(error.into())),
+            Request::Put { key, value, reply } => match prepare(kad.store_mut(), key, &value) {
+                Ok((reader, content)) => {
+                    let reader = reader.with_rounds(self.config.read_rounds());
+                    let purpose = Purpose::Put(content, reply);
+                    self.begin(Work::Read(Box::new(reader), purpose), kad);
                 }
-            }
+                Err(error) => answer(reply, Err(error.into())),
+            },
             #[cfg(feature = "signed")]
             Request::Send { key, value, lifetime, here, peers } => {
                 let now = kad.store_mut().clock().now();
@@ -187,17 +192,23 @@ impl DhtDriver {
             return;
         };
         match (work, result) {
-            (Work::Get(mut reader, reply), QueryResult::GetRecord(result)) => {
+            (Work::Read(mut reader, purpose), QueryResult::GetRecord(result)) => {
                 let now = kad.store_mut().clock().now();
                 let next = reader.on_progress(result, step.last, now);
-                if next == ReadStep::Finish || reply.is_canceled() {
+                if next == ReadStep::Finish || purpose.has_enough(&reader, kad.store_mut()) {
                     if let Some(mut query) = kad.query_mut(id) {
                         query.finish();
                     }
-                    return end_read(*reader, reply, stats.num_requests() > 0, kad.store_mut());
+                    let has_asked = stats.num_requests() > 0;
+                    return match purpose {
+                        Purpose::Get(reply) => end_read(*reader, reply, has_asked, kad.store_mut()),
+                        Purpose::Put(content, reply) => {
+                            self.put(&reader, content, reply, deadline, kad);
+                        }
+                    };
                 }
                 let query = if next == ReadStep::LookUpAgain { ask(&reader, kad) } else { *id };
-                let work = Work::Get(reader, reply);
+                let work = Work::Read(reader, purpose);
                 self.operations.insert(query, Operation { work, deadline });
             }
             (Work::Put(mut put, reply), QueryResult::GetClosestPeers(result)) => {
@@ -215,16 +226,35 @@ impl DhtDriver {
 
     fn begin(&mut self, work: Work, kad: &mut kad::Behaviour<SmartRecordStore>) {
         let deadline = Instant::now().checked_add(self.config.timeout());
-        let query = match work {
-            Work::Get(ref reader, _) => ask(reader, kad),
-            Work::Put(put, reply) if !put.peers().is_empty() => {
-                return self.send(put, reply, deadline, kad);
+        match work {
+            Work::Read(ref reader, _) => {
+                let query = ask(reader, kad);
+                self.operations.insert(query, Operation { work, deadline });
             }
-            Work::Put(ref put, _) => {
-                let key = put.content.key.as_bytes().to_vec();
-                kad.get_n_closest_peers(key, self.config.replicas())
-            }
-        };
+            Work::Put(put, reply) => self.send(put, reply, deadline, kad),
+        }
+    }
+
+    /// Looks up the recipients of a put, joined with what was read, unless something better than a
+    /// value was found.
+    fn put(
+        &mut self,
+        reader: &RecordReader,
+        mut content: RecordPut,
+        reply: Reply<Vec<PeerId>>,
+        deadline: Option<Instant>,
+        kad: &mut kad::Behaviour<SmartRecordStore>,
+    ) {
+        let (found, store) = (reader.joined(), kad.store_mut());
+        if let Err(stale) = content.combine(found, store.clock().now()) {
+            return answer(reply, Err(WriteError::from(stale).into()));
+        }
+        if let Some(all) = content.together(store, found.record()) {
+            content.chunks = [all].into();
+        }
+        let key = content.key.as_bytes().to_vec();
+        let query = kad.get_n_closest_peers(key, self.config.replicas());
+        let work = Work::Put(KadPut::new(content, Vec::new()), reply);
         self.operations.insert(query, Operation { work, deadline });
     }
 
@@ -251,10 +281,11 @@ impl DhtDriver {
         let late: Vec<_> = self.operations.extract_if(|_, operation| is_late(operation)).collect();
         for (id, Operation { work, .. }) in late {
             match work {
-                Work::Get(mut reader, reply) => {
+                Work::Read(mut reader, Purpose::Get(reply)) => {
                     reader.time_out();
                     end_read(*reader, reply, true, kad.store_mut());
                 }
+                Work::Read(_, Purpose::Put(_, reply)) => answer(reply, Err(DhtError::TimedOut)),
                 Work::Put(put, reply) if !put.is_sent() => {
                     answer(reply, Err(DhtError::TimedOut));
                 }
@@ -269,6 +300,27 @@ impl DhtDriver {
             }
         }
     }
+}
+
+impl Purpose {
+    /// Whether a read need not go on. What does not fit into a packet is not sent along with a put.
+    fn has_enough(&self, reader: &RecordReader, store: &SmartRecordStore) -> bool {
+        match self {
+            Self::Get(reply) => reply.is_canceled(),
+            Self::Put(..) => reader.joined().exceeds(store.config().chunk_bytes()),
+        }
+    }
+}
+
+/// Stores a record, and returns a reader of its key and what is to be sent.
+fn prepare(
+    store: &mut SmartRecordStore,
+    key: RecordKey,
+    value: &Bytes,
+) -> Result<(RecordReader, RecordPut), WriteError> {
+    let checked = ValidatedRecord::new(store.registry(), key, value, store.clock().now());
+    let content = RecordPut::begin(store, checked)?;
+    Ok((RecordReader::with_stored(store, content.key.clone())?, content))
 }
 
 /// Starts a lookup of the reader's key.

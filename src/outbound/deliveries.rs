@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     fn send(deliveries: &mut Deliveries, n: u64, peer: PeerId, address: &str) {
-        let request = Request::FindNode { key: Bytes::from_static(b"key") };
+        let request = Request::GetValue { key: Bytes::from_static(b"key") };
         deliveries.send(id(n), peer, vec![address.parse().unwrap()], request);
     }
 

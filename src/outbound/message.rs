@@ -42,8 +42,6 @@ const CLOSER_PEERS: u32 = 8;
 /// A request to one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Asks for the peers closest to a key.
-    FindNode { key: Bytes },
     /// Asks for the record under a key, and for the peers closest to it.
     GetValue { key: Bytes },
     /// Asks to keep a record under a key.
@@ -73,7 +71,7 @@ pub(crate) struct Closer {
 pub(crate) struct Response {
     /// Answer to a GET: the record, if the peer has one.
     pub(crate) record: Option<Record>,
-    /// Answer to a GET or FIND_NODE: the closest peers that the peer knows, without the local one.
+    /// Answer to a GET: the closest peers that the peer knows, without the local one.
     pub(crate) closer: Vec<Closer>,
 }
 
@@ -104,13 +102,12 @@ impl Request {
     /// The key of the request.
     pub(crate) const fn key(&self) -> &Bytes {
         match self {
-            Self::FindNode { key } | Self::GetValue { key } | Self::PutValue { key, .. } => key,
+            Self::GetValue { key } | Self::PutValue { key, .. } => key,
         }
     }
 
     const fn of_type(&self) -> proto::Type {
         match self {
-            Self::FindNode { .. } => proto::Type::FindNode,
             Self::GetValue { .. } => proto::Type::GetValue,
             Self::PutValue { .. } => proto::Type::PutValue,
         }
@@ -128,7 +125,7 @@ impl Request {
                     .ttl
                     .map_or(0, |ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1)),
             }),
-            Self::FindNode { .. } | Self::GetValue { .. } => None,
+            Self::GetValue { .. } => None,
         };
         let message = proto::Message {
             r#type: self.of_type().into(),
@@ -311,7 +308,7 @@ mod tests {
     #[test]
     fn only_closer_peers_with_valid_ids_and_their_usable_addresses_are_kept() {
         let (a, b, local) = (PeerId::random(), PeerId::random(), PeerId::random());
-        let request = Request::FindNode { key: Bytes::from_static(b"key") };
+        let request = Request::GetValue { key: Bytes::from_static(b"key") };
         let mut answer = message(&request);
         let of_another = format!("/ip4/5.6.7.8/tcp/2/p2p/{b}");
         let own = format!("/ip4/5.6.7.8/tcp/3/p2p/{a}");

@@ -100,10 +100,6 @@ fn get(key: &'static str) -> Request {
     Request::GetValue { key: Bytes::from_static(key.as_bytes()) }
 }
 
-fn find(key: &'static str) -> Request {
-    Request::FindNode { key: Bytes::from_static(key.as_bytes()) }
-}
-
 fn put(key: &'static str, value: impl Into<Bytes>) -> Request {
     let record = Record { value: value.into(), publisher: None, ttl: None };
     Request::PutValue { key: Bytes::from_static(key.as_bytes()), record }

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use libp2p_kad::{self as kad, GetRecordOk, GetRecordResult};
 
-use super::{Bounds, ReadPolicy, Reading, RecordLookup};
+use super::{Bounds, JoinedAnswers, ReadPolicy, Reading, RecordLookup};
 use crate::{
     clock::wall_clock,
     store::{SmartRecordStore, StoreConfig},
@@ -187,6 +187,11 @@ impl RecordReader {
             self.lookup.time_out();
         }
         self.lookup.into_reading(&[], Vec::new(), now)
+    }
+
+    /// What was found so far.
+    pub(crate) fn joined(&self) -> &JoinedAnswers {
+        self.lookup.joined()
     }
 
     /// Ends the read at its deadline.

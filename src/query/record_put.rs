@@ -1,6 +1,7 @@
 //! The content of a write in chunks.
 //!
-//! **Invariants.** Pure, except that `begin` writes to the store.
+//! **Invariants.** Pure, except that `begin` writes to the store. Copies of what is sent together
+//! with the write live as long as all of it.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
@@ -9,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use smart_record_core::{Fault, LimitExceeded, RecordKey, SmartRecord, Timestamp, ValidationError};
 
-use super::joined::chunks;
+use super::joined::{JoinedAnswers, chunks};
 use crate::store::{
     Origin, SmartRecordStore, StoreConfig, ValidatedRecord, WriteError, WriteReport,
 };
@@ -49,6 +50,45 @@ impl RecordPut {
     /// The record, if it is a smart record.
     pub(crate) const fn record(&self) -> Option<&SmartRecord> {
         self.record.as_ref()
+    }
+
+    /// The record joined with what else is known, in one packet. `None` if it is no smart record,
+    /// or does not fit.
+    pub(crate) fn together<'a>(
+        &mut self,
+        store: &SmartRecordStore,
+        known: impl IntoIterator<Item = &'a SmartRecord>,
+    ) -> Option<Bytes> {
+        let mut all = JoinedAnswers::new(store.registry(), &self.key).ok()?;
+        all.join(self.record.as_ref()?);
+        known.into_iter().for_each(|known| all.join(known));
+        all.collect(store.clock().now());
+        let is_small = !all.exceeds(store.config().chunk_bytes());
+        let record = all.record().filter(|_| is_small)?;
+        self.expires_at = self.expires_at.max(record.retain_until());
+        Some(record.encode().into())
+    }
+
+    /// Replaces a value by its combination with the best one that was found.
+    ///
+    /// # Errors
+    /// [`ValidationError::Stale`] if something better was found, which does not include it.
+    pub(crate) fn combine(
+        &mut self,
+        found: &JoinedAnswers,
+        now: Timestamp,
+    ) -> Result<(), ValidationError> {
+        if let (JoinedAnswers::Value(validator, Some(best)), [written]) = (found, &self.chunks[..])
+            && best != written
+        {
+            if !validator.contains(&self.key, best, written) {
+                return Err(ValidationError::Stale);
+            }
+            let validity = validator.validate(&self.key, best, now)?;
+            self.expires_at = self.expires_at.max(validity.expires_at);
+            self.chunks = [best.clone()].into();
+        }
+        Ok(())
     }
 
     /// Stores the valid part as a local write, and prepares it to be sent.

@@ -339,6 +339,50 @@ async fn a_value_is_put_verbatim_and_refused_locally_if_invalid_worse_or_too_lar
 }
 
 #[tokio::test]
+async fn case_5_a_put_of_a_value_that_is_older_than_what_there_is_is_stale_and_not_sent() {
+    let writer = driven_by(values()).await;
+    let plain = start_plain(kad::Config::new(PROTOCOL)).await;
+    writer.meet(&plain).await;
+    let at_plain = async |key: &'static str| {
+        let key = kad::RecordKey::new(&key);
+        plain.store(move |store| store.get(&key).map(|it| it.value.clone())).await.unwrap()
+    };
+    within(async {
+        for (key, value) in [("/longest/x", "longer"), ("/letters/x", "ab")] {
+            let record = kad::Record::new(kad::RecordKey::new(&key), value.into());
+            plain.store(move |store| store.put(record)).await.unwrap().unwrap();
+        }
+        let stale = writer.dht.put("/longest/x", "old").await.unwrap_err();
+        assert_eq!(stale.fault(), Some(Fault::Stale), "{stale}");
+        assert_eq!(at_plain("/longest/x").await, Some(b"longer".to_vec()));
+        // Values that combine are sent with what there is.
+        writer.dht.put("/letters/x", "bc").await.unwrap();
+        assert_eq!(at_plain("/letters/x").await, Some(b"abc".to_vec()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_plain_node_has_both_writers_of_two_puts() {
+    let (ada, bob) = (driven().await, driven().await);
+    let plain = start_plain(kad::Config::new(PROTOCOL)).await;
+    ada.meet(&plain).await;
+    bob.meet(&plain).await;
+    within(async {
+        let key = RecordKey::new(KEY);
+        let (from_ada, from_bob) = (says(&mut signer(&key), "a"), says(&mut signer(&key), "b"));
+        ada.dht.put(KEY, from_ada.encode()).await.unwrap();
+        bob.dht.put(KEY, from_bob.encode()).await.unwrap();
+        let mut both = from_ada;
+        both.join(from_bob).unwrap();
+        let kad_key = kad::RecordKey::new(&key);
+        let has = plain.store(move |store| store.get(&kad_key).map(|it| it.value.clone())).await;
+        assert_eq!(has.unwrap(), Some(both.encode()));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_encoded_smart_record_is_put_and_a_refusal_is_an_error() {
     let (writer, replica) = (driven().await, start().await);
     writer.meet(&replica).await;
@@ -478,18 +522,25 @@ async fn a_put_delayed_by_a_silent_peer_counts_the_acknowledgements_by_its_deadl
         let mut put = pin!(dht.put(KEY, board.encode()));
         assert!((&mut put).now_or_never().is_none());
         run_next(&mut driver, &mut swarm).await;
-        // As if the silent peer had answered the lookup and nothing since.
-        let [id] = running(swarm.behaviour())[..] else { panic!("one query") };
-        let info = |peer_id| kad::PeerInfo { peer_id, addrs: Vec::new() };
-        let peers = vec![info(honest.peer()), info(silent)];
-        let found = kad::GetClosestPeersOk { key: KEY.into(), peers };
-        let event = kad::Event::OutboundQueryProgressed {
+        // As if the silent peer had answered the lookups and nothing since.
+        let ended = |id, result| kad::Event::OutboundQueryProgressed {
             id,
-            result: kad::QueryResult::GetClosestPeers(Ok(found)),
+            result,
             stats: kad::QueryStats::empty(),
             step: kad::ProgressStep { count: 1.try_into().unwrap(), last: true },
         };
-        driver.on_event(&event, swarm.behaviour_mut());
+        let [read] = running(swarm.behaviour())[..] else { panic!("one query") };
+        let (key, closest_peers) = (kad::RecordKey::new(&KEY), Vec::new());
+        let nothing = kad::GetRecordError::NotFound { key, closest_peers };
+        let nothing = ended(read, kad::QueryResult::GetRecord(Err(nothing)));
+        driver.on_event(&nothing, swarm.behaviour_mut());
+        let queries = running(swarm.behaviour());
+        let id = *queries.iter().find(|id| **id != read).expect("another query");
+        let info = |peer_id| kad::PeerInfo { peer_id, addrs: Vec::new() };
+        let peers = vec![info(honest.peer()), info(silent)];
+        let found = kad::GetClosestPeersOk { key: KEY.into(), peers };
+        let found = ended(id, kad::QueryResult::GetClosestPeers(Ok(found)));
+        driver.on_event(&found, swarm.behaviour_mut());
         let has_taken = |kad: &Kad| {
             kad.iter_queries().any(|query| match query.info() {
                 kad::QueryInfo::PutRecord {

@@ -70,6 +70,18 @@ async fn case_30_plain_keys_are_put_and_found_as_with_the_memory_store() {
     .await;
 }
 
+#[tokio::test]
+async fn case_4_a_value_of_a_stranger_is_printed_as_one_safe_line() {
+    within(async {
+        let ada = &mut Node::start(&[]).await;
+        let mut bob = Node::start(&[ada]).await;
+        assert_eq!(bob.types("PUT foo a\u{1b}[2J\n\u{202e}b").await, "foo is stored");
+        assert_eq!(ada.types("GET foo").await, r"foo is a\x1b[2J\x0a\xe2\x80\xaeb");
+        bob.ends().await;
+    })
+    .await;
+}
+
 /// Siblings of case 30: a refusal by the store does not end the node.
 #[tokio::test]
 async fn case_30_a_refusal_is_an_error_and_the_node_goes_on() {

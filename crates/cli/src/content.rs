@@ -115,15 +115,16 @@ impl Content {
         }
     }
 
-    /// The time for which a resolver may use an IPNS record, as `--ttl` takes it.
+    /// The time for which a resolver may use an IPNS record, or for which an IPRS record is valid
+    /// after its receipt, as `--ttl` takes it.
     pub fn ttl(&self, now: Timestamp) -> Option<String> {
-        match &self.kind {
-            ContentKind::Ipns(record) => {
-                let ttl = std::time::Duration::from_secs(record.ttl(now)?.as_secs());
-                Some(format!("ttl {}", humantime::format_duration(ttl)))
-            }
-            _ => None,
-        }
+        let ttl = match &self.kind {
+            ContentKind::Ipns(record) => record.ttl(now)?,
+            ContentKind::Iprs(_, validity) => validity.ttl_since_receipt?,
+            _ => return None,
+        };
+        let ttl = std::time::Duration::from_secs(ttl.as_secs());
+        Some(format!("ttl {}", humantime::format_duration(ttl)))
     }
 
     /// The content at `now` as JSON.
@@ -167,8 +168,8 @@ impl Content {
 
     /// The content at `now` as rows.
     pub fn rows(&self, now: Timestamp) -> Rows {
-        let until =
-            |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| left(at, now));
+        // No duration stands for a record that states no end: none is given to publish one.
+        let until = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| left(at, now));
         match &self.kind {
             ContentKind::Smart(record) => Rows {
                 header: vec!["writer", "seq", "expires in", "document"],

@@ -182,7 +182,9 @@ impl Failure {
             }
             Self::AnswersRefused { refused, .. } => of_answers(refused).1.to_owned(),
             Self::Older { key, .. } => {
-                format!("`smart-record get {key}` shows it; sign a newer one")
+                format!(
+                    "`smart-record get {key}` with the same --connect shows it; sign a newer one"
+                )
             }
             Self::NotKept { .. } => "the nodes allow other writers, sizes or keys than this \
                                      command; ask who runs them"
@@ -201,15 +203,19 @@ impl Failure {
                  of the name"
                     .to_owned()
             }
-            Self::NoPath { .. } => "`smart-record get` shows the whole record".to_owned(),
+            Self::NoPath { name, .. } => format!(
+                "`smart-record get /ipns/{name}` with the same --connect shows the whole record"
+            ),
             Self::TooManyNames { .. } => {
-                "`smart-record resolve --recursive=false` follows one name at a time".to_owned()
+                "`smart-record resolve --recursive=false` with the same --connect follows one name \
+                 at a time"
+                    .to_owned()
             }
             Self::NoAddress => {
                 "give --connect the address that `smart-record node` prints".to_owned()
             }
             Self::NoKey => "give --key the file of the key; for what was written before, the same \
-                            as then; `smart-record key generate` makes a new one"
+                            as then; `smart-record key generate FILE` makes a new one"
                 .to_owned(),
             Self::UnknownKey(_) => "keys begin with /sr/, /pk/, /ipns/, /iprs/ or /presence/; \
                                     give a file's key with --under"
@@ -349,15 +355,17 @@ pub fn note(json: bool, kind: &str, message: &str) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-    use std::{error::Error, path::PathBuf};
+    use std::{collections::BTreeSet, error::Error, path::PathBuf};
 
+    use libp2p::kad;
     use libp2p_smart_record::{
-        Dict, JsonError, Limit, LimitExceeded, Malformed, PolicyRefusal, RecordKey, SignError,
-        UpdateError,
+        Clock, Dict, JsonError, Limit, LimitExceeded, Malformed, PolicyRefusal, RecordKey,
+        Registry, SignError, SystemClock, Timestamp, UpdateError, Validator, Validity,
         ipns::{ContentPath, Eol, IpnsError, IpnsName},
         iprs::IprsError,
         parse_peer_id,
         presence::{AnnounceError, PresenceError},
+        query::RecordReader,
         signed::SignedRecordError,
         store::{SmartRecordStore, StorageError, WriteError},
     };
@@ -383,6 +391,75 @@ mod tests {
             limit().into(),
             PolicyRefusal::Other(HOSTILE.to_owned()).into(),
         ]
+    }
+
+    /// Refuses all values.
+    struct Refuses;
+
+    impl Validator for Refuses {
+        fn validate(
+            &self,
+            _: &RecordKey,
+            _: &[u8],
+            _: Timestamp,
+        ) -> Result<Validity, ValidationError> {
+            Err(ValidationError::Invalid(HOSTILE.to_owned()))
+        }
+
+        fn select(&self, _: &RecordKey, _: &[&[u8]]) -> Result<usize, ValidationError> {
+            Ok(0)
+        }
+    }
+
+    fn answers_refused() -> RefusedAnswers {
+        let registry = Registry::empty().with("own", Refuses).unwrap();
+        let mut reader = RecordReader::new(&registry, "/own/a").unwrap();
+        let record = kad::Record::new(kad::RecordKey::new(&"/own/a"), b"x".to_vec());
+        let found = kad::PeerRecord { peer: Some(PeerId::random()), record };
+        reader.on_progress(&Ok(kad::GetRecordOk::FoundRecord(found)), true, SystemClock.now());
+        reader.into_reading(SystemClock.now()).refusals().unwrap()
+    }
+
+    /// A number for each kind of failure. A new kind does not compile without one, and then
+    /// [`errors`] has to have it.
+    fn number(failure: &Failure) -> usize {
+        match failure {
+            Failure::NotFound(_) => 0,
+            Failure::Unreachable => 1,
+            Failure::NoAnswer => 2,
+            Failure::NotTaken => 3,
+            Failure::AnswersRefused { .. } => 4,
+            Failure::Older { .. } => 5,
+            Failure::NotKept { .. } => 6,
+            Failure::NotAccepted { .. } => 7,
+            Failure::UnknownContent { .. } => 8,
+            Failure::NotOwner { .. } => 9,
+            Failure::NoPath { .. } => 10,
+            Failure::TooManyNames { .. } => 11,
+            Failure::NoAddress => 12,
+            Failure::NoKey => 13,
+            Failure::UnknownKey(_) => 14,
+            Failure::Arguments { .. } => 15,
+            Failure::KeyFile { .. } => 16,
+            Failure::NotAKeyFile { .. } => 17,
+            Failure::NewKeyFile { .. } => 18,
+            Failure::File { .. } => 19,
+            Failure::Metrics { .. } => 20,
+            Failure::Store(_) => 21,
+            Failure::BadRecord { .. } => 22,
+            Failure::Ipns(_) => 23,
+            Failure::Iprs(_) => 24,
+            Failure::StoppedTwice => 25,
+        }
+    }
+    const NUMBERS: usize = 26;
+
+    #[test]
+    fn each_kind_of_failure_is_among_the_errors() {
+        let errors = errors();
+        let failures = errors.iter().filter_map(|error| error.downcast_ref::<Failure>());
+        let numbers: BTreeSet<_> = failures.map(number).collect();
+        assert_eq!(numbers, (0..NUMBERS).collect());
     }
 
     /// Errors of each kind that a command can fail with, and others of the libraries, with hostile
@@ -423,6 +500,7 @@ mod tests {
                 Failure::Unreachable,
                 Failure::NoAnswer,
                 Failure::NotTaken,
+                Failure::AnswersRefused { key: key(), refused: answers_refused() },
                 Failure::Older { key: key(), current: Some(hostile()) },
                 Failure::NotKept { key: key(), acknowledged: 1 },
                 Failure::NotAccepted { key: key(), refused: 1 },
@@ -457,7 +535,28 @@ mod tests {
         errors.push(PublisherError::from(AnnounceError::from(PresenceError::from(limit()))).into());
         errors.push(SignedRecordError::from(limit()).into());
         errors.push(ClientError::from(SignError::from(UpdateError::from(limit()))).into());
-        errors.push(HostError::Transport(hostile()).into());
+        errors.extend(
+            [
+                ClientError::Stopped,
+                ClientError::NotPolled,
+                ClientError::NotSmart(RecordKey::new(HOSTILE)),
+                ClientError::TimedOut,
+                ClientError::Unreachable,
+                ClientError::AnswersRefused(answers_refused()),
+                ClientError::NotKept,
+            ]
+            .map(anyhow::Error::from),
+        );
+        let address = format!("/dns4/{HOSTILE}/tcp/1").parse().unwrap();
+        errors.extend(
+            [
+                HostError::Transport(hostile()),
+                HostError::NoPeer(address),
+                HostError::NoRuntime,
+                HostError::Stopped,
+            ]
+            .map(anyhow::Error::from),
+        );
         assert!(parse_peer_id(HOSTILE).is_none());
         errors
     }
@@ -513,8 +612,20 @@ mod tests {
                 assert!(option.is_none_or(is_known), "{option:?} in {hint}");
             }
             for named in hint.split("`smart-record ").skip(1) {
-                let words = named.split(['`', ' ']).next().unwrap();
-                assert!(command.find_subcommand(words).is_some() || words == "help", "{hint}");
+                let named = named.split('`').next().unwrap();
+                let mut words = named.split(' ');
+                let first = words.next().unwrap();
+                let Some(command) = command.find_subcommand(first) else {
+                    assert_eq!(first, "help", "{hint}");
+                    continue;
+                };
+                // Without nodes it would fail with a hint to give some.
+                let joins =
+                    first != "node" && command.get_opts().any(|arg| arg.get_id() == "connect");
+                let is_open =
+                    !joins || words.any(|it| it == "--help") || hint.contains("--connect");
+                assert!(is_open, "{hint}");
+                assert!(first != "key" || named.split(' ').count() > 2, "{hint}");
             }
         }
     }

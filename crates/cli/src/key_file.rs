@@ -51,7 +51,7 @@ impl KeyFormatError {
                 format!("convert it with `openssl pkcs8 -topk8 -nocrypt -in {file}`")
             }
             _ => format!(
-                "give a key from `smart-record key generate` or `ipfs key export`, or one in PEM \
+                "give a key from `smart-record key generate FILE` or `ipfs key export`, or one in PEM \
                  (PKCS #8) of type Ed25519, RSA, secp256k1 or P-256, instead of {file}"
             ),
         }
@@ -166,6 +166,15 @@ mod tests {
             let read = decode(&key.to_protobuf_encoding().unwrap()).unwrap();
             assert_eq!(peer(&read), peer(&key));
         }
+        // RSA is written as PKCS #1, by kubo alone.
+        let pkcs8 = include_bytes!("../../../tests/vectors/rsa-2048.pk8");
+        let pkcs1 = PrivateKeyInfoRef::try_from(&pkcs8[..]).unwrap().private_key.as_bytes();
+        let len = u16::try_from(pkcs1.len()).unwrap();
+        let len = [len.to_le_bytes()[0] | 0x80, u8::try_from(len >> 7).unwrap()];
+        let exported = [&[0x08, 0x00, 0x12][..], &len, pkcs1].concat();
+        let read = decode(&exported).unwrap();
+        assert_eq!(peer(&read), peer(&keys::rsa()));
+        assert!(keys::rsa().public().verify(b"x", &read.sign(b"x").unwrap()));
     }
 
     #[test]

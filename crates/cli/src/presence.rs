@@ -5,13 +5,15 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use futures::StreamExt;
-use libp2p::{PeerId, identity::Keypair};
+use libp2p::identity::Keypair;
 use libp2p_smart_record::{
     Clock, SystemClock,
     presence::{
         Announcement, Announcer, ExchangeKey, PresenceKey, PresenceLimits, PresenceValidator,
     },
-    presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState},
+    presence_publisher::{
+        LocalNode, PresencePublisher, PublisherConfig, PublisherError, PublisherState,
+    },
     query::ReadPolicy,
 };
 
@@ -22,7 +24,7 @@ use crate::{
     failure::{self, Failure},
     keys,
     lifetimes::{self, Lifetime},
-    network::{NetworkArguments, answered, finish},
+    network::{NetworkArguments, answered, check_reached, finish},
     output::{Format, progress},
     records,
     stop::Stop,
@@ -46,9 +48,8 @@ pub enum Command {
     Announce(Announce),
     /// Shows the nodes at which a client is present.
     Find {
-        /// The client's peer id.
-        #[arg(value_parser = keys::peer)]
-        client: PeerId,
+        /// The client's peer id, or `self` for that of --key.
+        client: String,
         #[command(flatten)]
         network: NetworkArguments,
     },
@@ -82,7 +83,7 @@ fn exchange_key(text: &str) -> Result<ExchangeKey, String> {
 pub async fn run(command: Command, format: Format) -> Result<ExitCode> {
     match command {
         Command::Announce(arguments) => announce(arguments, format).await,
-        Command::Find { client, network } => look(client, network, format).await,
+        Command::Find { client, network } => look(&client, &network, format).await,
     }
 }
 
@@ -127,7 +128,7 @@ async fn announce(arguments: Announce, format: Format) -> Result<ExitCode> {
                     failure::warn(format.is_json(), &message);
                 }
                 Some(PublisherState::GaveUp { error }) => return Err(error.into()),
-                _ => return Ok(ExitCode::SUCCESS),
+                _ => return Err(PublisherError::Stopped.into()),
             },
             _ = stop.asked() => break,
         }
@@ -147,6 +148,10 @@ async fn announce(arguments: Announce, format: Format) -> Result<ExitCode> {
         withdrawn = progress("withdrawing", withdrawn) => withdrawn
             .context("failed to withdraw the announcement, which can be found until it expires")?,
         _ = stop.asked() => return Err(Failure::StoppedTwice.into()),
+    }
+    if !is_announced {
+        check_reached(&node).await?;
+        return Err(Failure::NotTaken.into());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -171,17 +176,17 @@ async fn check_kept(node: &Host, announcement: &Announcement, acknowledged: usiz
     Err(Failure::NotKept { key: keys::show(key), acknowledged }.into())
 }
 
-async fn look(client: PeerId, network: NetworkArguments, format: Format) -> Result<ExitCode> {
+async fn look(client: &str, network: &NetworkArguments, format: Format) -> Result<ExitCode> {
+    let key = network.record_key(&format!("/{}/{client}/", PresenceKey::NAMESPACE))?;
     let node = network.join().await?;
-    let key = PresenceKey::of(client);
-    let reading = records::read(key.as_record_key(), &node, format).await?;
+    let reading = records::read(&key, &node, format).await?;
     let at = reading.snapshot.at;
     let found: Vec<Announcement> = match Content::of(&reading.snapshot)?.map(|it| it.kind) {
         Some(ContentKind::Presence(record)) => record.view(at).cloned().collect(),
         _ => Vec::new(),
     };
     if found.is_empty() {
-        return Err(Failure::NotFound(key.to_string()).into());
+        return Err(Failure::NotFound(keys::show(&key)).into());
     }
     if format.is_json() {
         for announcement in &found {

@@ -1,12 +1,13 @@
 //! `smart-record get` and `watch`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{convert::Infallible, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use futures::StreamExt;
 use libp2p::PeerId;
 use libp2p_smart_record::{
     RecordKey,
+    client::{ClientError, Watch},
     query::{Reading, RefusedAnswers, Snapshot},
 };
 use serde_json::{Value, json};
@@ -142,17 +143,20 @@ pub async fn watch(arguments: Read, format: Format) -> Result<ExitCode> {
         let node = network.join().await?;
         // A wrong address fails here, at once.
         read(&key, &node, format).await?;
-        let mut watch = node.client().watch(key.clone()).await?;
-        while let Some(snapshot) = watch.next().await {
-            show(&snapshot, format)?;
-        }
-        anyhow::Ok(())
+        follow(node.client().watch(key.clone()).await?, format).await
     };
     tokio::select! {
-        ended = work => ended?,
-        _ = stop.asked() => {}
+        ended = work => match ended? {},
+        _ = stop.asked() => Ok(ExitCode::SUCCESS),
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the record at each change. The end of the stream is a failure: only the user stops it.
+async fn follow(mut watch: Watch, format: Format) -> Result<Infallible> {
+    while let Some(snapshot) = watch.next().await {
+        show(&snapshot, format)?;
+    }
+    Err(watch.error().unwrap_or(ClientError::Stopped).into())
 }
 
 fn show(snapshot: &Snapshot, format: Format) -> Result<()> {
@@ -167,4 +171,19 @@ fn show(snapshot: &Snapshot, format: Format) -> Result<()> {
         )?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watch_that_ends_by_itself_is_a_failure() {
+        let node = Host::builder().start().await.unwrap();
+        let watch = node.client().watch("/sr/a").await.unwrap();
+        drop(node);
+        let ended = follow(watch, Format::Json).await.unwrap_err();
+        assert_eq!(ended.downcast_ref(), Some(&ClientError::Stopped));
+    }
 }

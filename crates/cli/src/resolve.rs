@@ -36,7 +36,7 @@ The path is printed alone, for scripts; `smart-record get` shows the whole recor
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// The name, such as k51…, 12D3Koo… or `self`, with or without /ipns/ before it. A path may
-    /// follow.
+    /// follow, as it is printed.
     name: String,
     /// Follows a name that points to another name.
     #[arg(
@@ -52,11 +52,12 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
     let Arguments { name, recursive, network } = arguments;
     let rest = name.strip_prefix("/ipns/").unwrap_or(&name);
     let (first, rest) = split(rest);
+    let rest = rest.map(keys::path);
     let key = network.record_key(&format!("/ipns/{first}"))?;
     let node = network.join().await?;
     let mut name = IpnsName::try_from(&key)?;
     let (mut record, at) = read(&name, &node, format).await?;
-    let mut path = target(&name, &record, rest)?;
+    let mut path = target(&name, &record, rest.as_deref())?;
     let mut names = vec![name];
     while let Some((next, rest)) = next_name(&path).filter(|_| recursive) {
         if names.len() >= MAX_NAMES {

@@ -14,7 +14,6 @@ use libp2p_smart_record::{
         Ancestry, DatetimeRange, Ipld, IprsRecord, IprsValidator, Scheme, SequenceNumber,
         TtlSinceReceipt,
     },
-    unescape,
 };
 
 use crate::{
@@ -40,7 +39,8 @@ pub struct Contents {
     content: Option<String>,
     /// How long it is valid, such as 90s, 2h 30m or 3600, or until when, such as
     /// 2030-01-01T00:00:00Z: of a document (1h by default), of an IPNS record (48h by default), of
-    /// an IPRS record (its scheme is then a datetime range).
+    /// an IPRS record (its scheme is then a datetime range, which begins in 1970: a later begin is
+    /// for programs).
     #[arg(long, value_parser = lifetimes::parse)]
     lifetime: Option<Lifetime>,
     /// Of an IPNS record: for how long a resolver may use it before it looks for a newer one (5m by
@@ -57,7 +57,7 @@ pub struct Contents {
     #[arg(long, value_name = "N")]
     version: Option<u64>,
     /// The validity scheme of an IPRS record. Without it, --lifetime and --ttl say which it is, or
-    /// what there is.
+    /// what there is. Freshness is neither read nor written here, because it needs a beacon.
     #[arg(long)]
     scheme: Option<SchemeName>,
 }
@@ -144,9 +144,7 @@ impl Contents {
             libp2p_smart_record::ipns::NAMESPACE => {
                 self.allow(namespace, &["--lifetime", "--ttl", "--sequence"])?;
                 let text = self.content("the PATH")?;
-                // As it is printed.
-                let path = unescape(text).and_then(|path| String::from_utf8(path).ok());
-                let path = path.as_deref().unwrap_or(text).parse::<ContentPath>();
+                let path = keys::path(text).parse::<ContentPath>();
                 Ok(NewValue::Path(path.map_err(|error| Failure::Ipns(Box::new(error.into())))?))
             }
             libp2p_smart_record::iprs::NAMESPACE => {

@@ -19,6 +19,7 @@ use libp2p_smart_record::{
     Clock, Dict, Kind, SystemClock,
     behaviour::BehaviourConfig,
     client::{ClientError, KeepHandle, Publication},
+    printable,
     query::Snapshot,
 };
 use smart_record_host::Host;
@@ -49,6 +50,11 @@ pub struct Arguments {
     connect: Vec<Multiaddr>,
     #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
     listen: Multiaddr,
+}
+
+/// Prints what others wrote on one line: a terminal acts upon some characters.
+fn show(line: &str) {
+    println!("{}", printable(line));
 }
 
 /// Lines from the terminal, until Ctrl-D. Read on their own thread, so that waiting for a line does
@@ -128,12 +134,12 @@ pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     while !(is_over && sending.is_empty()) {
         tokio::select! {
             Some(snapshot) = messages.next() => {
-                news(&snapshot, &mut seen).iter().for_each(|line| println!("{line}"));
+                news(&snapshot, &mut seen).iter().for_each(|line| show(line));
             }
             Some(snapshot) = presence.next() => {
                 let now = names(&snapshot);
-                now.difference(&there).for_each(|nick| println!("* {nick} is here"));
-                there.difference(&now).for_each(|nick| println!("* {nick} has left"));
+                now.difference(&there).for_each(|nick| show(&format!("* {nick} is here")));
+                there.difference(&now).for_each(|nick| show(&format!("* {nick} has left")));
                 there = now;
             }
             line = lines.recv(), if !is_over && sending.len() < MAX_SENDING => match line {

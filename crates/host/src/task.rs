@@ -41,6 +41,10 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(100);
 /// Wait for the first address of a machine that may have none of its kind. A guess.
 const FIRST_ADDRESS: Duration = Duration::from_secs(1);
 
+/// Maximum number of servers that are remembered. A guess: one is enough to store records, and not
+/// all are lost at once.
+const SERVERS: usize = 256;
+
 /// A function that the node's task runs on its swarm.
 pub(super) type SwarmRequest = Box<dyn FnOnce(&mut HostTask) + Send>;
 
@@ -88,9 +92,9 @@ pub(super) struct HostTask {
     reachability: Reachability,
     /// Whether autonat decides if the node is a server.
     follows_reachability: bool,
-    /// Whether the node has met a server of the DHT.
-    has_met_server: bool,
-    /// Connected peers that do not serve the DHT, until a server is met.
+    /// Servers of the DHT that the node has met and can reach, as far as is known.
+    servers: HashSet<PeerId>,
+    /// Connected peers that do not serve the DHT.
     others: HashSet<PeerId>,
     /// Connected peers that this node serves as a relay, and how many times.
     served: HashMap<PeerId, usize>,
@@ -106,7 +110,7 @@ impl HostTask {
             hole_punching: HashMap::new(),
             reachability: Reachability::Unknown,
             follows_reachability,
-            has_met_server: false,
+            servers: HashSet::new(),
             others: HashSet::new(),
             served: HashMap::new(),
         }
@@ -409,6 +413,9 @@ impl HostTask {
     }
 
     fn on_unreachable(&mut self, peer: PeerId) {
+        if !self.connections.contains_key(&peer) && self.servers.remove(&peer) {
+            self.warn_among_clients();
+        }
         if !self.connections.is_empty() {
             if let Some((_, attempts)) = self.entries.get_mut(&peer) {
                 retry(attempts);
@@ -434,18 +441,35 @@ impl HostTask {
             for address in info.listen_addrs {
                 records.add_address(&peer, address);
             }
-            self.has_met_server = true;
-            self.others.clear();
-        } else if !self.has_met_server && kad.mode() == kad::Mode::Client {
-            let protocols = kad.protocol_names().to_vec();
-            if self.others.insert(peer) && self.others.len() == self.connections.len() {
-                tracing::warn!(
-                    ?protocols,
-                    peers = self.others.len(),
-                    "this node and all that it is connected with are clients of the DHT, or of \
-                     another network: nobody stores records"
-                );
+            self.others.remove(&peer);
+            if self.servers.len() < SERVERS {
+                self.servers.insert(peer);
             }
+        } else {
+            self.servers.remove(&peer);
+            if self.others.insert(peer) {
+                self.warn_among_clients();
+            }
+        }
+    }
+
+    /// Warns if this node is a client that knows no server, and so are all that it is connected
+    /// with.
+    fn warn_among_clients(&mut self) {
+        let kad = self.records().kad();
+        let (mode, protocols) = (kad.mode(), kad.protocol_names().to_vec());
+        let peers = self.others.len();
+        if mode == kad::Mode::Client
+            && self.servers.is_empty()
+            && peers > 0
+            && peers == self.connections.len()
+        {
+            tracing::warn!(
+                ?protocols,
+                peers,
+                "this node and all that it is connected with are clients of the DHT, or of \
+                 another network: nobody stores records"
+            );
         }
     }
 

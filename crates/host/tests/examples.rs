@@ -23,6 +23,7 @@ use std::{
 };
 
 use clap::Parser;
+use libp2p_smart_record::printable;
 use rustix::process::Signal;
 use smart_record_testing::process::{Running, lines};
 
@@ -78,6 +79,16 @@ fn a_chat_survives_a_refused_message_and_withdraws_its_name_at_ctrl_c() {
     sees(&bob, "ada: where was I?");
     assert_eq!(ada.stop(Signal::INT), Some(0));
     sees(&bob, "* ada has left");
+}
+
+#[test]
+fn case_4_a_name_and_a_message_reach_a_terminal_as_one_safe_line() {
+    let (ada, address) = start("chat --nick ada");
+    let (nick, message) = ("b\u{1b}[2J\n\u{202e}", "\u{9b}31m\t\u{2066}hi");
+    let (mut bob, _) = start(&format!("chat --nick {nick} {address}"));
+    sees(&ada, &printable(&format!("* {nick} is here")).to_string());
+    say(&mut bob, message);
+    sees(&ada, &printable(&format!("{nick}: {message}")).to_string());
 }
 
 #[test]

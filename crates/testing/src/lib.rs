@@ -27,6 +27,14 @@ pub mod vectors;
 
 pub use clock::{ManualClock, NOW, at};
 
+/// Says that a part of a test does not run on this machine. Tests do not capture it.
+pub fn skipped(why: &str) {
+    use std::io::Write;
+
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(std::io::stderr(), "skipped in part: {test}: {why}");
+}
+
 /// An answer to a GET without what it says of its coverage: the record alone.
 pub fn without_coverage(answer: &[u8]) -> &[u8] {
     let mut field = Vec::new();

@@ -3,11 +3,11 @@
 //!
 //! **Invariants.** A client gets one reply.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use smart_record_lookup::{self as lookup, RequestId};
+use smart_record_lookup as lookup;
 
 use super::super::{
     env::Env,
@@ -45,7 +45,8 @@ pub(in crate::behaviour) enum SendPurpose {
 pub(in crate::behaviour) enum Step {
     /// Read the key for this send operation.
     Read { id: u64, key: RecordKey, is_client: bool },
-    /// An own record was sent, or a write whose client was told was acknowledged only then.
+    /// An own record was sent, or a write whose client was told was acknowledged only then. A value
+    /// counts as acknowledged if something better is there.
     Sent { key: RecordKey, is_acknowledged: bool },
     /// Reply to the client.
     Reply(Reply<Publication>, Result<Publication, ClientError>),
@@ -56,8 +57,6 @@ pub(super) struct Sending {
     pub(super) content: RecordPut,
     pub(super) delivery: Delivery,
     pub(super) target: Target,
-    /// Requests of the lookup; all others deliver.
-    pub(super) searching: BTreeSet<RequestId>,
     pub(super) sender: SendPurpose,
     /// Follow-up of a client's write.
     pub(super) follow_up: Option<FollowUp>,
@@ -68,10 +67,8 @@ pub(super) struct Sending {
 /// Recipients of a send operation.
 #[derive(Debug)]
 pub(super) enum Target {
-    /// A read will determine them.
+    /// A read will determine them, and what they have.
     Read,
-    /// A lookup will determine them.
-    Search(Box<lookup::Lookup>),
     /// They are known. `answering`: the number of them that have answered recently. `is_guess`:
     /// they come from an earlier read or write.
     Known { answering: usize, is_guess: bool },
@@ -106,29 +103,6 @@ impl Sending {
     pub(super) fn read(&self, id: u64) -> Step {
         let is_client = self.sender.is_client();
         Step::Read { id, key: self.content.key.clone(), is_client }
-    }
-
-    /// Looks up the closest peers, if a lookup determines them.
-    pub(super) fn search(&mut self, env: &mut Env, name: OperationId) {
-        let Self { target: Target::Search(search), searching, content, .. } = self else {
-            return;
-        };
-        let key = Bytes::copy_from_slice(content.key.as_bytes());
-        env.net.send(name, |requests, size, now| {
-            let (id, peer) = search.next(requests, size, now)?;
-            searching.insert(id);
-            Some((id, peer, Request::FindNode { key: key.clone() }))
-        });
-        if !search.is_settled(env.net.requests(), &env.net.size, env.net.now()) {
-            return;
-        }
-        let now = env.net.now();
-        search.measure(&mut env.net.size, now);
-        env.report_crowds(&content.key, search);
-        let closest = Closest::of(search, &env.net.size);
-        env.holders.set(content.key.clone(), closest.clone(), None, now);
-        let chunks = content.chunks.clone();
-        self.send_to(closest, &chunks, false);
     }
 
     pub(super) fn deliver(&mut self, env: &mut Env, name: OperationId) {
@@ -193,9 +167,7 @@ impl Sending {
 
     /// Whether it has further requests to send.
     pub(super) fn has_requests(&self) -> bool {
-        matches!(self.target, Target::Search(_))
-            || self.delivery.has_next()
-            || self.follow_up.as_ref().is_some_and(FollowUp::is_due)
+        self.delivery.has_next() || self.follow_up.as_ref().is_some_and(FollowUp::is_due)
     }
 
     /// When the deadline or the next check of the follow-up is due.
@@ -204,11 +176,16 @@ impl Sending {
         check.map_or(self.deadline, |at| at.min(self.deadline))
     }
 
-    /// Returns the reply to the client that something newer is there, if it has not got one yet.
+    /// Ends because something better is there, and returns the reply to the client, if it has not
+    /// got one yet.
     pub(super) fn refuse(self, stale: ValidationError) -> Option<Step> {
         tracing::debug!(%stale, "not sent");
         match self.sender {
             SendPurpose::Client(reply, ..) => Some(Step::Reply(reply, Err(stale.into()))),
+            // The store has the better one by now, so the next refresh stops keeping this one.
+            SendPurpose::Refresh => {
+                Some(Step::Sent { key: self.content.key, is_acknowledged: true })
+            }
             _ => None,
         }
     }

@@ -76,7 +76,7 @@ async fn a_slow_or_frozen_peer_delays_no_other_peer_and_its_request_can_be_cance
     let mut held = Vec::new();
     while held.len() < 2 {
         // Requests to other peers are answered meanwhile.
-        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Response::default()));
+        assert_eq!(ask(&mut client, &live, get("key")).await, Ok(Response::default()));
         held.extend(silent.try_recv());
         if let Ok(mut stream) = dripped_at.try_recv() {
             // A part of an answer.
@@ -87,7 +87,7 @@ async fn a_slow_or_frozen_peer_delays_no_other_peer_and_its_request_can_be_cance
         }
     }
     ids.into_iter().for_each(|id| client.behaviour_mut().cancel(id));
-    assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Response::default()));
+    assert_eq!(ask(&mut client, &live, get("key")).await, Ok(Response::default()));
     let client = tokio::spawn(async move {
         loop {
             let event = client.select_next_some().await;
@@ -116,11 +116,11 @@ async fn requests_beyond_the_maximum_of_streams_wait() {
         (0..MAX_STREAMS + 2).map(|_| send(client.behaviour_mut(), &frozen, get("key"))).collect();
     let mut held = Vec::new();
     while held.len() < MAX_STREAMS {
-        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Response::default()));
+        assert_eq!(ask(&mut client, &live, get("key")).await, Ok(Response::default()));
         held.extend(streams.try_recv());
     }
     for _ in 0..20 {
-        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Response::default()));
+        assert_eq!(ask(&mut client, &live, get("key")).await, Ok(Response::default()));
     }
     assert!(streams.try_recv().is_err(), "more streams than the maximum");
     // After one waiting request and one with a stream are cancelled, the last request gets a stream
@@ -128,7 +128,7 @@ async fn requests_beyond_the_maximum_of_streams_wait() {
     client.behaviour_mut().cancel(ids.remove(MAX_STREAMS));
     client.behaviour_mut().cancel(ids.remove(0));
     let mut last = loop {
-        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Response::default()));
+        assert_eq!(ask(&mut client, &live, get("key")).await, Ok(Response::default()));
         if let Ok(stream) = streams.try_recv() {
             break stream;
         }
@@ -153,7 +153,7 @@ async fn many_requests_to_one_peer_are_all_answered() {
     let (mut peers, mut client) = (Peers::default(), client().await);
     let live = peers.server().await;
     for _ in 0..100 {
-        send(client.behaviour_mut(), &live, find("key"));
+        send(client.behaviour_mut(), &live, get("key"));
     }
     for _ in 0..100 {
         assert_eq!(next(&mut client).await.result, Ok(Response::default()));
@@ -174,14 +174,11 @@ async fn requests_have_the_wire_form_of_kademlia() {
             }
         })
         .await;
-    for request in [get("key"), find("key"), put("key", "value")] {
+    for request in [get("key"), put("key", "value")] {
         assert_eq!(ask(&mut client, &peer, request).await, Err(Failure::Closed));
     }
     // The type, where 0 is omitted; the key; the record, which repeats the key.
-    let expected: [&[u8]; 3] = [
-        b"\x08\x01\x12\x03key",
-        b"\x08\x04\x12\x03key",
-        b"\x12\x03key\x1a\x0c\x0a\x03key\x12\x05value",
-    ];
+    let expected: [&[u8]; 2] =
+        [b"\x08\x01\x12\x03key", b"\x12\x03key\x1a\x0c\x0a\x03key\x12\x05value"];
     assert_eq!(*seen.lock().unwrap(), expected);
 }

@@ -78,12 +78,12 @@ async fn a_request_to_a_killed_peer_fails_without_a_timeout() {
     let mut client = client().await;
     let mut peers = Peers::default();
     let peer = peers.server().await;
-    assert_eq!(ask(&mut client, &peer, find("key")).await, Ok(Response::default()));
+    assert_eq!(ask(&mut client, &peer, get("key")).await, Ok(Response::default()));
     peers.0.shutdown().await;
-    let failure = ask(&mut client, &peer, find("key")).await.unwrap_err();
+    let failure = ask(&mut client, &peer, get("key")).await.unwrap_err();
     // The stream may end before the connection does.
     assert!(matches!(failure, Failure::Unreachable | Failure::Closed), "{failure:?}");
-    assert_eq!(ask(&mut client, &peer, find("key")).await, Err(Failure::Unreachable));
+    assert_eq!(ask(&mut client, &peer, get("key")).await, Err(Failure::Unreachable));
 }
 
 #[tokio::test]
@@ -97,18 +97,18 @@ async fn a_denied_connection_fails_its_requests_at_once() {
         let make = |outbound, limits| Limited { outbound, limits };
         let mut client = limited(limits.clone(), make).await;
         for _ in 0..2 {
-            send(&mut client.behaviour_mut().outbound, &live, find("key"));
+            send(&mut client.behaviour_mut().outbound, &live, get("key"));
             assert_eq!(next_of_limited(&mut client).await, Err(Failure::Denied));
         }
         // Nothing was sent on the denied connection: once allowed, a new connection is made and
         // used.
         *client.behaviour_mut().limits.limits_mut() = none();
-        send(&mut client.behaviour_mut().outbound, &live, find("key"));
+        send(&mut client.behaviour_mut().outbound, &live, get("key"));
         assert_eq!(next_of_limited(&mut client).await, Ok(Response::default()));
 
         let make = |outbound, limits| LimitedFirst { limits, outbound };
         let mut client = limited(limits, make).await;
-        send(&mut client.behaviour_mut().outbound, &live, find("key"));
+        send(&mut client.behaviour_mut().outbound, &live, get("key"));
         let ended = within(async {
             loop {
                 let event = client.select_next_some().await;
@@ -139,7 +139,7 @@ async fn a_failed_dial_with_other_addresses_does_not_fail_a_request() {
     let live = peers.server().await;
     let opts = libp2p::swarm::dial_opts::DialOpts::peer_id(live.id);
     client.dial(opts.addresses(vec![nowhere().await]).build()).unwrap();
-    assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Response::default()));
+    assert_eq!(ask(&mut client, &live, get("key")).await, Ok(Response::default()));
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn one_connection_carries_all_requests_to_a_peer() {
     let live = peers.server().await;
     let (mut connections, mut answers) = (0, 0);
     for _ in 0..4 {
-        send(client.behaviour_mut(), &live, find("key"));
+        send(client.behaviour_mut(), &live, get("key"));
     }
     within(async {
         while answers < 8 {
@@ -158,7 +158,7 @@ async fn one_connection_carries_all_requests_to_a_peer() {
                     assert_eq!(ended.result, Ok(Response::default()));
                     answers += 1;
                     if answers <= 4 {
-                        send(client.behaviour_mut(), &live, find("key"));
+                        send(client.behaviour_mut(), &live, get("key"));
                     }
                 }
                 _ => {}

@@ -80,6 +80,20 @@ async fn each_plain_node_alone_gives_all_that_five_writers_wrote_when_ours_are_g
 }
 
 #[tokio::test]
+async fn what_is_sent_together_lives_at_plain_nodes_as_long_as_all_of_it() {
+    let (plain, ours) = network(1, (0..2).map(|_| Setup::with_config(quiet()))).await;
+    within(async {
+        ours[0].client.publish(key(), says("long"), 10 * MINUTE).await.unwrap();
+        ours[1].client.publish(key(), says("short"), MINUTE / 60).await.unwrap();
+        let kad_key = kad::RecordKey::new(&key());
+        let expires = plain[0].store(move |store| store.get(&kad_key).unwrap().expires).await;
+        let left = expires.unwrap().unwrap().saturating_duration_since(std::time::Instant::now());
+        assert!(left > 5 * MINUTE, "{left:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn plain_nodes_have_all_of_five_writers_at_once_after_reads_and_refreshes() {
     let often = Duration::from_millis(500);
     let config = || quiet().with_refresh_interval(often).with_replication_interval(Some(often));

@@ -19,6 +19,7 @@ use libp2p_smart_record::{
     },
     store::WriteError,
 };
+use smart_record_testing::ManualClock;
 
 use crate::nodes::{PROTOCOL, start_plain, within};
 use crate::peer::{MINUTE, Peer, Setup, mesh, quiet};
@@ -47,6 +48,21 @@ async fn give(peer: &Peer, key: &RecordKey, value: Bytes) {
 async fn value(peer: &Peer, key: &RecordKey) -> Option<Bytes> {
     let key = key.clone();
     peer.smart(move |smart| smart.store_mut().value(&key).unwrap().map(|stored| stored.value)).await
+}
+
+type Plain = smart_record_testing_swarms::Node<kad::store::MemoryStore>;
+
+/// Stores a value at a plain node directly.
+async fn give_plain(plain: &Plain, key: &RecordKey, value: Bytes) {
+    let record = kad::Record::new(kad::RecordKey::new(key), value.to_vec());
+    plain.store(move |store| store.put(record)).await.unwrap().unwrap();
+}
+
+/// What a plain node has.
+async fn at_plain(plain: &Plain, key: &RecordKey) -> Option<Bytes> {
+    let key = kad::RecordKey::new(key);
+    let value = plain.store(move |store| store.get(&key).map(|it| it.value.clone()));
+    value.await.unwrap().map(Bytes::from)
 }
 
 /// Waits until all of these peers were repaired.
@@ -141,10 +157,8 @@ async fn case_5_a_value_older_than_what_the_network_has_is_stale_and_sent_to_nob
         let stale = a.client.put(key.clone(), old.encode()).await;
         assert_eq!(stale.unwrap_err(), ValidationError::Stale.into());
         a.client.close().await.unwrap();
-        let kad_key = kad::RecordKey::new(&key);
-        let has = plain.store(move |store| store.get(&kad_key).map(|it| it.value.clone())).await;
         // The read repairs it.
-        assert!(has.unwrap().is_none_or(|value| value == new.encode()));
+        assert!(at_plain(&plain, &key).await.is_none_or(|value| value == new.encode()));
         a.client.put(key.clone(), new.encode()).await.unwrap();
         let reading = a.client.get(key.clone()).await.unwrap();
         assert_eq!(reading.snapshot.value(), Some(&new.encode()));
@@ -153,30 +167,126 @@ async fn case_5_a_value_older_than_what_the_network_has_is_stale_and_sent_to_nob
 }
 
 #[tokio::test]
+async fn case_5_a_value_is_compared_with_what_there_is_also_within_a_minute_of_a_read() {
+    let a = start().await;
+    // A client stores nothing of what it reads.
+    a.smart(|smart| smart.kad_mut().set_mode(Some(kad::Mode::Client))).await;
+    let plain = start_plain(kad::Config::new(PROTOCOL)).await;
+    a.add(plain.peer(), plain.address()).await;
+    within(async {
+        for is_there_at_the_read in [true, false] {
+            let (key, old, new) = old_and_new();
+            if is_there_at_the_read {
+                give_plain(&plain, &key, new.encode()).await;
+            }
+            assert_eq!(a.client.get(key.clone()).await.unwrap().is_empty(), !is_there_at_the_read);
+            give_plain(&plain, &key, new.encode()).await;
+            let stale = a.client.put(key.clone(), old.encode()).await;
+            assert_eq!(stale.unwrap_err(), ValidationError::Stale.into());
+            assert_eq!(at_plain(&plain, &key).await, Some(new.encode()));
+        }
+    })
+    .await;
+}
+
+/// A peer that refreshes every ten seconds, a plain node that it knows, and the time.
+async fn refreshing() -> (Peer, Plain, ManualClock) {
+    let clock = ManualClock::at(SystemClock.now());
+    let config = quiet().with_refresh_interval(Duration::from_secs(10));
+    let registry = libp2p_smart_record::built_in();
+    let peer = Setup { registry, ..Setup::with_config(config) }.at(&clock).start().await;
+    let plain = start_plain(kad::Config::new(PROTOCOL)).await;
+    peer.add(plain.peer(), plain.address()).await;
+    (peer, plain, clock)
+}
+
+#[tokio::test]
+async fn case_5_a_kept_value_that_is_older_than_what_a_plain_node_has_is_not_sent_again() {
+    let (a, plain, clock) = refreshing().await;
+    within(async {
+        let (key, old, new) = old_and_new();
+        let handle = a.client.keep_value(key.clone(), old.encode()).await.unwrap();
+        assert_eq!(handle.publication().peers, [plain.peer()]);
+        // Another node has published something newer.
+        give_plain(&plain, &key, new.encode()).await;
+        let reads = || a.smart(|smart| smart.counters().reads);
+        let before = reads().await;
+        clock.advance(Duration::from_secs(10));
+        a.wake().await;
+        while reads().await == before {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(at_plain(&plain, &key).await, Some(new.encode()));
+        assert_eq!(value(&a, &key).await, Some(new.encode()));
+        // Then it is no longer kept.
+        let lookups = a.smart(|smart| smart.counters().lookups).await;
+        for _ in 0..3 {
+            clock.advance(Duration::from_secs(10));
+            a.wake().await;
+        }
+        let counters = a.smart(|smart| smart.counters()).await;
+        assert_eq!((counters.lookups, counters.refreshes), (lookups, 0));
+        assert_eq!(at_plain(&plain, &key).await, Some(new.encode()));
+    })
+    .await;
+}
+
+/// Two records of one client, each with an announcement of its own.
+fn two_announcements() -> (PresenceKey, [Bytes; 2]) {
+    let client = Keypair::generate_ed25519();
+    let presence = PresenceKey::of(client.public().to_peer_id());
+    let mut announcer =
+        Announcer::new(presence.clone(), client, PresenceLimits::default()).unwrap();
+    let records = [(); 2].map(|()| {
+        let mut record = PresenceRecord::new(presence.clone());
+        record.insert(announce(&mut announcer)).unwrap();
+        record.encode().into()
+    });
+    (presence, records)
+}
+
+/// Number of announcements that a plain node has.
+async fn announcements(plain: &Plain, presence: &PresenceKey) -> usize {
+    let has = at_plain(plain, presence.as_record_key()).await.unwrap();
+    let now = SystemClock.now();
+    let record = PresenceValidator::default().read(presence.as_record_key(), &has, now).unwrap();
+    record.view(now).count()
+}
+
+#[tokio::test]
 async fn a_value_that_combines_is_sent_with_what_a_plain_node_has() {
     let a = start().await;
     let plain = start_plain(kad::Config::new(PROTOCOL)).await;
     a.add(plain.peer(), plain.address()).await;
     within(async {
-        let client = Keypair::generate_ed25519();
-        let presence = PresenceKey::of(client.public().to_peer_id());
-        let limits = PresenceLimits::default();
-        let mut announcer = Announcer::new(presence.clone(), client, limits).unwrap();
-        let [theirs, ours] = [(); 2].map(|()| {
-            let mut record = PresenceRecord::new(presence.clone());
-            record.insert(announce(&mut announcer)).unwrap();
-            record
-        });
-        let key = presence.as_record_key().clone();
-        let kad_key = kad::RecordKey::new(&key);
-        let record = kad::Record::new(kad_key.clone(), theirs.encode());
-        plain.store(move |store| store.put(record)).await.unwrap().unwrap();
-        a.client.put(key.clone(), ours.encode()).await.unwrap();
-        let has = plain.store(move |store| store.get(&kad_key).map(|it| it.value.clone())).await;
-        let has = has.unwrap().unwrap();
-        let now = SystemClock.now();
-        let record = PresenceValidator::default().read(&key, &has, now).unwrap();
-        assert_eq!(record.view(now).count(), 2, "both announcements");
+        let (presence, [theirs, ours]) = two_announcements();
+        let key = presence.as_record_key();
+        give_plain(&plain, key, theirs).await;
+        a.client.put(key.clone(), ours).await.unwrap();
+        assert_eq!(announcements(&plain, &presence).await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_kept_value_that_combines_is_sent_again_with_what_a_plain_node_has() {
+    let (mut a, plain, clock) = refreshing().await;
+    within(async {
+        let (presence, [theirs, ours]) = two_announcements();
+        let key = presence.as_record_key();
+        let _handle = a.client.keep_value(key.clone(), ours).await.unwrap();
+        // The plain node keeps the last PUT.
+        give_plain(&plain, key, theirs).await;
+        for _ in 0..2 {
+            clock.advance(Duration::from_secs(10));
+            a.wake().await;
+            let peers = a.until(|event| match event {
+                Event::Refreshed { peers, .. } => Some(peers.clone()),
+                _ => None,
+            });
+            assert_eq!(peers.await, [plain.peer()]);
+            assert_eq!(announcements(&plain, &presence).await, 2);
+        }
     })
     .await;
 }

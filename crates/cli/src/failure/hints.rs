@@ -56,8 +56,8 @@ pub(super) fn refusal_hint(reason: &ValidationError) -> &'static str {
             "make its lifetime shorter"
         }
         _ => match reason.fault() {
-            Fault::Stale => "`smart-record get` shows the newer one",
-            Fault::Expired => "sign it anew with `smart-record publish`",
+            Fault::Stale => "`smart-record get` with the same --connect shows the newer one",
+            Fault::Expired => "sign it anew with `smart-record publish` and the same --connect",
             Fault::LimitExceeded => "make it smaller",
             Fault::RefusedByPolicy => "sign it with the key of the peer that the key names",
             Fault::Unsupported => "a newer version of this command may know it",

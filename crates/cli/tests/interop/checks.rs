@@ -10,7 +10,7 @@ use smart_record_testing::{ipns, keys, process::Running};
 use crate::{
     foreign::{Foreign, Implementation, Outcome, Role, cid, name_key, peer_of},
     ours::{self, Prober},
-    records::{Bad, content, fresh_key, numbered, public_key, smart},
+    records::{Bad, Kind, content, fresh_key, numbered},
 };
 
 /// Something that a node can do; a row of the table.
@@ -29,9 +29,8 @@ pub enum Service {
     Smart,
     PublicKeys,
     Names,
-    Refuses(Bad),
-    RefusesOlder,
-    RefusesDamaged,
+    Refuses(Kind, Bad),
+    RefusesOlder(Kind),
     Providers,
 }
 
@@ -45,68 +44,59 @@ pub enum Mixed {
 }
 
 impl Capability {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::Serves(Service::Connect),
         Self::Serves(Service::Smart),
         Self::Serves(Service::PublicKeys),
         Self::Serves(Service::Names),
-        Self::Serves(Service::Refuses(Bad::Forged)),
-        Self::Serves(Service::Refuses(Bad::Expired)),
-        Self::Serves(Service::Refuses(Bad::Oversized)),
-        Self::Serves(Service::RefusesOlder),
+        Self::Serves(Service::Refuses(Kind::PublicKey, Bad::Forged)),
+        Self::Serves(Service::Refuses(Kind::Name, Bad::Forged)),
+        Self::Serves(Service::Refuses(Kind::Name, Bad::Expired)),
+        Self::Serves(Service::Refuses(Kind::Name, Bad::Oversized)),
+        Self::Serves(Service::RefusesOlder(Kind::Name)),
         Self::Serves(Service::Providers),
         Self::Uses(Service::Connect),
         Self::Uses(Service::Smart),
         Self::Uses(Service::PublicKeys),
         Self::Uses(Service::Names),
-        Self::Uses(Service::Refuses(Bad::Forged)),
-        Self::Uses(Service::Refuses(Bad::Expired)),
-        Self::Uses(Service::Refuses(Bad::Oversized)),
-        Self::Uses(Service::RefusesOlder),
-        Self::Uses(Service::RefusesDamaged),
+        Self::Uses(Service::Refuses(Kind::PublicKey, Bad::Forged)),
+        Self::Uses(Service::Refuses(Kind::Name, Bad::Forged)),
+        Self::Uses(Service::Refuses(Kind::Name, Bad::Expired)),
+        Self::Uses(Service::Refuses(Kind::Name, Bad::Oversized)),
+        Self::Uses(Service::RefusesOlder(Kind::Name)),
+        Self::Uses(Service::Refuses(Kind::Smart, Bad::Forged)),
+        Self::Uses(Service::Refuses(Kind::Smart, Bad::Expired)),
+        Self::Uses(Service::Refuses(Kind::Smart, Bad::Oversized)),
+        Self::Uses(Service::RefusesOlder(Kind::Smart)),
         Self::Uses(Service::Providers),
         Self::Mixed(Mixed::Exchanges),
         Self::Mixed(Mixed::HoldsAll),
     ];
 
     /// The row's text.
-    pub fn text(self) -> &'static str {
-        match self {
+    pub fn text(self) -> String {
+        let text = match self {
+            Self::Serves(Service::Refuses(kind, bad)) => {
+                return format!("server: refuses {}, not a good one", bad.of(kind));
+            }
+            Self::Serves(Service::RefusesOlder(kind)) => {
+                return format!("server: keeps the newer of two {}", kind.namespace());
+            }
+            Self::Uses(Service::Refuses(kind, bad)) => {
+                return format!("client: sends {}, which ours refuse", bad.of(kind));
+            }
+            Self::Uses(Service::RefusesOlder(kind)) => {
+                return format!("client: sends an older {}, which ours refuse", kind.namespace());
+            }
             Self::Serves(Service::Connect) => "server: answers our client",
             Self::Serves(Service::Smart) => "server: keeps and gives `/sr`",
             Self::Serves(Service::PublicKeys) => "server: keeps and gives `/pk`",
             Self::Serves(Service::Names) => "server: keeps and gives `/ipns`",
-            Self::Serves(Service::Refuses(Bad::Forged)) => {
-                "server: refuses a forged `/ipns`, not a good one"
-            }
-            Self::Serves(Service::Refuses(Bad::Expired)) => {
-                "server: refuses an expired `/ipns`, not a good one"
-            }
-            Self::Serves(Service::Refuses(Bad::Oversized)) => {
-                "server: refuses an oversized `/ipns`, not a good one"
-            }
-            Self::Serves(Service::RefusesOlder) => "server: keeps the newer of two `/ipns`",
-            Self::Serves(Service::RefusesDamaged) => "server: refuses a damaged `/sr`",
             Self::Serves(Service::Providers) => "server: keeps and gives provider records",
             Self::Uses(Service::Connect) => "client: has our server in its routing table",
             Self::Uses(Service::Smart) => "client: puts and gets `/sr`",
             Self::Uses(Service::PublicKeys) => "client: puts and gets `/pk`",
             Self::Uses(Service::Names) => "client: puts and gets `/ipns`",
-            Self::Uses(Service::Refuses(Bad::Forged)) => {
-                "client: sends a forged `/ipns`, which ours refuse"
-            }
-            Self::Uses(Service::Refuses(Bad::Expired)) => {
-                "client: sends an expired `/ipns`, which ours refuse"
-            }
-            Self::Uses(Service::Refuses(Bad::Oversized)) => {
-                "client: sends an oversized `/ipns`, which ours refuse"
-            }
-            Self::Uses(Service::RefusesOlder) => {
-                "client: sends an older `/ipns`, which ours refuse"
-            }
-            Self::Uses(Service::RefusesDamaged) => {
-                "client: sends a damaged `/sr`, which ours refuse"
-            }
             Self::Uses(Service::Providers) => "client: provides, and finds providers",
             Self::Mixed(Mixed::Exchanges) => {
                 "all in one network: gets what the others put, and ours get what it puts"
@@ -114,7 +104,8 @@ impl Capability {
             Self::Mixed(Mixed::HoldsAll) => {
                 "all in one network: has all five writers of a `/sr` key"
             }
-        }
+        };
+        text.to_owned()
     }
 }
 
@@ -125,26 +116,37 @@ const IS_STORED: &str = "Its store checks nothing and keeps the last record that
 pub fn cannot(implementation: Implementation, capability: Capability) -> Option<&'static str> {
     use Capability::{Mixed as InAll, Serves, Uses};
     use Implementation::{JavaScript, Kubo, Python, Rust};
-    use Service::{Names, PublicKeys, Refuses, RefusesDamaged, RefusesOlder, Smart};
+    use Service::{Names, PublicKeys, Refuses, RefusesOlder, Smart};
     Some(match (implementation, capability) {
         (Kubo, Serves(Smart) | InAll(Mixed::HoldsAll)) => {
             "It keeps no other records than `/pk` and `/ipns`."
         }
-        (Kubo, Uses(Smart | PublicKeys | RefusesDamaged)) => {
-            "Its commands take no other keys than `/ipns`."
-        }
-        (Kubo, Uses(Refuses(_) | RefusesOlder)) => {
+        (
+            Kubo,
+            Uses(
+                Smart
+                | PublicKeys
+                | Refuses(Kind::Smart | Kind::PublicKey, _)
+                | RefusesOlder(Kind::Smart),
+            ),
+        ) => "Its commands take no other keys than `/ipns`.",
+        (Kubo, Uses(Refuses(..) | RefusesOlder(_))) => {
             "It checks what it sends, so it sends nothing that is invalid or older."
         }
-        (JavaScript, Serves(RefusesOlder)) => {
+        (JavaScript, Serves(RefusesOlder(_))) => {
             "It keeps the last valid record that it is sent, and compares when it reads."
         }
         (
             Python,
-            Serves(PublicKeys | Names | Refuses(_) | RefusesOlder)
-            | Uses(PublicKeys | Names | Refuses(_) | RefusesOlder),
+            Serves(PublicKeys | Names | Refuses(..) | RefusesOlder(_))
+            | Uses(
+                PublicKeys
+                | Names
+                | Refuses(Kind::PublicKey | Kind::Name, _)
+                | RefusesOlder(Kind::PublicKey | Kind::Name),
+            ),
         ) => KEYS_ARE_TEXT,
-        (Rust, Serves(Refuses(_) | RefusesOlder)) => IS_STORED,
+        (Rust, Serves(Refuses(..) | RefusesOlder(_))) => IS_STORED,
         _ => return None,
     })
 }
@@ -197,7 +199,7 @@ impl Bench {
         let (address, peer) = (self.server.address(), self.server.peer());
         let prober = || Prober::at(&address);
         // Written by one client of ours, read by another.
-        let round = async |key: RecordKey, value: Vec<u8>| {
+        let round = async |(key, value): (RecordKey, Vec<u8>)| {
             ours::put(&ours::client(&address).await, peer, &key, value.clone()).await?;
             ours::expect(&ours::client(&address).await, &key, &value).await
         };
@@ -208,37 +210,26 @@ impl Bench {
                 let reading = reading.map_err(|error| error.to_string())?;
                 reading.empty.contains(&peer).then_some(()).ok_or(format!("{reading:?}"))
             }
-            Service::Smart => {
-                let key = fresh_key();
-                round(key.clone(), smart(&key).encode()).await
-            }
-            Service::PublicKeys => {
-                let (key, value) = public_key();
-                round(key, value).await
-            }
-            Service::Names => {
-                let owner = Keypair::generate_ed25519();
-                round(name_key(&owner), numbered(&owner, 7)).await
-            }
-            Service::Refuses(bad) => {
+            Service::Smart => round(Kind::Smart.good()).await,
+            Service::PublicKeys => round(Kind::PublicKey.good()).await,
+            Service::Names => round(Kind::Name.good()).await,
+            Service::Refuses(kind, bad) => {
                 let prober = prober().await;
                 // A good one is kept.
-                let owner = Keypair::generate_ed25519();
-                prober.send(&name_key(&owner), &numbered(&owner, 7)).await;
-                prober.kept(&name_key(&owner)).await.ok_or("a good one is not kept")?;
-                let (key, value) = bad.record();
+                let (key, value) = kind.good();
+                prober.send(&key, &value).await;
+                prober.kept(&key).await.ok_or("a good one is not kept")?;
+                let (key, value) = bad.record(kind);
                 prober.send(&key, &value).await;
                 refused(prober.kept(&key).await)
             }
-            Service::RefusesOlder => {
-                let (prober, owner) = (prober().await, Keypair::generate_ed25519());
-                let newer = numbered(&owner, 8);
-                for value in [&newer, &numbered(&owner, 7)] {
-                    prober.send(&name_key(&owner), value).await;
+            Service::RefusesOlder(kind) => {
+                let (prober, (key, [newer, older])) = (prober().await, kind.newer_and_older());
+                for value in [&newer, &older] {
+                    prober.send(&key, value).await;
                 }
-                is(prober.kept(&name_key(&owner)).await, &newer)
+                is(prober.kept(&key).await, &newer)
             }
-            Service::RefusesDamaged => Err("nobody but ours knows `/sr`".to_owned()),
             Service::Providers => prober().await.provide(fresh_key().as_ref()).await,
         }
     }
@@ -256,12 +247,9 @@ impl Bench {
             ours::put(&ours().await, our_peer, &next, other.clone()).await?;
             is(Some(content(&next, self.client.get(&next).await?)), &other)
         };
-        let named = || {
-            let owner = Keypair::generate_ed25519();
-            (name_key(&owner), numbered(&owner, 7))
-        };
         let prober = Prober::at(&self.our_address).await;
         let elsewhere = Prober::at(&self.keeps_all.address()).await;
+        let kept = async |key: &RecordKey| prober.kept(key).await.map(|value| content(key, value));
         // Written by the unchecked one, and sent.
         let sends = async |key: &RecordKey, value: &[u8]| {
             unchecked.clone()?;
@@ -271,35 +259,23 @@ impl Bench {
         };
         match service {
             Service::Connect => Ok(()),
-            Service::Smart => {
-                let keys = [fresh_key(), fresh_key()];
-                let [one, other] = keys.map(|key| (key.clone(), smart(&key).encode()));
-                rounds(one, other).await
-            }
-            Service::PublicKeys => rounds(public_key(), public_key()).await,
-            Service::Names => rounds(named(), named()).await,
-            Service::Refuses(bad) => {
+            Service::Smart => rounds(Kind::Smart.good(), Kind::Smart.good()).await,
+            Service::PublicKeys => rounds(Kind::PublicKey.good(), Kind::PublicKey.good()).await,
+            Service::Names => rounds(Kind::Name.good(), Kind::Name.good()).await,
+            Service::Refuses(kind, bad) => {
                 // A good one is kept.
-                let (key, value) = named();
+                let (key, value) = kind.good();
                 sends(&key, &value).await?;
-                is(prober.kept(&key).await, &value)?;
-                let (key, value) = bad.record();
+                is(kept(&key).await, &value)?;
+                let (key, value) = bad.record(kind);
                 sends(&key, &value).await?;
-                refused(prober.kept(&key).await)
+                refused(kept(&key).await)
             }
-            Service::RefusesOlder => {
-                let owner = Keypair::generate_ed25519();
-                let (key, newer) = (name_key(&owner), numbered(&owner, 8));
+            Service::RefusesOlder(kind) => {
+                let (key, [newer, older]) = kind.newer_and_older();
                 sends(&key, &newer).await?;
-                sends(&key, &numbered(&owner, 7)).await?;
-                is(prober.kept(&key).await, &newer)
-            }
-            Service::RefusesDamaged => {
-                let key = fresh_key();
-                let mut value = smart(&key).encode();
-                *value.last_mut().unwrap() ^= 1;
-                sends(&key, &value).await?;
-                refused(prober.kept(&key).await)
+                sends(&key, &older).await?;
+                is(kept(&key).await, &newer)
             }
             Service::Providers => {
                 let content = fresh_key();
@@ -327,6 +303,13 @@ impl Bench {
             let name = kubo.text(&["key", "gen", "--type", key_type, key_type], &[])?;
             kubo.run(&["name", "publish", "--key", key_type, &path], &[])?;
             let name: IpnsName = name.parse().map_err(|error| format!("{name}: {error}"))?;
+            for format in ["libp2p-protobuf-cleartext", "pem-pkcs8-cleartext"] {
+                let file = tempfile::NamedTempFile::new().unwrap();
+                let file = file.path().to_str().unwrap();
+                kubo.run(&["key", "export", "--format", format, "--output", file, key_type], &[])?;
+                let peer = ours::peer_of_key(file)?;
+                is(Some(peer.into_bytes()), name.peer_id().to_string().as_bytes())?;
+            }
             let reading = ours::client(&self.our_address).await.client().get(name.key()).await;
             let reading = reading.map_err(|error| error.to_string())?;
             let value = reading.snapshot.value().ok_or("what kubo publishes is not found")?;

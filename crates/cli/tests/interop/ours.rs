@@ -28,6 +28,16 @@ pub fn server(others: &[&str]) -> (Running, String) {
     (node, address)
 }
 
+/// The peer id of the key in a file, as the command shows it.
+pub fn peer_of_key(file: &str) -> Outcome<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smart-record"));
+    let shown = command.args(["key", "show", file]).output().unwrap();
+    match shown.status.success() {
+        true => Ok(String::from_utf8(shown.stdout).unwrap().trim().to_owned()),
+        false => Err(String::from_utf8_lossy(&shown.stderr).trim().to_owned()),
+    }
+}
+
 /// A client that knows the peer at this address alone.
 pub async fn client(address: &str) -> Host {
     let keypair = Keypair::generate_ed25519();

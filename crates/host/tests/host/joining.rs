@@ -3,9 +3,11 @@
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use libp2p::{Multiaddr, identity::Keypair, kad, multiaddr::Protocol};
+use libp2p_smart_record::Dict;
 use smart_record_host::HostBuilder;
 use smart_record_testing_swarms::{PROTOCOL, within};
 
@@ -97,6 +99,39 @@ async fn clients_among_themselves_warn() {
         let client = client.start().await.unwrap();
         let _other = builder().bootstrap(full_address(&client).await).start().await.unwrap();
         until_logged(&log, "nobody stores records").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_loses_its_last_server_warns_although_other_clients_stay() {
+    let (log, _guard) = log();
+    within(async {
+        let server = builder().listen_on(loopback()).start().await.unwrap();
+        let at_server = full_address(&server).await;
+        let client = || builder().bootstrap(at_server.clone()).with_mode(kad::Mode::Client);
+        let one = client().listen_on(loopback()).start().await.unwrap();
+        let other = client().bootstrap(full_address(&one).await).start().await.unwrap();
+        while one.peers().await.unwrap().len() < 2 || other.peers().await.unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        // Each has been told by now what the others are.
+        for node in [&one, &other, &one, &other] {
+            node.client()
+                .publish("/sr/host", Dict::from([("a", 1)]), Duration::from_secs(60))
+                .await
+                .unwrap();
+        }
+        log.0.lock().unwrap().clear();
+        drop(server);
+        while other.peers().await.unwrap().len() > 1 {
+            tokio::task::yield_now().await;
+        }
+        while !log.has("nobody stores records") {
+            // A read finds out that the server is gone.
+            let _ = other.client().get("/sr/host").await;
+        }
+        assert_eq!(other.peers().await.unwrap(), [one.peer_id()]);
     })
     .await;
 }

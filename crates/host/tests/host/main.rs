@@ -143,6 +143,8 @@ async fn a_node_that_listens_on_all_addresses_reports_them_at_once() {
     if socket.connect("203.0.113.1:9").is_ok() {
         let ip = socket.local_addr().unwrap().ip();
         assert!(has(ip), "{addresses:?} lack {ip}");
+    } else {
+        smart_record_testing::skipped("there is no network");
     }
 }
 

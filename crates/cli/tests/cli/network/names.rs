@@ -182,6 +182,21 @@ fn what_cannot_be_signed_is_told_with_a_way_out() {
 }
 
 #[test]
+fn case_11_a_key_that_stands_twice_in_what_is_published_is_refused() {
+    let bench = Bench::start();
+    for (to, value, told) in [
+        ("/sr/a", r#"{"a":1,"a":2}"#, r#"the key "a" stands twice"#),
+        ("/sr/a", r#"{"a":[{"b":1,"b":2}]}"#, "twice"),
+        ("/iprs/self/a", r#"{"a":1,"a":2}"#, "Duplicate map key"),
+        ("/iprs/self/a", r#"[{"b":{"a":1,"a":1}}]"#, "Duplicate map key"),
+    ] {
+        let failed = bench.failure(&["publish", to, value]);
+        assert_eq!(failed["exit_code"], 2, "{value}: {failed}");
+        assert!(failed["message"].as_str().unwrap().contains(told), "{value}: {failed}");
+    }
+}
+
+#[test]
 fn a_public_key_is_published_by_its_owner_and_by_whoever_has_it() {
     let bench = Bench::start();
     let put = bench.json(&["publish", "/pk/self"]);

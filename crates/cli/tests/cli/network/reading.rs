@@ -5,14 +5,17 @@ use std::time::Duration;
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
     Clock, Limits, RecordKey, SpaceSigner, SystemClock, Timestamp,
-    ipns::IpnsName,
+    ipns::{IpnsBuilder, IpnsName},
+    iprs::{IprsValidator, SequenceNumber},
     presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
 };
 use serde_json::Value;
 use smart_record_testing::{ipns, keys::ed25519};
 
+use crate::local::{HOSTILE, is_safe};
+
 use super::{
-    ADA, KEY, NOBODY, failure, json, run, smart_record, start_node, strangers::plain, text,
+    ADA, KEY, NOBODY, Running, failure, json, run, smart_record, start_node, strangers::plain, text,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -32,13 +35,17 @@ fn record(key: &RecordKey, at: Timestamp) -> Vec<u8> {
 /// The presence record of a client, signed at a time.
 fn presence(client: &Keypair, at: Timestamp) -> (PresenceKey, Vec<u8>) {
     let key = PresenceKey::of(client.public().to_peer_id());
+    let record = presence_under(&key, client, at);
+    (key, record)
+}
+
+fn presence_under(key: &PresenceKey, client: &Keypair, at: Timestamp) -> Vec<u8> {
     let (limits, node) = (PresenceLimits::default(), ed25519(2));
     let exchange = ExchangeKey::try_from([9; 32]).unwrap();
     let mut announcer = Announcer::new(key.clone(), client.clone(), limits.clone()).unwrap();
     let half = announcer.announce(&node.public(), exchange, exchange, at, HOUR).unwrap();
     announcer.accept(half.countersign(&node, exchange, at, &limits).unwrap()).unwrap();
-    let record = announcer.record(at).encode();
-    (key, record)
+    announcer.record(at).encode()
 }
 
 /// The failure of a read whose standard error has nothing else.
@@ -151,6 +158,53 @@ fn a_read_with_good_answers_warns_of_those_that_were_refused() {
     assert!(inspected.status.success());
     assert!(text(&inspected.stderr).contains("warning: 1 answer was refused"));
     assert!(text(&inspected.stderr).contains("warning: not complete: 100 %"));
+}
+
+#[test]
+fn case_4_what_strangers_wrote_is_escaped_by_each_command_that_reads() {
+    let (owner, now) = (ed25519(1), SystemClock.now());
+    let peer = owner.public().to_peer_id();
+    let until = now.saturating_add(HOUR);
+    let smart = RecordKey::new(format!("/sr/{HOSTILE}"));
+    let mut signer = SpaceSigner::new(smart.clone(), owner.clone(), Limits::default());
+    signer.merge([(HOSTILE, HOSTILE)].into_iter().collect(), now, HOUR).unwrap();
+    let said = signer.record(now).encode();
+    let name = IpnsName::from(peer);
+    let path = format!("/ipfs/bafkqaaa/{HOSTILE}");
+    let named = IpnsBuilder::new(path, 1, until).sign(&owner, now).unwrap();
+    let iprs = RecordKey::new(format!("/iprs/{peer}/{HOSTILE}"));
+    let signed = SequenceNumber::record(HOSTILE, 3).sign(&iprs, &owner).unwrap();
+    let signed = IprsValidator::default().marshal(&signed).unwrap();
+    let present = PresenceKey::with_path(peer, HOSTILE);
+    let announced = presence_under(&present, &owner, now);
+    let node = plain(&[
+        (&smart, &said),
+        (&name.key(), named.as_bytes()),
+        (&iprs, &signed),
+        (present.as_record_key(), &announced),
+    ]);
+    let name = format!("/ipns/{name}");
+    let keys = [smart, iprs, present.as_record_key().clone()].map(|key| key.to_string());
+    for key in keys.iter().chain([&name]) {
+        for json in [&[][..], &["--json"]] {
+            for command in ["get", "inspect"] {
+                let read = [&[command, key, "--connect", &node.address], json].concat();
+                let (shown, log) = (run(&read), text(&run(&read).stderr));
+                let lines = text(&shown.stdout);
+                assert!(shown.status.success() && !lines.is_empty(), "{read:?}: {log}");
+                assert!(is_safe(&lines) && is_safe(&log), "{read:?}: {lines:?} {log:?}");
+            }
+            let mut watch =
+                smart_record(&[&["watch", key, "--connect", &node.address], json].concat());
+            watch.stderr(std::process::Stdio::null());
+            let line = Running::spawn(watch).line();
+            assert!(is_safe(&line), "{key}: {line:?}");
+        }
+    }
+    for json in [&[][..], &["--json"]] {
+        let resolved = run(&[&["resolve", &name, "--connect", &node.address], json].concat());
+        assert!(resolved.status.success() && is_safe(&text(&resolved.stdout)));
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use libp2p::{
 };
 use smart_record_testing::process::lines;
 
-use super::{ADA, KEY, NOBODY, Running, failure, json, names, smart_record, start_node};
+use super::{ADA, KEY, NOBODY, Running, failure, json, names, peer, smart_record, start_node};
 
 #[test]
 fn case_3_a_name_stands_for_the_address_of_a_node() {
@@ -29,6 +29,28 @@ fn case_3_a_name_stands_for_the_address_of_a_node() {
     assert_eq!(failure(&["get", KEY, "--connect", &nowhere])["kind"], "unreachable");
 }
 
+#[test]
+fn a_node_is_reached_through_the_relay_that_it_is_given() {
+    let (_relay, at_relay) = start_node(&[], &["--serve-relay"]);
+    let mut hidden = smart_record(&["node", "--relay", &at_relay]);
+    hidden.stderr(Stdio::null());
+    let hidden = Running::spawn(hidden);
+    let at_hidden = hidden.until(|line| line.contains("/p2p-circuit/").then(|| line.to_owned()));
+    assert!(at_hidden.starts_with(&at_relay), "{at_hidden}");
+    json(&["publish", KEY, ADA, "--connect", &at_hidden]);
+    assert_eq!(names(&at_hidden), ["ada"]);
+    let relayed = json(&["get", KEY, "--connect", &at_hidden]);
+    assert!(relayed["peers"].as_array().unwrap().contains(&peer(&at_hidden).into()), "{relayed}");
+}
+
+#[test]
+fn a_node_that_is_told_to_find_out_whether_it_is_reached_serves_until_it_knows() {
+    let external = ["--autonat", "--external", "/ip4/203.0.113.1/tcp/4001"];
+    let (_node, address) = start_node(&[], &external);
+    json(&["publish", KEY, ADA, "--connect", &address]);
+    assert_eq!(names(&address), ["ada"]);
+}
+
 /// Case 22, and with it each interface of this machine.
 #[test]
 fn case_22_each_line_that_a_node_prints_can_be_connected_to() {
@@ -39,6 +61,8 @@ fn case_22_each_line_that_a_node_prints_can_be_connected_to() {
     // A machine may have no IPv6.
     if std::net::TcpListener::bind("[::]:0").is_ok() {
         command.args(["--listen", "/ip6/::/tcp/0", "--listen", "/ip6/::/udp/0/quic-v1"]);
+    } else {
+        smart_record_testing::skipped("there is no IPv6");
     }
     command.stdout(File::create(&file).unwrap()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();

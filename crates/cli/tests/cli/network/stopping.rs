@@ -6,7 +6,7 @@ use std::{
 };
 
 use rustix::process::Signal;
-use smart_record_testing::process::lines;
+use smart_record_testing::{process::lines, skipped};
 
 use super::{KEY, NOBODY, Running, failure, json, smart_record, start_node};
 
@@ -44,7 +44,7 @@ fn a_node_starts_where_no_address_is_and_ends_at_a_stop_signal() {
         command
     };
     if !alone("true").output().is_ok_and(|run| run.status.success()) {
-        return;
+        return skipped("no network of its own can be made (`unshare`)");
     }
     for address in ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"] {
         let mut command = alone(env!("CARGO_BIN_EXE_smart-record"));
@@ -76,6 +76,21 @@ fn a_client_is_present_until_a_stop_signal() {
 
         assert_eq!(announce.stop(signal), Some(0), "{signal:?}");
         assert_eq!(failure(&find)["kind"], "not-found", "it was withdrawn");
+    }
+}
+
+#[test]
+fn an_announcement_that_nobody_has_taken_when_it_is_stopped_is_a_failure() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let hex = "09".repeat(32);
+        let mut announce = smart_record(&["presence", "announce", "--connect", NOBODY]);
+        announce.args(["--presence-key", &hex, "--handshake-key", &hex]);
+        announce.stderr(Stdio::piped());
+        let mut announce = Running::spawn(announce);
+        let mut log = lines(announce.child.stderr.take().unwrap()).into_iter();
+        assert!(log.any(|line| line.contains("trying again")), "no warning");
+        assert_eq!(announce.stop(signal), Some(4), "{signal:?}");
+        assert!(log.any(|line| line.contains("no peer could be reached")), "{signal:?}");
     }
 }
 

@@ -74,6 +74,24 @@ fn case_5_an_older_iprs_record_is_refused_too() {
     assert_eq!(refused["exit_code"], 5);
 }
 
+#[test]
+fn case_5_an_older_version_is_refused_within_a_minute_of_the_read_that_it_is_signed_after() {
+    let (_ours, at_ours) = start_node(&[], &[]);
+    let theirs = plain(&[]);
+    for address in [&at_ours, &theirs.address] {
+        let (_folder, key) = key_file();
+        json(&["key", "generate", &key]);
+        let with = ["--key", &key, "--connect", address];
+        let publish = ["publish", "/iprs/self/a"];
+        json(&[&publish[..], &["1", "--version", "5"], &with].concat());
+        // The sequence comes from a read, so the write is within a minute of it.
+        let refused = failure(&[&publish[..], &["2", "--version", "4"], &with].concat());
+        assert_eq!(refused["exit_code"], 5, "{refused}");
+        assert!(refused["message"].as_str().unwrap().contains("version 5"), "{refused}");
+        assert_eq!(json(&[&["get", "/iprs/self/a"], &with[..]].concat())["version"], 5);
+    }
+}
+
 /// A node that keeps nothing of anybody, although it acknowledges all.
 fn keeps_nothing() -> super::strangers::Stranger {
     let nobody = SpaceRules::new(Limits::default(), AllowList::from_iter([]));
@@ -85,7 +103,9 @@ fn a_write_that_no_peer_keeps_is_a_failure_of_every_command_that_writes() {
     let node = keeps_nothing();
     let (_folder, key) = key_file();
     json(&["key", "generate", &key]);
-    let (_file, value) = file_of(&Keypair::generate_ed25519().public().encode_protobuf());
+    let public_key = Keypair::generate_ed25519().public();
+    let (_public_key, public_key_file) = file_of(&public_key.encode_protobuf());
+    let public_key = format!("/pk/{}", public_key.to_peer_id());
     let read = Keypair::generate_ed25519();
     let (_file, record) = file_of(&numbered(&read, 1));
     let name = format!("/ipns/{}", IpnsName::from(&read.public()));
@@ -98,6 +118,7 @@ fn a_write_that_no_peer_keeps_is_a_failure_of_every_command_that_writes() {
         &["publish", "/iprs/self/a", "1", "--sequence", "1"],
         &["withdraw", KEY],
         &["put", &name, &record],
+        &["put", &public_key, &public_key_file],
         &["presence", "announce", "--presence-key", &hex, "--handshake-key", &hex],
     ] {
         let failed = failure(&[command, &["--key", &key, "--connect", &node.address]].concat());
@@ -106,7 +127,6 @@ fn a_write_that_no_peer_keeps_is_a_failure_of_every_command_that_writes() {
         assert!(message.contains("no peer keeps the record"), "{command:?}: {failed}");
         assert!(!failed["hint"].as_str().unwrap().contains("--protocol"), "{failed}");
     }
-    let _ = value;
 }
 
 #[test]
