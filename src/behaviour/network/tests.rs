@@ -507,7 +507,7 @@ fn the_answer_to_a_displaced_request_counts() {
 }
 
 #[test]
-fn reads_and_searches_report_implausible_peers() {
+fn reads_and_reads_for_writes_report_implausible_peers() {
     for (key, is_put) in [("/sr/a", false), ("/any/value", true)] {
         let mut node = Node::new(0);
         let place = Place::of_key(key.as_bytes());
