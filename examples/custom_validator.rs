@@ -33,6 +33,10 @@ impl Validator for Counter {
         // A total order, so that all replicas choose the same value: `07` and `7` are not a tie.
         best_index(values.iter().map(|value| (number(value).ok(), *value)))
     }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

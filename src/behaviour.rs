@@ -55,7 +55,7 @@ mod worker;
 mod writing;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     task::{Context, Poll},
     time::Duration,
 };
@@ -127,6 +127,8 @@ pub struct Behaviour {
     store_events: Events,
     /// Peers to be disconnected.
     closing: VecDeque<PeerId>,
+    /// Those, and those whose connections have not closed yet.
+    leaving: HashSet<PeerId>,
     alarm: Alarm,
     /// Tells calls of clients that the swarm is polled.
     pulse: Pulse,
@@ -272,7 +274,8 @@ impl Behaviour {
         let work = self.env.kad.store_mut().take_served().saturating_add(MESSAGE);
         self.env.budget.charge(&source, work, now);
         self.env.count_work();
-        if self.env.budget.is_far_over(&source, now) && !self.closing.contains(&peer) {
+        let is_connected = self.env.remotes.of(&peer).is_some();
+        if self.env.budget.is_far_over(&source, now) && is_connected && self.leaving.insert(peer) {
             self.closing.push_back(peer);
         }
     }
@@ -413,6 +416,11 @@ impl NetworkBehaviour for Behaviour {
             let (peer, connection) = (established.peer_id, established.connection_id);
             let source = self.env.remotes.source(peer, connection);
             self.env.budget.charge(&source, HANDSHAKE, now);
+        }
+        if let FromSwarm::ConnectionClosed(closed) = &event
+            && closed.remaining_established == 0
+        {
+            self.leaving.remove(&closed.peer_id);
         }
         self.env.net.outbound.on_swarm_event(event);
         self.env.kad.on_swarm_event(event);

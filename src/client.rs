@@ -207,8 +207,8 @@ impl Client {
     /// Withdraws the whole content of the client's own space, including kept documents. Replicas
     /// retain the withdrawal until everything that it hides has expired: until the latest
     /// `retain_until` if a complete read has found that, otherwise for
-    /// [`Limits::max_ttl`](smart_record_core::Limits::max_ttl), 48 hours. Until then it takes
-    /// room in the record.
+    /// [`Limits::max_ttl`](smart_record_core::Limits::max_ttl), 48 hours. Until then it takes one
+    /// of the slots that a record has for withdrawn spaces.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).

@@ -1,7 +1,7 @@
-//! Writing of files, whole or not at all. For stores, and for the command `smart-record`.
+//! Atomic writing of files, for stores and for the command `smart-record`.
 //!
-//! **Invariants.** A file has either what it had or all of the new content, also after a failure, a
-//! crash or a loss of power.
+//! **Invariants.** A file has either its old content or all of the new content, also after a
+//! failure, a crash or a loss of power.
 
 use std::{
     fs, io,
@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-/// What becomes of a file that exists.
+/// Treatment of a file that exists. Exhaustive, because every kind of writing has to obey it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
     /// It stays, and writing fails.
@@ -19,12 +19,12 @@ pub enum Existing {
     Replaced,
 }
 
-/// Who may use a new file.
+/// Permissions of a new file. Exhaustive, as [`Existing`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Its owner alone.
     Owner,
-    /// Whoever the umask permits.
+    /// All whom the umask permits.
     Umask,
 }
 
@@ -32,7 +32,7 @@ pub enum Access {
 /// after a failure. Links are not followed: see [`target_of`].
 ///
 /// # Errors
-/// Those of `fill`, of the disk and of the permissions of the folder, and
+/// Errors of `fill`, of the disk and of the permissions of the folder, and
 /// [`io::ErrorKind::AlreadyExists`].
 pub fn write_with<E: From<io::Error>>(
     file: &Path,
@@ -70,7 +70,7 @@ pub fn write_with<E: From<io::Error>>(
 /// Follows the links of a path, the last of which may lead to a file that does not exist yet.
 ///
 /// # Errors
-/// Those of the disk, also if the links are a circle.
+/// Errors of the disk, also if the links are a circle.
 pub fn target_of(path: &Path) -> io::Result<PathBuf> {
     /// As many as Linux follows.
     const MAX_LINKS: usize = 40;

@@ -1,10 +1,9 @@
-//! Whether a swarm is polled, for calls that wait for it.
+//! Detection of a swarm that is not polled, for calls that wait for it.
 //!
-//! A call of a handle is answered where the swarm is polled. If that is the task that awaits the
+//! A call of a handle is answered by the task that polls the swarm. If the same task awaits the
 //! call, nobody polls the swarm, and the call would wait for ever.
 //!
-//! **Invariants.** A call that waits wakes the task of the swarm, so an idle swarm counts as
-//! polled.
+//! **Invariants.** A waiting call wakes the task of the swarm, so an idle swarm counts as polled.
 
 use std::{
     future::poll_fn,

@@ -16,6 +16,9 @@ use smart_record_core::{RecordKey, Timestamp};
 pub(crate) const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// Shortest interval between two renewals, however short the lifetime is.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// Longest wait for a timer until the clock is read again, because timers may stop while the
+/// machine sleeps.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A due time, and the longest wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,28 @@ impl Due {
     /// Moves the due time to `after` from `now`, if that is earlier.
     pub(crate) fn hasten(&mut self, now: Timestamp, after: Duration) {
         self.at = self.at.min(now.saturating_add(after));
+    }
+}
+
+/// Delays between attempts that fail, each twice as long as the one before.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Retry {
+    /// Number of consecutive failures.
+    failures: u32,
+}
+
+impl Retry {
+    /// Counts a failure. Returns the delay before the next attempt: `first` after the first
+    /// failure, and at most `longest`.
+    pub(crate) fn failed(&mut self, first: Duration, longest: Duration) -> Duration {
+        let factor = 2_u32.saturating_pow(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        first.saturating_mul(factor).min(longest)
+    }
+
+    /// Notes a success: the next failure is a first one.
+    pub(crate) const fn succeeded(&mut self) {
+        self.failures = 0;
     }
 }
 
@@ -90,6 +115,17 @@ mod tests {
         due.hasten(NOW, MINUTE);
         due.hasten(NOW.saturating_add(MINUTE / 2), MINUTE);
         assert_eq!(due.at(), NOW.saturating_add(MINUTE));
+    }
+
+    #[test]
+    fn delays_double_up_to_the_longest_and_begin_anew_after_a_success() {
+        let mut retry = Retry::default();
+        let mut seconds = || retry.failed(MINUTE, 10 * MINUTE).as_secs();
+        assert_eq!([(); 6].map(|()| seconds()), [60, 120, 240, 480, 600, 600]);
+        let mut retry = Retry { failures: u32::MAX };
+        assert_eq!(retry.failed(MINUTE, Duration::MAX), u32::MAX * MINUTE);
+        retry.succeeded();
+        assert_eq!(retry.failed(MINUTE, Duration::MAX), MINUTE);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Checks the vectors of docs/wire.md, as an implementation in another language does that has nothing but that document.
+"""Checks the vectors of docs/wire.md, as an implementation in another language does that has
+nothing but that document.
 
-    scripts/vectors/wire.py tests/vectors    # one line per file; fails if anything is not as the document says
+    scripts/vectors/wire.py tests/vectors    # one line per file; fails if a vector disagrees
 
 Needs the PyPI packages `cryptography` and `cbor2`, which `scripts/vectors/run` installs.
 """
@@ -126,7 +127,8 @@ def check_record(case):
 
 
 def check_compaction(case):
-    """What is signed in place of an update for which a space has no room (6.6): it says the same."""
+    """What is signed in place of an update for which a space has no room (6.6): it says the same.
+    """
     wide = wire.LIMITS | {"updates_per_space": 1_000, "space_bytes": 2**20}
     read = lambda field: wire.read_record(case[field], case["key"], case["now"])[0]
     before, update, after = map(read, ("before", "update", "after"))
@@ -262,7 +264,8 @@ def check_not_of_py_libp2p(case):
     agree("refused, and not for its key", refused is not None and refused["reason"] != "other-key", True)
 
 
-# What checks the cases of a file. Those of other implementations (`py-libp2p`) do not name sections.
+# What checks the cases of a file. Those of other implementations (`py-libp2p`) do not name
+# sections.
 CHECKS = {
     "sr/keys": check_public_key,
     "sr/signatures": check_signature,

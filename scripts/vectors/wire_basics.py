@@ -1,8 +1,8 @@
 """What all records of docs/wire.md have in common: sections 1 to 4 and 15.
 
-The modules `wire_*` were written from that document alone. Numbers in comments are its sections. What breaks several rules
-is refused for any of them. Of what the document permits, these readers do nothing: they look at all spaces and all
-signatures of a value.
+The modules `wire_*` were written from that document alone. Numbers in comments are its sections.
+What breaks several rules is refused for any of them. Of what the document permits, these readers do
+nothing: they look at all spaces and all signatures of a value.
 """
 
 import hashlib
@@ -58,7 +58,8 @@ Field = namedtuple("Field", "number wire value raw shortest")
 
 
 def parse(data, inside=0, at=0, group=None):
-    """The fields of a message, or of a group, and the place after them; `inside` is how many messages and groups it is in."""
+    """The fields of a message, or of a group, and the place after them; `inside` is how many
+    messages and groups it is in."""
     fields = []
     while at < len(data):
         start, (tag, at) = at, read_varint(data, at)
@@ -115,7 +116,8 @@ def encode(schema, values):
 
 
 def message(data, schema, allow=lambda unknown: not unknown):
-    """The values of a canonical message (1.1). `allow` judges the fields that `schema` does not have."""
+    """The values of a canonical message (1.1). `allow` judges the fields that `schema` does not
+    have."""
     values, unknown = {}, []
     for name, kind, label in schema.values():
         values[name] = [] if label == "repeated" else None if label else TYPES[kind][1](b"" if TYPES[kind][0] else 0)
@@ -212,7 +214,8 @@ def key_data(key):
         curve, head, point = (ec.SECP256K1(), b"", 33) if kind == 2 else (ec.SECP256R1(), P256_HEAD, 65)
         require(data.startswith(head) and len(data) == len(head) + point, "public-key")
         return kind, ec.EllipticCurvePublicKey.from_encoded_point(curve, data[-point:])
-    except (Refused, StopIteration, ValueError) as error:  # also no such headers, and no point of the curve
+    # Also where there are no such headers, and where there is no point of the curve.
+    except (Refused, StopIteration, ValueError) as error:
         raise Refused("key-type" if error.args == ("key-type",) else "public-key")
 
 
@@ -225,7 +228,8 @@ def preimage(domain, payload_type, body, key=None):
 
 
 def is_small(encoded):
-    """Whether a point of Ed25519 is of small order: y is 0, 1 or -1, or twice the point has y = 0."""
+    """Whether a point of Ed25519 is of small order: y is 0, 1 or -1, or twice the point has y = 0.
+    """
     y = int.from_bytes(encoded, "little") % 2**255 % ED_P
     return y in (0, 1, ED_P - 1) or (ED_D * y**4 + 2 * y**2 - 1) % ED_P == 0
 
@@ -245,7 +249,8 @@ def is_good(public_key, signed, signature):
         if kind == 0:
             return rsa_is_good(*two_numbers(key), signed, signature)
         if kind == 1:
-            # Where the equation of rule 4 holds, R is in the form of RFC 8032, because it is computed and encoded.
+            # Where the equation of rule 4 holds, R is in the form of RFC 8032, because it is
+            # computed and encoded.
             if len(signature) != 64 or int.from_bytes(signature[32:], "little") >= ED_L or is_small(signature[:32]):
                 return False
             ed25519.Ed25519PublicKey.from_public_bytes(key).verify(signature, signed)

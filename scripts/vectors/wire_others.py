@@ -12,7 +12,8 @@ from wire_smart import *
 
 
 def cbor(data):
-    """Strict DAG-CBOR (12.2). The package accepts more, so what it reads has to be of these types and give the same bytes."""
+    """Strict DAG-CBOR (12.2). The package accepts more, so what it reads has to be of these types
+    and give the same bytes."""
     try:
         value = cbor2.loads(data, allow_indefinite=False, allow_duplicate_keys=False)
         check_data(value, 1)
@@ -62,7 +63,8 @@ SCHEMES = {block_cid(scheme_block(name)): name for name in SCHEME_NAMES}
 
 
 def fields_of(value, *fields):
-    """The values of a map with exactly these fields, each a name and a type. A `?` after the name: it may be absent."""
+    """The values of a map with exactly these fields, each a name and a type. A `?` after the name:
+    it may be absent."""
     types = dict(field.split() for field in fields)
     require(type(value) is dict, "field")
     out = []
@@ -78,7 +80,8 @@ def fields_of(value, *fields):
 
 
 def read_iprs(value, key, now, beacon=None):
-    """What an IPRS record says, what records are compared by, and its signature. Without `now`, times are not judged."""
+    """What an IPRS record says, what records are compared by, and its signature. Without `now`,
+    times are not judged."""
     check_key(key, b"iprs")
     require(len(value) <= 8192, "value-bytes")
     schemes = dict(SCHEMES)
@@ -157,7 +160,8 @@ def client_id(key):
 
 
 def read_presence(value, key, now, whole):
-    """The entries of a record that a reader takes. A replica refuses it as a whole for a bad one (`whole`)."""
+    """The entries of a record that a reader takes. A replica refuses it as a whole for a bad one
+    (`whole`)."""
     client = client_id(key)
     require(len(value) <= 8192, "value-bytes")
     record = message(value, PRESENCE)
@@ -247,7 +251,8 @@ SIGNED_RECORD = schema("1 key bytes, 2 value bytes, 3 sequence uint64, 4 expires
 
 
 def read_signed(value, key, now, policy=None):
-    """What a signed record says, what records are compared by, and its signature. Without `now`, times are not judged."""
+    """What a signed record says, what records are compared by, and its signature. Without `now`,
+    times are not judged."""
     require(value, "empty")
     require(len(value) <= 8704, "value-bytes")
     check_key(key, b"notes")

@@ -26,7 +26,8 @@ PARTS = {
 
 
 class Node(namedtuple("Node", "kind value nodes pairs expires_at")):
-    """`value` is the content of a leaf, or the tag of a Predicate. Only Sets, Lists, Dicts and Predicates have parts."""
+    """`value` is the content of a leaf, or the tag of a Predicate. Only Sets, Lists, Dicts and
+    Predicates have parts."""
 
     def content(self):
         """What nodes are compared by (7.2)."""
@@ -98,7 +99,8 @@ LIMITS = {"update_bytes": 2048, "updates_per_space": 64, "space_bytes": 8192, "s
 
 
 def loose(data, inside, *numbers):
-    """Of a message that need not be canonical (5.1): the values of its known fields, which are bytes."""
+    """Of a message that need not be canonical (5.1): the values of its known fields, which are
+    bytes."""
     known = [field for field in parse(data, inside)[0] if field.number in numbers]
     require(all(field.wire == 2 for field in known), "protobuf")
     return [[field.value for field in known if field.number == number] for number in numbers]
@@ -138,7 +140,8 @@ def read_update(data, signature, public_key, key, limits):
 
 
 def read_record(value, key, now, policy=None, limits=LIMITS):
-    """The state that a value says, and how often what was refused of which writer. `now` may be None (5.4)."""
+    """The state that a value says, and how often what was refused of which writer. `now` may be
+    None (5.4)."""
     refused, state = Counter(), {}
     try:
         check_key(key, b"sr")

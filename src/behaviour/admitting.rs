@@ -263,7 +263,7 @@ fn admit_provider(env: &mut Env, source: &Source, record: kad::ProviderRecord) -
     Ok(())
 }
 
-/// At most how much work it takes to validate a smart record, or a guess for another value.
+/// An upper bound of the work of validating a smart record, or a guess for another value.
 fn estimate(registry: &Registry, key: &RecordKey, value: &[u8]) -> Duration {
     match registry.resolve(key) {
         // Refused unread.

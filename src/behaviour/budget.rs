@@ -1,19 +1,20 @@
-//! The work that is done for other peers: how much in total, and fairly among those who ask for it.
+//! Budget of the work for other peers: a total rate, shared fairly among the peers.
 //!
-//! Work is counted in the time of a [reference core](smart_record_core::SignatureMemory): what a
-//! request is estimated to take is reserved before, and replaced by what it took after. What cannot
-//! be refused, such as a GET, is counted after. There is a *pool* of work for all other peers,
-//! which fills at the configured rate. While at least half of it is left everybody is served. Below
-//! that, only those are who have used no more than the average, first among networks (an IPv4
-//! address, a /48 of IPv6), then within a network among its parts (a /56 of IPv6), then among
-//! peers. So a source that takes all that it can leaves half of the pool to the others, and a
-//! thousand peer ids in one network get no more than one. Connections of which no IP address is
-//! known, relayed ones among them, are together one network.
+//! Work is counted in the time of a [reference core](smart_record_core::SignatureMemory). The
+//! estimated work of a request is reserved first, and replaced by its actual work afterwards.
+//! Requests that cannot be refused, such as a GET, are counted afterwards only. A *pool* of work
+//! for all other peers fills at the configured rate. While at least half of it is left, every
+//! request is served. Below that, a request is served if its source has used no more than the
+//! average: its network (an IPv4 address, a /48 of IPv6) among networks, its part of that (a /56 of
+//! IPv6) among the parts of the network, its peer among the peers of the part. So a source that
+//! takes all that it can leaves half of the pool to the others, and a thousand peer ids in one
+//! network get no more than one. All connections without a known IP address, relayed ones among
+//! them, count as one network.
 //!
 //! **Invariants.** Pure: the time is an argument. The number of accounts is bounded, and a newcomer
-//! always gets one: peer ids, which are free, take no places from networks. What is admitted
-//! exceeds the rate by no more than the pool and what is under way. A reservation that was not used
-//! is given back exactly. What a party has used is never less than what its members have.
+//! always gets one: peer ids, which are free, take no accounts from networks. Admitted work exceeds
+//! the rate by no more than the pool and the requests under way. An unused reservation is given
+//! back exactly. The account of a party is never less than the sum of its members'.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Work for others".
 
@@ -41,8 +42,8 @@ const MEMBERS: u32 = 32;
 const CLOSED_AT_ONCE: usize = 64;
 /// An account with less work than this is closed when accounts are halved.
 const LEAST: Duration = Duration::from_micros(100);
-/// If so much was done that could not be refused that nothing is left, those are disconnected whose
-/// network has asked for this many times the average of the others.
+/// When work that could not be refused has used up the budget, peers are disconnected whose network
+/// has asked for this many times the average of the others.
 const GREEDY: u32 = 4;
 
 /// Receiving and answering any message. A guess, on the high side.
@@ -51,8 +52,8 @@ pub(super) const MESSAGE: Duration = Duration::from_micros(30);
 const RECORD_BYTE: Duration = Duration::from_nanos(10);
 /// A connection that another peer makes: three key agreements and two signatures.
 pub(super) const HANDSHAKE: Duration = Duration::from_micros(300);
-/// What a refused request counts as asked for. Its sender is not told, so an honest one goes on. A
-/// guess: an eighth of what the signatures in one value may take.
+/// The work that a refused request is charged with. Its sender is not told of the refusal, so an
+/// honest one goes on. A guess: an eighth of what the signatures in one value may take.
 const REFUSED: Duration = Duration::from_micros(500);
 
 /// Receiving a record of this size, which is refused unread.
@@ -60,7 +61,7 @@ pub(super) fn receiving(bytes: usize) -> Duration {
     RECORD_BYTE.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX))
 }
 
-/// Where peers are.
+/// The network location of peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Site {
     Subnet(Subnet),
@@ -74,7 +75,7 @@ enum Party {
     /// All peers of a site.
     Site(Site),
     Peer(Site, PeerId),
-    /// Those in a site that have no account of their own.
+    /// The peers in a site that have no account of their own.
     Rest(Site),
 }
 
@@ -91,7 +92,7 @@ impl Source {
         Self([network, part, Some(Party::Peer(site, peer))])
     }
 
-    /// Whoever is at this address.
+    /// The peers at this address.
     pub(super) fn of_address(address: Option<&Multiaddr>) -> Self {
         let ip = address.and_then(ip_of);
         let site = |v6_bits| ip.map(|ip| Site::Subnet(Subnet::new(ip, 32, v6_bits)));
@@ -123,10 +124,12 @@ struct Account {
     members: u32,
     /// The party that it is within, if it is not only within all.
     group: Option<Party>,
+    /// Whether it has asked for more than there is for everybody, and not yet for much less.
+    is_refused: bool,
 }
 
 impl Account {
-    /// What counts towards its share.
+    /// The work that counts towards its share.
     const fn taken(&self) -> Duration {
         self.used.saturating_add(self.reserved)
     }
@@ -141,12 +144,12 @@ type Path = [Option<Party>; 3];
 pub(super) struct Reserved {
     path: Path,
     work: Duration,
-    /// What was taken for it from the pool, and beyond it.
+    /// The work that was reserved for it, from the pool and beyond it.
     taken: Duration,
 }
 
 impl Reserved {
-    /// At most how much work it is.
+    /// An upper bound of its work.
     pub(super) const fn work(&self) -> Duration {
         self.work
     }
@@ -198,7 +201,7 @@ impl Budget {
         now: Duration,
     ) -> Option<Reserved> {
         self.advance(now);
-        let is_short = is_crowded || self.pool < half(self.capacity());
+        let is_short = is_crowded || self.is_short();
         let may = !self.pool.is_zero() && (!is_short || self.is_within_share(source));
         let path = self.open(source);
         if !may {
@@ -238,32 +241,65 @@ impl Budget {
         self.done
     }
 
-    /// Whether a source is so far over the budget that it should be disconnected: its network has
-    /// asked for more than there is for everybody, for seconds; or so much is done that cannot be
-    /// refused that nothing is left for the rest, and its network has asked for four times the
-    /// average of the others. In either case only those who have asked for no less than the average
-    /// of their network.
+    /// Whether a source is so far over the budget that it should be disconnected:
+    ///
+    /// * its network has asked for more than there is for everybody, for seconds, until it has asked
+    ///   for no more than a quarter of that; or so much is done that cannot be refused that nothing
+    ///   is left for the rest, and its network has asked for four times the average of the others.
+    ///   In either case only those who have asked for no less than the average of their network.
+    /// * less than half of the pool is left, its network has asked for four times the average of the
+    ///   others, and has so many peers that this one has no account. Otherwise a node spends its
+    ///   time on receiving what it refuses from thousands of connections in turn.
     pub(super) fn is_far_over(&mut self, source: &Source, now: Duration) -> bool {
         self.advance(now);
-        let longest = WINDOW.as_secs().saturating_mul(2);
-        let most = self.rate.saturating_mul(u32::try_from(longest).unwrap_or(u32::MAX));
-        let path = self.path(source);
-        let first = path.first().copied().flatten().and_then(|party| self.accounts.get(&party));
-        let Some(first) = first.filter(|_| !self.rate.is_zero()) else {
+        if self.rate.is_zero() {
+            return false;
+        }
+        let (path, most) = (self.path(source), self.most());
+        let first = path.first().copied().flatten();
+        let Some(first) = first.and_then(|party| self.accounts.get_mut(&party)) else {
             return false;
         };
+        first.is_refused |= first.asked > most;
+        let first = *first;
         let others = self.all.asked.saturating_sub(first.asked);
-        let others = average(others, self.all.members.saturating_sub(1));
-        let is_greedy = first.asked >= others.saturating_mul(GREEDY);
+        let count = self.all.members.saturating_sub(1);
+        let is_greedy = first.asked >= average(others, count).saturating_mul(GREEDY);
+        if is_greedy && count > 0 && self.is_short() && self.is_among_many(source, &path) {
+            return true;
+        }
         let is_in_debt = self.unrefused >= self.capacity();
         let mut group = self.all;
-        (first.asked > most || is_in_debt && is_greedy)
+        (first.is_refused || is_in_debt && is_greedy)
             && path.iter().flatten().all(|party| {
                 let account = self.accounts.get(party).copied().unwrap_or_default();
                 let is_most = account.asked >= average(group.asked, group.members);
                 group = account;
                 is_most
             })
+    }
+
+    /// Whether less than half of the pool is left.
+    fn is_short(&self) -> bool {
+        self.pool < half(self.capacity())
+    }
+
+    /// Who has asked for more than this is refused: all that there is in the time after which
+    /// accounts are halved twice.
+    fn most(&self) -> Duration {
+        let longest = WINDOW.as_secs().saturating_mul(2);
+        self.rate.saturating_mul(u32::try_from(longest).unwrap_or(u32::MAX))
+    }
+
+    /// Whether a source has no account of its own, or an address would not get one, because many
+    /// others of its network have.
+    fn is_among_many(&self, source: &Source, path: &Path) -> bool {
+        let Some(last) = path.iter().flatten().last() else {
+            return false;
+        };
+        let is_address = source.0.iter().flatten().all(|party| matches!(party, Party::Site(_)));
+        let members = self.accounts.get(last).map_or(0, |account| account.members);
+        matches!(last, Party::Rest(_)) || is_address && members >= MEMBERS
     }
 
     /// Whether each party of a source has used no more than the average of its group.
@@ -404,9 +440,11 @@ impl Budget {
 
     /// Halves what was used and asked for. What is reserved stays until it is settled.
     fn halve(&mut self) {
+        let few = average(self.most(), 4);
         let halve = |account: &mut Account| {
             account.used = half(account.used);
             account.asked = half(account.asked);
+            account.is_refused &= account.asked > few;
         };
         halve(&mut self.all);
         self.accounts.values_mut().for_each(halve);
@@ -710,6 +748,58 @@ mod tests {
         let network = Source::of_address(Some(&address.parse().unwrap()));
         assert!(budget.is_far_over(&network, 20 * SECOND - MS));
         assert!(!budget.is_far_over(&network, 80 * SECOND), "{budget:?}");
+    }
+
+    #[test]
+    fn a_refused_network_comes_back_when_it_has_asked_for_little() {
+        let (mut budget, address) = (budget(), "/ip4/198.51.100.1/tcp/1");
+        let flooder = at(address);
+        let network = Source::of_address(Some(&address.parse().unwrap()));
+        let mut now = Duration::ZERO;
+        while !budget.is_far_over(&flooder, now) {
+            budget.does(&flooder, 2 * MS, now);
+            now += MS;
+        }
+        // A halving of its account is not enough: it would flood for half of the time.
+        let refused_for = (0..60).find(|n| !budget.is_far_over(&network, now + *n * SECOND));
+        assert!(refused_for.is_some_and(|n| n > 5 && n <= 15), "{refused_for:?}");
+    }
+
+    #[test]
+    fn of_a_network_beyond_its_share_those_stay_connected_that_have_accounts() {
+        for address in ["/ip4/198.51.100.1/tcp/1", "/ip6/2001:db8:1::1/tcp/1", "/memory/1"] {
+            let mut budget = budget();
+            let flood: Vec<_> = (0..1_000).map(|_| at(address)).collect();
+            let honest = at("/ip4/198.51.100.2/tcp/1");
+            let network = Source::of_address(Some(&address.parse().unwrap()));
+            let mut gone = HashSet::new();
+            for n in 0..2_000_u32 {
+                let now = n * MS / 2;
+                let place = n as usize % flood.len();
+                budget.charge(&flood[place], MESSAGE, now);
+                budget.does(&flood[place], 5 * MS, now);
+                if budget.is_far_over(&flood[place], now) {
+                    gone.insert(place);
+                }
+                assert!(n % 20 != 0 || budget.does(&honest, MS, now));
+                assert!(!budget.is_far_over(&honest, now));
+            }
+            assert!(gone.iter().all(|place| *place >= MEMBERS as usize), "the first have accounts");
+            assert!(gone.len() > 800, "{} for {address}", gone.len());
+            let now = SECOND;
+            budget.take(250 * MS);
+            assert!(budget.is_far_over(&network, now), "no more of it are accepted");
+            // They are accepted while there is enough.
+            assert!(!budget.is_far_over(&network, now + SECOND));
+            assert!(!budget.is_far_over(&flood[999], now + SECOND));
+        }
+        // If there are no others, there is nobody to protect.
+        let (mut budget, address) = (budget(), "/ip4/198.51.100.1/tcp/1");
+        let all: Vec<_> = (0..1_000).map(|_| at(address)).collect();
+        for (n, source) in (0..1_000).zip(&all) {
+            budget.does(source, 5 * MS, n * MS);
+            assert!(!budget.is_far_over(source, n * MS));
+        }
     }
 
     #[test]

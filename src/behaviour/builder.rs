@@ -1,6 +1,9 @@
 //! Builder of a behaviour.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use futures::future::BoxFuture;
 use libp2p_identity::Keypair;
@@ -211,6 +214,7 @@ impl Builder {
             commands: Some(commands),
             store_events,
             closing: VecDeque::new(),
+            leaving: HashSet::new(),
             alarm: Alarm::new(env.now()),
             pulse,
             env,

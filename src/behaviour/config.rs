@@ -200,14 +200,14 @@ settings! { BehaviourConfig:
     inbound_concurrency, with_inbound_concurrency: usize;
     /// How much work is done in each second for all other peers together, for their PUTs and GETs,
     /// inline and off the task, in the time of a
-    /// [reference core](smart_record_core::SignatureMemory). When it runs short, records of those
-    /// who have used more than the average are refused: of a network (an IPv4 address, a /48 of
-    /// IPv6), of a /56 in it, of a peer in it. So a thousand peer ids in one network get no more
-    /// than one. All connections of which no IP address is known, relayed ones among them, are
-    /// together one network. Who asks for more than all of it, for seconds, is disconnected, and
-    /// new connections from its network are refused until that is over. A refused record counts as
-    /// asked for with what it cost and half a millisecond. Up to one second's work is saved for
-    /// bursts. Zero refuses all records of others, and disconnects nobody.
+    /// [reference core](smart_record_core::SignatureMemory). When it runs short, a record is
+    /// refused if its network (an IPv4 address, a /48 of IPv6), its /56 in that, or its peer has
+    /// used more than the average. So a thousand peer ids in one network get no more than one. All
+    /// connections without a known IP address, relayed ones among them, count as one network. A
+    /// network that asks for more than the whole budget, for seconds, is disconnected, and its new
+    /// connections are refused until that is over. A refused record counts with its cost and half a
+    /// millisecond. Up to one second's work is saved for bursts. Zero refuses all records of others
+    /// and disconnects nobody.
     ///
     /// Defaults to 500 ms: half of a reference core, which verifies some 9,000 updates signed with
     /// Ed25519. Work is estimated, not measured: where an Ed25519 signature takes twice as long as

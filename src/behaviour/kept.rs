@@ -11,7 +11,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 
-use crate::{client::KeepId, schedule::Due};
+use crate::{
+    client::KeepId,
+    schedule::{Due, Retry},
+};
 use smart_record_core::{
     Dict, KeptDocument, Namespace, RecordKey, Registry, SignError, SignedUpdate, SpaceSigner,
     Timestamp, ZeroLifetime,
@@ -28,8 +31,7 @@ type Keeper = Option<KeepId>;
 pub(super) struct KeptDocuments {
     documents: BTreeMap<Keeper, KeptDocument>,
     renewal: Option<Due>,
-    /// Number of consecutive failed renewals.
-    failures: u32,
+    retry: Retry,
 }
 
 impl KeptDocuments {
@@ -107,12 +109,13 @@ impl KeptDocuments {
         KeptDocument::renew(self.documents.values(), signer, now)
     }
 
-    /// Updates the failure count. Schedules a retry with growing delays after a failure, no later
-    /// than the regular renewal.
+    /// Schedules a retry with growing delays after a failure, no later than the regular renewal.
     pub(super) fn on_renewed(&mut self, now: Timestamp, is_done: bool) {
-        let delay = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failures));
-        self.failures = if is_done { 0 } else { self.failures.saturating_add(1) };
-        if let Some(due) = self.renewal.as_mut().filter(|_| !is_done) {
+        if is_done {
+            return self.retry.succeeded();
+        }
+        let delay = self.retry.failed(FIRST_RETRY, Duration::MAX);
+        if let Some(due) = &mut self.renewal {
             due.hasten(now, delay);
         }
     }

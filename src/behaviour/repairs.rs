@@ -27,8 +27,8 @@ const SHORTEST: Duration = Duration::from_secs(10);
 /// Maximum delay. Less than the replication interval, so that each replication may repair.
 const LONGEST: Duration = Duration::from_secs(30 * 60);
 
-/// What is known or shown of a record: the sequence of the newest update of each space and the
-/// number of its updates, or the hash of a value.
+/// A summary of a record: the sequence of the newest update of each space and the number of its
+/// updates, or the hash of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Spaces(BTreeMap<u64, (u64, usize)>),
@@ -51,7 +51,8 @@ impl Content {
         Self::Spaces(spaces.collect())
     }
 
-    /// What a peer lacks that has shown this. If that is a slice, what is not in it may be there.
+    /// The part of this that a peer lacks, by what it has `shown`. Content that is not in a slice
+    /// may still be there.
     fn lacking(&self, shown: Option<&Self>, is_slice: bool) -> Self {
         match (self, shown) {
             (Self::Spaces(known), Some(Self::Spaces(shown))) => {
@@ -65,7 +66,7 @@ impl Content {
         }
     }
 
-    /// Whether a peer that has shown this has it all.
+    /// Whether a peer has all of this, by what it has `shown`.
     fn is_in(&self, shown: Option<&Self>, is_slice: bool) -> bool {
         match self.lacking(shown, is_slice) {
             Self::Spaces(lacks) => lacks.is_empty(),
@@ -119,13 +120,13 @@ impl Repairs {
         Self { recent: LruCache::new(REMEMBERED), spaces: 0, hasher: RandomState::new() }
     }
 
-    /// What an answer shows, or what is known.
+    /// The summary of an answer, or of the known content.
     pub(super) fn content(&self, answer: &CheckedAnswer) -> Content {
         Content::of(answer, &self.hasher)
     }
 
-    /// Whether a peer may be repaired now that has shown this, perhaps a slice, of what is `known`;
-    /// if so, remembers the repair.
+    /// Whether a peer may be repaired now, by what it has shown (perhaps a slice) of what is
+    /// `known`. If so, remembers the repair.
     pub(super) fn admit(
         &mut self,
         key: &RecordKey,

@@ -2,8 +2,8 @@
 //!
 //! **Invariants.** The position of a writer under a key only rises while it is remembered. The
 //! number of writers is bounded, and with it that of keys, because a key is remembered only with a
-//! writer. The least recently used keys are forgotten first. What this node reads for its upkeep
-//! takes no place from what the application has asked for.
+//! writer. The least recently used keys are forgotten first. Keys that
+//! this node reads for its upkeep take no room from keys that the application has asked for.
 
 use std::collections::BTreeMap;
 
@@ -19,9 +19,9 @@ const UPKEEP: usize = 4;
 /// The newest updates seen, by key and writer.
 #[derive(Debug)]
 pub(super) struct RollbackMemory {
-    /// Of keys that the application has asked for.
+    /// Positions under keys that the application has asked for.
     asked: Positions,
-    /// Of keys that were only read for replication.
+    /// Positions under keys that were only read for replication.
     upkeep: Positions,
 }
 

@@ -1,7 +1,7 @@
-//! Which peers and addresses stay in the routing table.
+//! Selection of the peers and addresses that stay in the routing table.
 //!
-//! **Invariants.** A peer leaves a full bucket for another only if it is beyond the share of its
-//! subnet, and the other is not and can stay.
+//! **Invariants.** A peer in a full bucket is replaced only if it is beyond the share of its
+//! subnet, and only by a peer that is within its share and can stay.
 //!
 //! **Spec.** [`addresses`](crate::addresses); `docs/design.md`, "Subnets".
 

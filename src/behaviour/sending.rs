@@ -37,7 +37,7 @@ pub(super) struct Sends {
     repairs: Repairs,
 }
 
-/// Who is sent a record.
+/// Recipients of a record.
 pub(super) enum Recipients<'a> {
     /// The peers closest to its key, whoever these are.
     Closest,

@@ -1,9 +1,10 @@
-//! The subnets of peers. One subnet takes only a share of a bucket, and of the peers closest to a
+//! The subnets of peers. One subnet gets only a share of a bucket, and of the peers closest to a
 //! key.
 //!
-//! **Invariants.** Pure. The subnet of a connected peer is that of its connection, whatever it
-//! claims. Each address that is not exempt has a subnet: all names share one, and all relayed
-//! addresses. Private addresses are exempt, unless the settings say otherwise.
+//! **Invariants.** Pure. The subnet of a connected peer is the subnet of its connection, whatever
+//! the peer claims. Each address that is not exempt has a subnet: all names share one, and all
+//! relayed addresses share another. Private addresses are exempt, unless the settings say
+//! otherwise.
 
 use std::collections::BTreeSet;
 
@@ -89,7 +90,7 @@ impl Subnets {
     /// of several the last.
     pub(super) fn surplus(&self, bucket: &[Place], newcomer: &Place) -> Option<PeerId> {
         let mut shares = SubnetShares::new(self.share);
-        // Connected peers come first: what others claim takes no places from them.
+        // Connected peers come first: peers that others only name take no slots from them.
         let of = |is_connected| move |place: &&Place| place.is_connected == is_connected;
         let all = || bucket.iter().chain([newcomer]);
         let by_rank = all().filter(of(true)).chain(all().filter(of(false)));

@@ -493,7 +493,7 @@ impl Watched {
     }
 }
 
-/// Whether a space has all updates of another.
+/// Whether `space` contains all updates of `other`.
 fn has_all(space: &Space, other: &Space) -> bool {
     other.updates().all(|update| space.get(update.position()).is_some())
 }

@@ -31,8 +31,11 @@ use smart_record_core::{Clock, RecordKey, Registry, SignatureMemory, Timestamp, 
 /// database, another peer or a service. Only with
 /// [`Validation::OffTask`](super::Validation::OffTask).
 ///
-/// Applies to inbound records and to records found by this node's own reads. It does not affect the
-/// results of reads.
+/// Applies to inbound records and to records found by this node's own reads, each as a whole. It
+/// does not affect the results of reads, and is not asked about this node's own writes.
+///
+/// Use an [`Admission`](smart_record_core::Admission) for what depends on key and writer alone: it
+/// applies to single spaces, to reads and to own writes too. This one exists because it may wait.
 ///
 /// The implementation has to apply its own timeout: until it returns, the record occupies a slot of
 /// the queue.
@@ -114,8 +117,8 @@ impl<T, R> Queue<T, R> {
     /// Returns a queue of at most `max` items, and the worker's ends of it.
     fn new(max: usize) -> (Self, mpsc::UnboundedReceiver<T>, mpsc::UnboundedSender<R>) {
         // Neither channel is longer than `max`, because waiting items are counted.
-        let ((to, inbox), (outbox, back)) = (mpsc::unbounded(), mpsc::unbounded());
-        (Self { to, back, waiting: 0, max, has_ended: false }, inbox, outbox)
+        let ((to, inbox), (results, back)) = (mpsc::unbounded(), mpsc::unbounded());
+        (Self { to, back, waiting: 0, max, has_ended: false }, inbox, results)
     }
 
     /// Sends an item. Returns it with the reason if the queue is full or the worker has ended.
@@ -168,12 +171,12 @@ impl Worker {
     /// Starts a worker, on a thread of its own unless an executor is given.
     pub(super) fn start(setup: WorkerSetup, executor: Option<Executor>) -> Self {
         let max = setup.config.inbound_queue();
-        let (records, inbox, outbox) = Queue::new(max);
+        let (records, inbox, results) = Queue::new(max);
         let (answers, answer_inbox, verdicts) = Queue::new(max);
         let asks = setup.asks.is_some();
         let work = async move {
             let (setup, concurrency) = (&setup, setup.config.inbound_concurrency());
-            let records = serve(inbox, outbox, concurrency, |job| validate(setup, job));
+            let records = serve(inbox, results, concurrency, |job| validate(setup, job));
             let answers = serve(answer_inbox, verdicts, 1, |answer| ready(check(setup, answer)));
             // Concurrently, so that answers do not wait for the async validator.
             futures::join!(records, answers);
@@ -199,13 +202,13 @@ impl Worker {
 /// Processes all items, `concurrency` at a time.
 async fn serve<T, W: Future>(
     inbox: mpsc::UnboundedReceiver<T>,
-    outbox: mpsc::UnboundedSender<W::Output>,
+    results: mpsc::UnboundedSender<W::Output>,
     concurrency: usize,
     work: impl FnMut(T) -> W,
 ) {
     let done = inbox.map(work).buffer_unordered(concurrency.max(1));
     // If the receiver is gone, the inbox has ended too.
-    done.map(|done| outbox.unbounded_send(done)).for_each(|_| ready(())).await;
+    done.map(|done| results.unbounded_send(done)).for_each(|_| ready(())).await;
 }
 
 fn check(setup: &WorkerSetup, answer: ReadAnswer) -> AnswerVerdict {
@@ -286,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_new_items() {
-        let (mut queue, mut inbox, outbox) = Queue::new(2);
+        let (mut queue, mut inbox, results) = Queue::new(2);
         assert_eq!((queue.give(1), queue.give(2)), (Ok(()), Ok(())));
         assert_eq!(queue.give(3), Err((3, InboundRefusal::QueueFull)));
         assert_eq!(inbox.try_recv(), Ok(1));
@@ -295,11 +298,11 @@ mod tests {
             Err((3, InboundRefusal::QueueFull)),
             "the first item is still being processed"
         );
-        outbox.unbounded_send("done").unwrap();
+        results.unbounded_send("done").unwrap();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert_eq!(queue.poll(&mut cx), Poll::Ready(Some("done")));
         assert_eq!(queue.give(3), Ok(()));
-        drop((inbox, outbox));
+        drop((inbox, results));
         assert_eq!(queue.poll(&mut cx), Poll::Ready(None));
         assert_eq!(queue.poll(&mut cx), Poll::Pending, "once");
         assert_eq!(queue.give(4), Err((4, InboundRefusal::Stopped)));

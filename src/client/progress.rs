@@ -77,7 +77,7 @@ struct ProgressCell {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ProgressReceiver {
     cell: Arc<Mutex<ProgressCell>>,
-    /// That of the swarm which the progress needs.
+    /// Detects a swarm that is not polled.
     pulse: Option<Pulse>,
 }
 

@@ -33,17 +33,12 @@ pub trait RecordBackend: Send + Sync {
     ) -> impl Future<Output = Result<usize, Self::Error>> + Send;
 
     /// Whether an error means that the backend has stopped for good, so that no later call can
-    /// succeed. No error does by default.
-    fn has_stopped(error: &Self::Error) -> bool {
-        let _ = error;
-        false
-    }
+    /// succeed.
+    fn has_stopped(error: &Self::Error) -> bool;
 
-    /// Sends a value to the holders that lack it, best effort. Does nothing by default.
-    fn correct(&self, correction: Correction) -> impl Future<Output = ()> + Send {
-        drop(correction);
-        std::future::ready(())
-    }
+    /// Sends a value to the holders that lack it, best effort. A backend whose reads do that by
+    /// themselves does nothing here.
+    fn correct(&self, correction: Correction) -> impl Future<Output = ()> + Send;
 }
 
 /// Answers of a backend.
@@ -94,7 +89,7 @@ pub struct HeldValue {
     pub lifetime: Option<Duration>,
 }
 
-/// Node that holds a value.
+/// Node that holds a value. Exhaustive: it is this node or another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Holder {
     /// This node.

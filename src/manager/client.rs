@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 
-use super::backend::{BackendAnswers, RecordBackend};
+use super::backend::{BackendAnswers, Correction, RecordBackend};
 use crate::client::{Client, ClientError};
 use smart_record_core::RecordKey;
 
@@ -34,4 +34,7 @@ impl RecordBackend for Client {
     fn has_stopped(error: &ClientError) -> bool {
         *error == ClientError::Stopped
     }
+
+    /// Does nothing, because reads repair.
+    async fn correct(&self, _: Correction) {}
 }

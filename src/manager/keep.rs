@@ -13,15 +13,13 @@ use futures_timer::Delay;
 use smart_record_core::{RecordKey, Timestamp, ZeroLifetime};
 
 use super::{ManagerError, Published, RecordBackend, RecordManager};
-use crate::schedule::{Due, half_life};
+use crate::schedule::{Due, LONGEST_WAIT, Retry, half_life};
 
 /// Longest lifetime used to plan renewals: replicas drop a record 48 hours after it was last sent
 /// ([`StoreConfig::max_age`](crate::store::StoreConfig::max_age)).
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Delay before the first retry of a failed renewal. A guess.
-const RETRY: Duration = Duration::from_secs(10);
-/// Maximum time between two looks at the clock, because timers may stop while the machine sleeps.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const FIRST_RETRY: Duration = Duration::from_secs(10);
 
 /// A signed record that is kept alive: see [`RecordManager::keep`].
 ///
@@ -36,8 +34,7 @@ pub struct KeptRecord<B> {
     ttl: Duration,
     published: Published,
     due: Due,
-    /// Number of consecutive failed renewals.
-    failures: u32,
+    retry: Retry,
 }
 
 impl<B: RecordBackend> RecordManager<B> {
@@ -70,7 +67,8 @@ impl<B: RecordBackend> RecordManager<B> {
         let (key, value) = (key.into(), value.into());
         let published = self.put_for(&key, &value, ttl).await?;
         let due = self.renewal(&key, ttl);
-        Ok(KeptRecord { manager: self.clone(), key, value, ttl, published, due, failures: 0 })
+        let (manager, retry) = (self.clone(), Retry::default());
+        Ok(KeptRecord { manager, key, value, ttl, published, due, retry })
     }
 
     async fn put_for(
@@ -134,11 +132,8 @@ impl<B: RecordBackend> KeptRecord<B> {
                 Ok(true)
             }
             Err(error) => {
-                let delay =
-                    RETRY.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
-                self.failures = self.failures.saturating_add(1);
-                let next = self.manager.renewal(&self.key, self.ttl);
-                self.due = Due::after(now, delay.min(next.at().saturating_since(now)));
+                let next = self.manager.renewal(&self.key, self.ttl).at().saturating_since(now);
+                self.due = Due::after(now, self.retry.failed(FIRST_RETRY, next));
                 Err(error)
             }
         }
@@ -166,7 +161,7 @@ impl<B: RecordBackend> KeptRecord<B> {
 
     fn put_again(&mut self) {
         self.due = self.manager.renewal(&self.key, self.ttl);
-        self.failures = 0;
+        self.retry.succeeded();
     }
 }
 

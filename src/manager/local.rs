@@ -10,7 +10,7 @@ use libp2p_identity::Keypair;
 use libp2p_kad::store::RecordStore;
 use web_time::Instant;
 
-use super::backend::{BackendAnswers, HeldValue, Holder, RecordBackend};
+use super::backend::{BackendAnswers, Correction, HeldValue, Holder, RecordBackend};
 use crate::store::{Quota, SmartRecordStore, StoreConfig, WriteError};
 use smart_record_core::{RecordKey, Registry};
 
@@ -63,4 +63,11 @@ impl RecordBackend for StoreBackend {
         self.store().write(key, &value)?;
         Ok(0)
     }
+
+    fn has_stopped(_: &Self::Error) -> bool {
+        false
+    }
+
+    /// Does nothing: this node is the only holder.
+    async fn correct(&self, _: Correction) {}
 }

@@ -17,16 +17,12 @@ use libp2p_identity::PeerId;
 use super::{PublisherConfig, PublisherError, PublisherState, Stop, signer::Bounded};
 use crate::{
     client::{Client, ClientError, Publication, latest},
-    schedule::{Due, SHORTEST_INTERVAL, half_life},
+    schedule::{Due, LONGEST_WAIT, Retry, SHORTEST_INTERVAL, half_life},
 };
 use smart_record_core::Timestamp;
 use smart_record_formats::presence::{
     Announcement, Announcer, ExchangeKey, PresenceRecord, PresenceValidator,
 };
-
-/// Maximum time between two looks at the wall clock, because timers may stop while the machine
-/// sleeps.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 pub(super) struct PublisherTask {
     client: Client,
@@ -37,12 +33,11 @@ pub(super) struct PublisherTask {
     states: latest::LatestSender<PublisherState>,
     /// Whether the network was asked for earlier announcements.
     is_resumed: bool,
-    /// Number of consecutive failures.
-    failures: u32,
+    retry: Retry,
 }
 
 impl PublisherTask {
-    pub(super) const fn new(
+    pub(super) fn new(
         client: Client,
         announcer: Announcer,
         signer: Bounded,
@@ -50,16 +45,8 @@ impl PublisherTask {
         config: PublisherConfig,
         states: latest::LatestSender<PublisherState>,
     ) -> Self {
-        Self {
-            client,
-            announcer,
-            signer,
-            presence_key,
-            config,
-            states,
-            is_resumed: false,
-            failures: 0,
-        }
+        let retry = Retry::default();
+        Self { client, announcer, signer, presence_key, config, states, is_resumed: false, retry }
     }
 
     /// Runs until the publisher stops it or is dropped, or the behaviour is gone.
@@ -92,7 +79,7 @@ impl PublisherTask {
                     let delay = if peers.is_empty() {
                         self.retry_delay()
                     } else {
-                        self.failures = 0;
+                        self.retry.succeeded();
                         self.renew_after()
                     };
                     (PublisherState::Announced { announcement, peers }, delay)
@@ -208,9 +195,7 @@ impl PublisherTask {
 
     /// Returns the delay before the next attempt, and counts one more failure.
     fn retry_delay(&mut self) -> Duration {
-        let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
-        self.failures = self.failures.saturating_add(1);
-        let delay = self.config.retry_delay().max(SHORTEST_INTERVAL);
-        delay.saturating_mul(factor).min(self.renew_after())
+        let first = self.config.retry_delay().max(SHORTEST_INTERVAL);
+        self.retry.failed(first, self.renew_after())
     }
 }

@@ -1,10 +1,10 @@
-//! What the holders of a record say that they have shown, and what of it is enough.
+//! Coverage claimed by the holders of a record, and whether it makes a reading complete.
 //!
-//! **Invariants.** Pure. A claim is not proof: one that is false counts as one of those that have
-//! covered a place, no more. Silence, refusals and holders that say nothing about their answers
-//! cover nothing. A peer that has no record covers the ring, but takes nobody else's place: holders
-//! that have said that they have a record have to show it, unless they claim more than they show.
-//! The number of arcs is bounded by that of the answers.
+//! **Invariants.** Pure. A claim proves nothing: a false one counts as one of the holders that have
+//! covered a place, and no more. Silence, refusals and holders without a claim cover nothing. A
+//! peer without a record covers the ring, and replaces no holder: a holder that has claimed to have
+//! a record has to show it, unless it claims more than it shows. The number of arcs is bounded by
+//! the number of answers.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Complete".
 
@@ -13,7 +13,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use libp2p_identity::PeerId;
 use smart_record_core::{Arcs, Coverage};
 
-/// What one holder has said in all of its answers.
+/// The coverage that one holder has stated in all of its answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Claim {
     /// The arcs that it has covered.
@@ -116,7 +116,7 @@ impl Claims {
 }
 
 impl Claim {
-    /// Whether what was found is what it has.
+    /// Whether the joined content is all that it has.
     pub(crate) fn has(&self, joined: Option<[u8; 32]>) -> bool {
         joined == Some(self.digest)
     }

@@ -19,8 +19,8 @@ use smart_record_core::{
     Timestamp, ValidationError, Validator, Writer,
 };
 
-/// Of a longer answer what is good in it is copied: a single space would keep all of its bytes. A
-/// packet of Kademlia is shorter.
+/// The valid content of answers longer than this is copied, because a single space would keep the
+/// whole buffer alive. A packet of Kademlia is shorter.
 const LONG: usize = 16 * 1_024;
 
 /// The known content of a record, and the rules for adding more: a smart record is joined; a value
@@ -501,6 +501,10 @@ mod tests {
 
         fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
             smart_record_core::best_index(values.iter().map(|value| value.len()))
+        }
+
+        fn wrapped(&self) -> Option<&dyn Validator> {
+            None
         }
     }
 

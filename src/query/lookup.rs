@@ -503,7 +503,7 @@ impl RecordLookup {
     }
 
     /// Whether enough peers have covered the space of a writer, so that what they have not shown of
-    /// it they do not have. Never of one that a full record may have no place for.
+    /// it they do not have. Never of one that a full record may have no slot for.
     pub(crate) fn tells(&self, writer: &Writer) -> bool {
         let place = RingArc::place(&writer.rank(&self.key));
         let is_beyond = self.extent().last.is_some_and(|last| place > last);
@@ -1074,6 +1074,10 @@ mod tests {
 
         fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
             smart_record_core::best_index(values)
+        }
+
+        fn wrapped(&self) -> Option<&dyn Validator> {
+            None
         }
     }
 

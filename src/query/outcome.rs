@@ -93,7 +93,7 @@ pub struct Withheld {
     pub found: Option<Seq>,
 }
 
-/// What a holder of a smart record says of its answers. It is unsigned: nothing proves it.
+/// Coverage stated by a holder of a smart record. It is unsigned: nothing proves it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct HolderCoverage {
@@ -200,8 +200,8 @@ impl Reading {
         self.has_settled && self.covered.has(place)
     }
 
-    /// What a holder of a smart record says of its answers. `None` if it says nothing, as peers of
-    /// other implementations do.
+    /// Coverage stated by a holder of a smart record. `None` if it states none, as peers of other
+    /// implementations.
     pub fn coverage(&self, holder: &PeerId) -> Option<HolderCoverage> {
         let claim = self.claims.get(holder)?;
         let share = claim.shown(self.digest).share();

@@ -42,7 +42,7 @@ pub struct Quota {
 /// When a bound is reached, expired data is removed first. Then data is evicted in a fixed order.
 /// Bounds of the store and of a namespace evict the records farther from the local peer than the
 /// new one, the farthest first. Bounds of a record evict its spaces of a higher rank than the new
-/// one, the highest first. Withdrawn spaces have places of their own in a record, as many bytes and
+/// one, the highest first. Withdrawn spaces have slots of their own in a record, as many bytes and
 /// [`Limits::withdrawn_per_record`]; of these the one that was first stored last goes first. A
 /// write that would itself be first in this order is refused, where possible before its signature
 /// is checked. A writer over its quota is refused; its other spaces are not evicted.
@@ -230,7 +230,7 @@ impl StoreConfig {
     /// protection is local: other replicas have their own lists. Defaults to none.
     ///
     /// The record that is given out stays within its limits: it has the spaces of the lowest ranks,
-    /// protected or not. Further protected spaces are stored until there is a place for them; see
+    /// protected or not. Further protected spaces are stored until there is a slot for them; see
     /// [`SmartRecordStore::record_of`](crate::store::SmartRecordStore::record_of).
     pub const fn protected(&self) -> &BTreeSet<PeerId> {
         &self.protected

@@ -1,9 +1,10 @@
-//! Where the next slice of a large record begins, for each peer that asks.
+//! Positions of the walks through large records: where the next slice begins, for each peer that
+//! asks.
 //!
-//! **Invariants.** What one peer asks changes nothing for others. A walk begins at a place that
-//! nobody can foretell, because it is drawn with a secret of the store. If the neighbours of this
-//! node are known, the walks of the replicas of a record begin in different twentieths of the ring.
-//! The number of walks is bounded, and that of one subnet too.
+//! **Invariants.** The requests of one peer do not change the slices of another. The first place of
+//! a walk is unpredictable, because it is drawn with a secret of the store. If the neighbours of
+//! this node are known, the walks of the replicas of a record begin in different twentieths of the
+//! ring. The number of walks is bounded, in total and for each subnet.
 //!
 //! **Spec.** `docs/design.md`, section "Any subset of a record is a record".
 
@@ -58,7 +59,7 @@ pub(super) struct Walk {
     pub(super) at: SpaceId,
     /// Spaces that come first in it: they did not fit into the last one.
     pub(super) passed: Vec<SpaceId>,
-    /// Of one of them, how many of the newest updates have been sent.
+    /// A space that was sent in part, and how many of its newest updates have been sent.
     pub(super) part: Option<(SpaceId, usize)>,
     /// Number of spaces to be skipped at the beginning.
     pub(super) skip: usize,

@@ -1,10 +1,10 @@
-//! Digests of the boards that are given out in slices, kept as their updates come and go.
+//! Digests of the boards that are given out in slices, updated with each change.
 //!
-//! **Invariants.** A digest is what [`SmartRecord::digest`](smart_record_core::SmartRecord::digest)
-//! gives for the spaces that are given out now. Only spaces whose rows have changed since the last
-//! answer, or of which an update has expired, are read for it. The number of remembered spaces is
-//! bounded, and that of changed ones by it: a board that changes more between two answers is
-//! forgotten.
+//! **Invariants.** A digest equals the
+//! [`SmartRecord::digest`](smart_record_core::SmartRecord::digest) of the spaces that are given out
+//! now. It reads only spaces whose rows have changed since the last answer, or of which an update
+//! has expired. The numbers of remembered spaces and of changed spaces are bounded: a board with
+//! more changes between two answers is forgotten.
 //!
 //! **Spec.** `docs/wire.md`, section "Coverage".
 
@@ -29,7 +29,7 @@ pub(super) struct Digests {
     spaces: usize,
 }
 
-/// What is given out of a board.
+/// A summary of the spaces of a board that are given out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Summary {
     pub(super) spaces: u32,
@@ -37,7 +37,7 @@ pub(super) struct Summary {
     pub(super) last: LastRanks,
 }
 
-/// The highest ranks that are given out; that of the head if there is none.
+/// The highest ranks that are given out, or the rank of the head if there are none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LastRanks {
     open: SpaceId,
@@ -45,7 +45,7 @@ pub(super) struct LastRanks {
 }
 
 impl LastRanks {
-    /// Of spaces that are withdrawn, or that are not.
+    /// The highest rank of the withdrawn spaces, or of the others.
     pub(super) const fn of(&self, is_withdrawn: bool) -> SpaceId {
         if is_withdrawn { self.withdrawn } else { self.open }
     }
@@ -125,7 +125,7 @@ impl BoardDigest {
 }
 
 impl SmartRecordStore {
-    /// What is given out of a board now.
+    /// The current summary of a board.
     pub(super) fn summary(
         &self,
         key: &RecordKey,

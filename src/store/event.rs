@@ -21,7 +21,7 @@ use crate::meter::Observed;
 use crate::metrics::{Sample, Source};
 use smart_record_core::{Fault, RecordKey, SignatureCounts, ValidationError};
 
-/// The source of a write.
+/// The source of a write. Exhaustive: it is this node or another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// The local node.

@@ -11,11 +11,15 @@ mod spaces;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
+
+use libp2p_identity::PeerId;
 
 use self::spaces::Spaces;
 use super::storage::{
-    Change, Part, PartId, Parts, RecordId, SpaceId, Storage, StorageError, Tally, TallyId, Usage,
+    Change, InvalidRow, OtherPeer, Part, PartId, Parts, RecordId, RowCheck, SpaceId, Storage,
+    StorageError, Tally, TallyId, Usage,
 };
 use smart_record_core::Timestamp;
 
@@ -219,6 +223,19 @@ impl Storage for MemoryStorage {
 
     fn usage(&self) -> Usage {
         self.usage
+    }
+
+    /// Accepts any peer and checks nothing, because nothing survives it.
+    fn attach(&mut self, _: PeerId, _: Arc<dyn RowCheck>) -> Result<(), OtherPeer> {
+        Ok(())
+    }
+
+    fn is_behind(&self) -> bool {
+        false
+    }
+
+    fn take_rejected(&mut self) -> Vec<InvalidRow> {
+        Vec::new()
     }
 }
 

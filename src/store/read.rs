@@ -29,7 +29,8 @@ pub struct StoredValue {
 impl SmartRecordStore {
     /// Returns the smart record under `key` as this node knows it, with at most as many spaces as
     /// its limits allow. `None` if there is none. Damaged spaces are left out, and counted among
-    /// the storage's failures.
+    /// the storage's failures. The key is not checked: under an invalid one, or one of an
+    /// unknown namespace, there is nothing. That holds for each read of the store.
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
@@ -92,7 +93,8 @@ impl SmartRecordStore {
         }
     }
 
-    /// Returns the current view of the smart record under `key`, as this node knows it.
+    /// Returns the current view of the smart record under `key`, as this node knows it. Empty under
+    /// a key that is not valid, as for [`record`](Self::record).
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
@@ -101,7 +103,8 @@ impl SmartRecordStore {
         Ok(self.record(key)?.map(|record| record.view(now)).unwrap_or_default())
     }
 
-    /// Returns the value under a key of a namespace without spaces.
+    /// Returns the value under a key of a namespace without spaces. `None` under a key that is not
+    /// valid, as for [`record`](Self::record).
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
@@ -178,7 +181,7 @@ impl SmartRecordStore {
 /// How many spaces of a record are given out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MaxSpaces {
-    /// Those that are not withdrawn.
+    /// Number of spaces that are not withdrawn.
     pub(super) open: usize,
     pub(super) withdrawn: usize,
 }

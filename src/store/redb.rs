@@ -340,6 +340,10 @@ impl Storage for RedbStorage {
         Ok(notes.into_iter().collect())
     }
 
+    fn is_durable(&self) -> bool {
+        true
+    }
+
     fn is_behind(&self) -> bool {
         match self.durability {
             Durability::Group { max_bytes, .. } => self.shared.is_behind(max_bytes),

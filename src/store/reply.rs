@@ -384,8 +384,8 @@ impl SmartRecordStore {
         Ok(())
     }
 
-    /// Of a space that is the first of a slice and does not fit, how many of the newest updates are
-    /// left out: none for a peer whose walk goes on, and otherwise any number half of the time.
+    /// How many of the newest updates are left out of a space that is the first of a slice and does
+    /// not fit: none for a peer whose walk goes on, and otherwise any number half of the time.
     fn part_of_drawn(&self, space: &[u8]) -> usize {
         if self.replies.asker.is_some() {
             return 0;

@@ -9,7 +9,7 @@
 //! of another peer collects little, and leaves the rest to the alarm. Then unprotected data of
 //! records farther from the local peer than the written one is evicted, the farthest first; for a
 //! protected writer, of all records. In a record with too many spaces or bytes, the unprotected
-//! spaces of the highest ranks are evicted. Withdrawn spaces have places of their own, and of these
+//! spaces of the highest ranks are evicted. Withdrawn spaces have slots of their own, and of these
 //! the last that was first stored goes first. What is evicted is remembered ([`EvictionMemory`]). A
 //! write that would be evicted itself is refused, a new space before its signature is checked. A
 //! write that does not grow always fits.
@@ -48,7 +48,7 @@ pub(super) struct PlannedRow<'a> {
     pub(super) part: Part<'static>,
     /// What the write is charged to.
     pub(super) charge: &'a Charge,
-    /// The places that it takes in its record.
+    /// The slots that it takes in its record.
     pub(super) place: Place,
     /// How many spaces the record may have, and how many withdrawn ones.
     pub(super) max_spaces: usize,
@@ -119,7 +119,7 @@ impl SmartRecordStore {
         Ok(())
     }
 
-    /// What the store, or the namespace, has too much of, if anything.
+    /// The exceeded bound of the store or the namespace, if any.
     fn excess_kind(&self, charge: &Charge) -> Result<Option<CandidateKind>, StorageError> {
         let usage = self.usage();
         let has_too_many_bytes = usage.bytes > self.config.max_bytes();
@@ -370,7 +370,7 @@ impl SmartRecordStore {
         Ok(())
     }
 
-    /// By what a record has too many spaces, or bytes of them, of those that share a kind of place.
+    /// The exceeded limit on spaces or bytes that share a kind of slot, if any.
     fn excess_of(&self, board: &Board, place: Place, max_spaces: usize) -> Option<LimitExceeded> {
         let (spaces, bytes) = board.taken(place);
         let max_bytes = self.config.max_record_bytes();

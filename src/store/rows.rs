@@ -93,12 +93,12 @@ pub(super) fn peer_of(part: &Part<'_>) -> Option<PeerId> {
     encoded(part).writer().ok().map(|writer| writer.peer_id())
 }
 
-/// The places of a record that a space takes.
+/// The slots of a record that a space takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Those of all writers.
+    /// The slots of all writers.
     Open,
-    /// Those of withdrawn spaces.
+    /// The slots of withdrawn spaces.
     Withdrawn,
     /// None, because its writer is protected.
     Protected,
@@ -135,7 +135,7 @@ impl Board {
         }
     }
 
-    /// How many spaces take these places, and the cost of their rows.
+    /// How many spaces take these slots, and the cost of their rows.
     pub(super) fn taken(&self, place: Place) -> (usize, usize) {
         let (spaces, bytes) = match place {
             Place::Withdrawn => (self.withdrawn_spaces, self.withdrawn_bytes),

@@ -1,6 +1,6 @@
 //! The work that a store does for other peers.
 //!
-//! **Invariants.** Work is estimated by what was done, in the time of a
+//! **Invariants.** Work is estimated from the operations that were done, in the time of a
 //! [reference core](smart_record_core::SignatureMemory), and never measured by a clock.
 
 use std::{

@@ -271,10 +271,8 @@ pub trait Storage: Send + 'static {
     fn tally(&self, id: &TallyId) -> Result<Tally, StorageError>;
 
     /// Whether what is committed is there after a restart. If not, the store writes no notes that
-    /// only matter then. Defaults to true.
-    fn is_durable(&self) -> bool {
-        true
-    }
+    /// only matter then.
+    fn is_durable(&self) -> bool;
 
     /// Returns all notes, in ascending order of their names.
     ///
@@ -300,24 +298,18 @@ pub trait Storage: Send + 'static {
 
     /// Attaches the storage to a store: called once, before anything else. `local` is the peer from
     /// which distances are measured. The storage calls `check` for each part that was written
-    /// before it was opened, before it returns the part for the first time. The default accepts any
-    /// peer, and checks nothing.
+    /// before it was opened, before it returns the part for the first time. A storage that nothing
+    /// survives has nothing to do.
     ///
     /// # Errors
     /// [`OtherPeer`] if the storage belongs to another peer.
-    fn attach(&mut self, _local: PeerId, _check: Arc<dyn RowCheck>) -> Result<(), OtherPeer> {
-        Ok(())
-    }
+    fn attach(&mut self, local: PeerId, check: Arc<dyn RowCheck>) -> Result<(), OtherPeer>;
 
     /// Whether the storage is behind, so that applying changes would have to wait. A store then
-    /// refuses what other peers write. The default is never behind.
-    fn is_behind(&self) -> bool {
-        false
-    }
+    /// refuses what other peers write.
+    fn is_behind(&self) -> bool;
 
     /// Takes the rows that were found to be invalid since the last call. They are no longer
-    /// returned, but stay stored until they are removed. The default returns none.
-    fn take_rejected(&mut self) -> Vec<InvalidRow> {
-        Vec::new()
-    }
+    /// returned, but stay stored until they are removed.
+    fn take_rejected(&mut self) -> Vec<InvalidRow>;
 }

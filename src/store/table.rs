@@ -124,8 +124,8 @@ impl Table {
         Ok(board)
     }
 
-    /// Of the withdrawn spaces of a record, the `max` that were first stored last, in ascending
-    /// order of that time.
+    /// The `max` withdrawn spaces of a record that were first stored last, in ascending order of
+    /// that time.
     pub(super) fn last_withdrawn(
         &self,
         record: RecordId,

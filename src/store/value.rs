@@ -307,6 +307,10 @@ mod tests {
             smart_record_core::best_index(values.iter())
         }
 
+        fn wrapped(&self) -> Option<&dyn Validator> {
+            None
+        }
+
         fn consolidate(&self, _: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
             let items = values.iter().flat_map(|value| value.chunks(ITEM));
             let good = items.filter(|item| self.check(item).is_ok());

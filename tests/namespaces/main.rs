@@ -18,3 +18,4 @@ mod pk;
 mod presence;
 mod replica;
 mod signed;
+mod wrapped;

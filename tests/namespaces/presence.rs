@@ -4,7 +4,6 @@
 
 mod contents;
 mod forms;
-mod parties;
 mod replays;
 mod signers;
 mod sizes;
@@ -16,16 +15,12 @@ use libp2p_identity::{Keypair, PeerId};
 use libp2p_kad::{Record as KadRecord, store::RecordStore};
 use libp2p_smart_record::{
     Fault, RecordKey, Registry, ValidationError, Validator,
-    presence::{ExchangeKey, PresenceKey, PresenceRecord, PresenceValidator},
+    presence::{PresenceKey, PresenceRecord, PresenceValidator},
     store::{SmartRecordStore, StoreEvent},
 };
 use smart_record_testing::{ManualClock, envelope::bound, presence::*};
 
 use crate::replica::{Replica, stored};
-
-fn exchange_key(n: u8) -> ExchangeKey {
-    [n; 32].try_into().unwrap()
-}
 
 fn key_of(client: &Keypair) -> PresenceKey {
     PresenceKey::of(id(client))
@@ -103,6 +98,3 @@ fn seen(value: &[u8], offset: i64) -> Vec<PeerId> {
         PresenceRecord::decode(&key_of(&client()), value.to_vec(), validator().limits()).unwrap();
     record.view(at(NOW + offset)).map(|announcement| announcement.node()).collect()
 }
-
-/// The maximum clock skew of an announcement.
-const SKEW: i64 = 300_000;

@@ -101,4 +101,8 @@ impl Validator for CountingSigned {
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_index(values.iter())
     }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
 }

@@ -18,6 +18,8 @@ fn registry_within(limits: &Limits) -> Registry {
         .unwrap()
         .with("number", Number)
         .unwrap()
+        .with("wrapped", Wrapped)
+        .unwrap()
 }
 
 /// A store that can be closed and opened again.
@@ -368,16 +370,42 @@ impl Validator for Ordered {
         Number.select(key, values)
     }
 
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        Some(&Number)
+    }
+
     fn order_key(&self, _: &RecordKey, value: &[u8]) -> Option<OrderKey> {
         let number: u64 = std::str::from_utf8(value).ok()?.parse().ok()?;
         OrderKey::new(&number.to_be_bytes()).ok()
     }
 }
 
+/// Adds nothing to [`Ordered`].
+struct Wrapped;
+
+impl Validator for Wrapped {
+    fn validate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        Ordered.validate(key, value, now)
+    }
+
+    fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        Ordered.select(key, values)
+    }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        Some(&Ordered)
+    }
+}
+
 #[test]
 fn a_value_with_an_order_key_is_not_rolled_back_by_an_eviction() {
     let config = StoreConfig::default().with_max_records(1);
-    for (namespace, is_remembered) in [("ordered", true), ("number", false)] {
+    for (namespace, is_remembered) in [("ordered", true), ("wrapped", true), ("number", false)] {
         let mut fixture = Fixture::new(config.clone());
         let mut keys: Vec<_> =
             (0..2).map(|i| RecordKey::new(format!("/{namespace}/{i}"))).collect();

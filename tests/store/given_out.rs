@@ -9,7 +9,15 @@ fn store_with_room_for(
     storage: impl Storage,
     clock: &ManualClock,
 ) -> SmartRecordStore {
-    let limits = Limits::default().with_spaces_per_record(spaces);
+    store_within(Limits::default().with_spaces_per_record(spaces), config, storage, clock)
+}
+
+fn store_within(
+    limits: Limits,
+    config: StoreConfig,
+    storage: impl Storage,
+    clock: &ManualClock,
+) -> SmartRecordStore {
     let rules = SpaceRules::new(limits, Open);
     let registry = Registry::empty().with("sr", rules).unwrap();
     SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone()).unwrap()
@@ -169,6 +177,28 @@ fn case_31_a_storage_that_was_filled_with_wider_limits() {
         }
         assert_eq!(given_out(&mut store, &key, &clock), peers(&order[..spaces.min(kept)]));
         assert_eq!(stored(&store, &key, &everybody), peers(&order[..kept]));
+    }
+}
+
+/// Protected ones, and those of wider limits.
+#[test]
+fn case_31_more_withdrawn_spaces_than_a_record_has_places_for() {
+    let (key, clock, storage) = (RecordKey::new("/sr/crowd"), clock(), Shared::default());
+    let everybody: Vec<_> = (0..10).collect();
+    let config = StoreConfig::default().with_protected([peer(0), peer(1)]);
+    for places in [8, 3, 10] {
+        storage.reopen();
+        let limits = Limits::default().with_withdrawn_per_record(places);
+        let mut store = store_within(limits, config.clone(), storage.share(), &clock);
+        if places == 8 {
+            for writer in &everybody {
+                let mut signer = signer(&key, *writer, Limits::default());
+                signer.withdraw(clock.now()).unwrap();
+                put(&mut store, &key, signer.record(clock.now()).encode());
+            }
+        }
+        assert_eq!(given_out(&mut store, &key, &clock).len(), places);
+        assert_eq!(stored(&store, &key, &everybody), peers(&everybody), "{places} places");
     }
 }
 

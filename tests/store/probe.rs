@@ -150,6 +150,15 @@ impl Storage for Probe {
     fn take_rejected(&mut self) -> Vec<InvalidRow> {
         self.inner.take_rejected()
     }
+
+    /// It outlives its store.
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn is_behind(&self) -> bool {
+        false
+    }
 }
 
 impl Probe {
@@ -260,6 +269,15 @@ impl Storage for Shared {
 
     fn take_rejected(&mut self) -> Vec<InvalidRow> {
         self.0.lock().unwrap().take_rejected()
+    }
+
+    /// It outlives its store.
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn is_behind(&self) -> bool {
+        false
     }
 }
 

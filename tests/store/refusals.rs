@@ -134,6 +134,10 @@ impl Validator for Number {
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_index(values.iter().map(|value| number(value)))
     }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
 }
 
 #[test]
@@ -249,7 +253,7 @@ fn warnings(of: impl FnOnce()) -> Vec<String> {
 
 /// Case 30: Kademlia reports only `MaxRecords` to its caller.
 #[test]
-fn a_refused_write_of_this_node_is_logged_with_the_reason_and_what_to_do_at_every_door() {
+fn case_30_a_refused_write_of_this_node_is_logged_with_the_reason_and_what_to_do_at_every_door() {
     let (key, unknown) = (RecordKey::new("/sr/a"), RecordKey::new("foo"));
     let kad_put = |key: &RecordKey, value: &[u8], publisher| {
         let mut record = Record::new(kad::RecordKey::new(key), value.to_vec());

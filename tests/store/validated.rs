@@ -52,6 +52,10 @@ impl Validator for Counting {
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_index(values.iter())
     }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
 }
 
 #[test]

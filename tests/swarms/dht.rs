@@ -244,6 +244,10 @@ impl Validator for Longest {
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_index(values.iter().map(|value| value.len()))
     }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
 }
 
 /// Sorted sets of letters, which are consolidated by union.
@@ -262,6 +266,10 @@ impl Validator for Letters {
 
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_index(values.iter().map(|value| (value.len(), *value)))
+    }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
     }
 
     fn consolidate(&self, _: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
@@ -597,7 +605,7 @@ async fn dropping_the_handle_or_the_driver_ends_the_other() {
 #[tokio::test]
 async fn case_23_a_call_in_the_task_that_polls_the_swarm_fails_and_says_so() {
     let config = DhtConfig::default().with_poll_timeout(Duration::from_millis(200));
-    let (dht, _driver) = Dht::with_config(config.clone());
+    let (dht, _driver) = Dht::with_config(config);
     within(async {
         assert_eq!(dht.get(KEY).await.unwrap_err(), DhtError::NotPolled);
         let put = dht.put(KEY, board(1, 10).encode()).await;
@@ -607,6 +615,8 @@ async fn case_23_a_call_in_the_task_that_polls_the_swarm_fails_and_says_so() {
     })
     .await;
     let keypair = Keypair::generate_ed25519();
+    // With the default timeout, so that a machine that stalls for a moment does not matter.
+    let config = DhtConfig::default();
     let driven = Driven::start(keypair, Registry::default(), config, |_| {}).await;
     assert!(driven.dht.get(KEY).await.unwrap().is_empty(), "alone");
 }

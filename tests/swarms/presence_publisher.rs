@@ -188,6 +188,24 @@ async fn an_announced_client_is_found_until_it_withdraws() {
 }
 
 #[tokio::test]
+async fn case_28_a_withdrawal_by_a_publisher_is_kept_as_long_as_what_it_hides() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let mut publisher = publish(&a, &client, local_node(&a), quick());
+        let hidden = announced(&mut publisher).await.expires_at();
+        publisher.withdraw().await.unwrap();
+        let key = key_of(&client);
+        let of = key.as_record_key().clone();
+        let stored = b.smart(move |smart| smart.store_mut().value(&of).unwrap().unwrap()).await;
+        let record = PresenceRecord::decode(&key, stored.value, &PresenceLimits::default());
+        let retained = record.unwrap().retain_until().unwrap();
+        assert!((hidden..=hidden.saturating_add(Duration::from_secs(1))).contains(&retained));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_announcement_is_renewed_before_it_expires() {
     let clock = Watched::now();
     let (a, b) = two_at(&clock).await;

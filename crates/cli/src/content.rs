@@ -6,7 +6,7 @@ use anyhow::Result;
 use libp2p::identity::PublicKey;
 use libp2p_smart_record::{
     RecordKey, Registry, SmartRecord, SpaceRules, Timestamp, ValidationError, Validator, Validity,
-    escaped,
+    dag_json, escaped,
     ipns::{ContentPath, IpnsRecord, IpnsValidator},
     iprs::{
         Ancestry, DatetimeRange, IprsRecord, IprsValidator, Scheme, SequenceNumber, TtlSinceReceipt,
@@ -297,13 +297,38 @@ fn scheme(record: &IprsRecord) -> String {
         .map_or_else(|| record.scheme().to_string(), |(name, _)| (*name).to_owned())
 }
 
-/// The value as DAG-JSON.
+/// The value as DAG-JSON; `null` if it would be read as another value, such as an integer below
+/// `i64::MIN` or a map with the key `"/"`.
 fn ipld(record: &IprsRecord) -> Value {
     let encoded = serde_ipld_dagjson::to_vec(record.value()).ok();
-    encoded.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or(Value::Null)
+    let faithful =
+        encoded.filter(|json| dag_json::from_slice(json).is_ok_and(|read| read == *record.value()));
+    faithful.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or(Value::Null)
 }
 
 /// What a name points to. A value that is no path is escaped.
 fn path(record: &IpnsRecord, text: impl FnOnce(&ContentPath) -> String) -> String {
     record.path().map_or_else(|_| printable(record.value()).to_string(), |path| text(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::identity::Keypair;
+    use libp2p_smart_record::iprs::Ipld;
+
+    use super::*;
+
+    #[test]
+    fn case_11_a_value_that_dag_json_has_no_form_for_is_not_shown_as_another() {
+        let keypair = Keypair::ed25519_from_bytes([1; 32]).unwrap();
+        let key = RecordKey::new(format!("/iprs/{}/a", keypair.public().to_peer_id()));
+        let shown =
+            |value: Ipld| ipld(&SequenceNumber::record(value, 0).sign(&key, &keypair).unwrap());
+        assert_eq!(shown(Ipld::Integer(u64::MAX.into())), json!(u64::MAX));
+        assert_eq!(shown(Ipld::Integer(i64::MIN.into())), json!(i64::MIN));
+        assert_eq!(shown(Ipld::Integer(i128::from(i64::MIN) - 1)), Value::Null);
+        let reserved =
+            |value: &str| Ipld::Map([("/".to_owned(), Ipld::String(value.into()))].into());
+        assert_eq!(shown(reserved("bafkqaaa")), Value::Null);
+    }
 }

@@ -18,7 +18,7 @@ const MAX_BYTES: u64 = 64 * 1_024 * 1_024;
 /// Reads a file, a pipe or a device.
 ///
 /// # Errors
-/// Those of the disk, and [`io::ErrorKind::InvalidData`] if it is longer than any record.
+/// Errors of the disk, and [`io::ErrorKind::InvalidData`] if it is longer than any record.
 pub fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     fs::File::open(file)?.take(MAX_BYTES.saturating_add(1)).read_to_end(&mut content)?;
@@ -34,7 +34,7 @@ pub fn read(file: &Path) -> io::Result<Vec<u8>> {
 /// replaced, or made if it does not exist.
 ///
 /// # Errors
-/// Those of the disk and of the permissions of the folder, and [`io::ErrorKind::AlreadyExists`].
+/// Errors of the disk and of the permissions of the folder, and [`io::ErrorKind::AlreadyExists`].
 pub fn write(file: &Path, content: &[u8], existing: Existing) -> io::Result<()> {
     let fill = |temporary: &mut tempfile::NamedTempFile| temporary.write_all(content);
     match existing {
@@ -50,7 +50,7 @@ pub fn write(file: &Path, content: &[u8], existing: Existing) -> io::Result<()> 
 /// process, without a message and with its temporary files left behind.
 ///
 /// # Errors
-/// Those of the system, when it takes no handler of a signal.
+/// Errors of the system, when it takes no handler of a signal.
 #[cfg(unix)]
 pub fn report_size_limit() -> io::Result<()> {
     let signal = tokio::signal::unix::SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());

@@ -129,6 +129,7 @@ fn spaces(record: &SmartRecord, now: Timestamp) -> Value {
                 "kind": match update.kind() {
                     UpdateKind::Merge => "merge",
                     UpdateKind::Replace => "replace",
+                    _ => "unknown",
                 },
                 "expires_at": update.expires_at().to_string(),
                 "retain_until": update.retain_until().to_string(),

@@ -70,7 +70,8 @@ enum Command {
     Resolve(resolve::Arguments),
     /// Prints a record at each change, until it is stopped.
     Watch(records::Read),
-    /// Withdraws everything in our space of a record.
+    /// Withdraws everything in our space of a record. Nodes keep the withdrawal until all that it
+    /// hides has expired: 48h at most.
     Withdraw(writing::Withdraw),
     /// Shows all details of a record: writers, lifetimes, sizes and holders.
     Inspect(inspect::Arguments),

@@ -63,7 +63,8 @@ pub struct Arguments {
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
     /// Keeps the records in this file over restarts, and creates it if it does not exist. The file
-    /// belongs to the node's key: --key, or a key in FILE.key, which is made the first time.
+    /// belongs to the node's key: --key, or a key in FILE.key, which is made the first time. A
+    /// record is removed when it expires, and a value of another kind 48h after it was last sent.
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
     /// Acknowledges a write once it is on disk. Without it a loss of power can lose the last tenth

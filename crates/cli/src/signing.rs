@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libp2p::identity::{Keypair, PublicKey};
 use libp2p_smart_record::{
-    Dict, RecordKey, Timestamp,
+    Dict, RecordKey, Timestamp, dag_json,
     ipns::{ContentPath, IpnsBuilder, IpnsRecord},
     iprs::{
         Ancestry, DatetimeRange, Ipld, IprsRecord, IprsValidator, Scheme, SequenceNumber,
@@ -38,9 +38,10 @@ pub struct Contents {
     #[arg(value_name = "DOCUMENT|PATH|VALUE")]
     content: Option<String>,
     /// How long it is valid, such as 90s, 2h 30m or 3600, or until when, such as
-    /// 2030-01-01T00:00:00Z: of a document (1h by default), of an IPNS record (48h by default), of
-    /// an IPRS record (its scheme is then a datetime range, which begins in 1970: a later begin is
-    /// for programs).
+    /// 2030-01-01T00:00:00Z: of a document (1h by default, at most 48h), of an IPNS record (48h by
+    /// default), of an IPRS record (its scheme is then a datetime range, which begins in 1970: a
+    /// later begin is for programs). Nodes keep an IPNS or IPRS record for 48h after they were last
+    /// sent it, however long it is valid.
     #[arg(long, value_parser = lifetimes::parse)]
     lifetime: Option<Lifetime>,
     /// Of an IPNS record: for how long a resolver may use it before it looks for a newer one (5m by
@@ -153,7 +154,7 @@ impl Contents {
                     &["--lifetime", "--ttl", "--sequence", "--version", "--scheme"],
                 )?;
                 let value = self.content("the VALUE")?;
-                let value = serde_ipld_dagjson::from_slice(value.as_bytes()).map_err(|error| {
+                let value = dag_json::from_slice(value.as_bytes()).map_err(|error| {
                     wrong(
                         format!("the VALUE is not DAG-JSON: {error}"),
                         "write a text as '\"hello\"', and bytes as '{\"/\": {\"bytes\": \"…\"}}'",

@@ -1,19 +1,20 @@
 //! Deserializer of IPLD data from untrusted sources, for any codec.
 //!
 //! **Invariants.** Memory is proportional to the input, whatever lengths it claims. A duplicate key
-//! in a map is refused: the DAG-CBOR codec refuses it itself, the DAG-JSON codec would keep the
-//! last one. The codec bounds the depth.
+//! in a map is refused, and a link whose bytes are not the only form of its CID. The codec bounds
+//! the depth.
 //!
 //! **Spec.** [IPLD data model](https://ipld.io/docs/data-model/).
 
 use std::{collections::BTreeMap, fmt};
 
-use cid::Cid;
 use ipld_core::ipld::Ipld;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
+
+use crate::text::cid_from_bytes;
 
 /// IPLD data read from any codec.
 pub(crate) struct Data(pub(crate) Ipld);
@@ -100,6 +101,6 @@ impl Visitor<'_> for LinkVisitor {
     }
 
     fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<Ipld, E> {
-        Cid::try_from(value).map(Ipld::Link).map_err(E::custom)
+        cid_from_bytes(value).map(Ipld::Link).ok_or_else(|| E::custom("a link is not a CID"))
     }
 }

@@ -8,7 +8,7 @@
 
 use std::fmt::{self, Display, Write};
 
-use cid::Cid;
+use cid::{Cid, multibase};
 
 /// Displays untrusted bytes on one line: text as it is, everything else escaped.
 ///
@@ -97,9 +97,19 @@ pub fn unescape(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Parses a CID in any base, and nothing around it. `Cid::from_str` takes whatever follows the
-/// first `/ipfs/` in a text.
+/// first `/ipfs/` in a text, and ignores bytes after the CID.
 pub fn parse_cid(text: &str) -> Option<Cid> {
-    Some(text).filter(|text| !text.contains("/ipfs/")).and_then(|text| Cid::try_from(text).ok())
+    match multibase::decode(text) {
+        Ok((_, bytes)) => cid_from_bytes(&bytes),
+        // Version 0 has no base in its text.
+        Err(_) => Cid::try_from(text).ok().filter(|cid| cid.to_string() == text),
+    }
+}
+
+/// The CID in these bytes, if they are its only form. The decoder of `cid` ignores trailing bytes
+/// and the excess bits of a varint of more than 64 bits.
+pub fn cid_from_bytes(bytes: &[u8]) -> Option<Cid> {
+    Cid::try_from(bytes).ok().filter(|cid| cid.to_bytes() == bytes)
 }
 
 #[cfg(test)]
@@ -146,6 +156,27 @@ mod tests {
         }
         for text in [r"\", r"\n", r"\x", r"\x1", r"\x+1", r"\xé", r"\x1é", r"a\\\", r"\\\q"] {
             assert_eq!(unescape(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn case_13_a_cid_is_read_in_each_form_and_with_nothing_around_it() {
+        let digest = multibase::decode(format!("f1220{}", "07".repeat(32))).unwrap().1;
+        let of_0 = Cid::try_from(&digest[..]).unwrap();
+        let of_1 = Cid::new_v1(0x71, *of_0.hash());
+        assert_eq!(parse_cid(&of_0.to_string()), Some(of_0));
+        use multibase::Base::*;
+        for base in [Base2, Base16Lower, Base32Lower, Base32Upper, Base36Lower, Base58Btc, Base64] {
+            let text = of_1.to_string_of_base(base).unwrap();
+            assert_eq!(parse_cid(&text), Some(of_1));
+            let longer = multibase::encode(base, [of_1.to_bytes(), vec![7]].concat());
+            assert!(longer.parse::<Cid>().is_ok(), "the decoder ignores what follows");
+            assert_eq!(parse_cid(&longer), None, "{longer}");
+        }
+        for text in [of_0.to_string(), of_1.to_string()] {
+            for around in ["/ipfs/X", "a/ipfs/X", "m/ipfs/X", "X/", " X", "X ", ""] {
+                assert_eq!(parse_cid(&around.replace('X', &text)), None, "{around}");
+            }
         }
     }
 }

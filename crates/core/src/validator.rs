@@ -32,6 +32,9 @@ use crate::{key::RecordKey, time::Timestamp};
 
 /// Validates, selects and consolidates the values of one kind of record.
 ///
+/// `validate`, `select` and `wrapped` are required. The others are hooks: by default they are those
+/// of the [`wrapped`](Self::wrapped) validator, or suit values that do not combine.
+///
 /// ```
 /// use smart_record_core::{Malformed, RecordKey, Timestamp, ValidationError, Validator, Validity};
 ///
@@ -48,6 +51,10 @@ use crate::{key::RecordKey, time::Timestamp};
 ///     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
 ///         smart_record_core::best_index(values.iter().map(|value| (value.len(), *value)))
 ///     }
+///
+///     fn wrapped(&self) -> Option<&dyn Validator> {
+///         None
+///     }
 /// }
 ///
 /// let key = RecordKey::new("/longest/x");
@@ -56,6 +63,52 @@ use crate::{key::RecordKey, time::Timestamp};
 /// assert_eq!(Longest.consolidate(&key, &values)?, b"ccc");
 /// # Ok::<(), ValidationError>(())
 /// ```
+///
+/// # Wrapping
+///
+/// A validator that adds something to another one, such as a log or a further check, returns that
+/// one from `wrapped`. It then has the other's hooks:
+///
+/// ```
+/// use smart_record_core::{RecordKey, Timestamp, ValidationError, Validator, Validity};
+///
+/// struct Logged<V>(V);
+///
+/// impl<V: Validator> Validator for Logged<V> {
+///     fn validate(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Validity, ValidationError> {
+///         println!("{key}");
+///         self.0.validate(key, value, now)
+///     }
+///
+///     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+///         self.0.select(key, values)
+///     }
+///
+///     fn wrapped(&self) -> Option<&dyn Validator> {
+///         Some(&self.0)
+///     }
+/// }
+/// ```
+///
+/// Without it, values that combine would be replaced by the last one written. So one that forwards
+/// `validate` and `select` alone does not compile:
+///
+/// ```compile_fail,E0046
+/// use smart_record_core::{RecordKey, Timestamp, ValidationError, Validator, Validity};
+///
+/// struct Logged<V>(V);
+///
+/// impl<V: Validator> Validator for Logged<V> {
+///     fn validate(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Validity, ValidationError> {
+///         println!("{key}");
+///         self.0.validate(key, value, now)
+///     }
+///
+///     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+///         self.0.select(key, values)
+///     }
+/// }
+/// ```
 pub trait Validator: Send + Sync {
     /// Checks that `key` can have a value. By default every key passes. A validator whose keys have
     /// a required form checks it here, so that reading an invalid key is an error rather than an
@@ -63,8 +116,8 @@ pub trait Validator: Send + Sync {
     ///
     /// # Errors
     /// [`ValidationError`], with a text that states the required form.
-    fn check_key(&self, _key: &RecordKey) -> Result<(), ValidationError> {
-        Ok(())
+    fn check_key(&self, key: &RecordKey) -> Result<(), ValidationError> {
+        self.wrapped().map_or(Ok(()), |wrapped| wrapped.check_key(key))
     }
 
     /// Checks that `value` is valid for `key` at `now`.
@@ -92,7 +145,10 @@ pub trait Validator: Send + Sync {
         value: &[u8],
         now: Timestamp,
     ) -> Result<(), ValidationError> {
-        self.validate(key, value, now).map(drop)
+        match self.wrapped() {
+            Some(wrapped) => wrapped.revalidate(key, value, now),
+            None => self.validate(key, value, now).map(drop),
+        }
     }
 
     /// The index of the best value; of equally good values, the first.
@@ -100,6 +156,12 @@ pub trait Validator: Send + Sync {
     /// # Errors
     /// [`ValidationError`] if there is no value, or none is valid.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError>;
+
+    /// The validator that this one wraps; `None` if it wraps none. The hooks that this one does not
+    /// define are those of the wrapped one. So a wrapper with rules of its own for stored values,
+    /// or for the better of two, defines [`revalidate`](Self::revalidate) or
+    /// [`consolidate`](Self::consolidate) too.
+    fn wrapped(&self) -> Option<&dyn Validator>;
 
     /// One value with the content of all given values. By default the selected value.
     ///
@@ -109,6 +171,9 @@ pub trait Validator: Send + Sync {
     /// # Errors
     /// As [`Validator::select`].
     fn consolidate(&self, key: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+        if let Some(wrapped) = self.wrapped() {
+            return wrapped.consolidate(key, values);
+        }
         let best = self.select(key, values)?;
         values.get(best).map(|value| value.to_vec()).ok_or(ValidationError::NoValue)
     }
@@ -118,8 +183,11 @@ pub trait Validator: Send + Sync {
     ///
     /// A store calls this for an incoming value that does not change the stored one: a contained
     /// value counts as known, any other as stale. A validator whose values combine must define it.
-    fn contains(&self, _key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
-        whole == part
+    fn contains(&self, key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+        match self.wrapped() {
+            Some(wrapped) => wrapped.contains(key, whole, part),
+            None => whole == part,
+        }
     }
 
     /// The place of a valid value among those of its key: [`select`](Self::select) prefers a value
@@ -129,8 +197,8 @@ pub trait Validator: Send + Sync {
     /// the value would have expired. Without it, nothing is remembered: once a full store has
     /// evicted a value, anybody can put an older one in its place. It is called for each evicted
     /// value, so it should be cheap; the signature need not be verified again.
-    fn order_key(&self, _key: &RecordKey, _value: &[u8]) -> Option<OrderKey> {
-        None
+    fn order_key(&self, key: &RecordKey, value: &[u8]) -> Option<OrderKey> {
+        self.wrapped()?.order_key(key, value)
     }
 
     /// A valid value without its expired parts at `now`; `None` if no part or every part has
@@ -139,8 +207,8 @@ pub trait Validator: Send + Sync {
     ///
     /// A store keeps the result. A validator whose values combine and expire part by part must
     /// define it: otherwise expired parts stay as long as any part lives.
-    fn collect(&self, _key: &RecordKey, _value: &[u8], _now: Timestamp) -> Option<Vec<u8>> {
-        None
+    fn collect(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+        self.wrapped()?.collect(key, value, now)
     }
 }
 

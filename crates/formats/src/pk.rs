@@ -89,4 +89,8 @@ impl Validator for PublicKeyValidator {
         }
         Err(first_error.unwrap_or(ValidationError::NoValue))
     }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
 }

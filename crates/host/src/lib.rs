@@ -70,6 +70,7 @@ impl From<TransportError<std::io::Error>> for HostError {
 
 /// Whether other nodes can reach this one, as far as they have told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reachability {
     /// Nobody has checked it, as without [`HostBuilder::with_autonat`].
     Unknown,

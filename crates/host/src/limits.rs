@@ -131,7 +131,7 @@ fn check(count: usize, limit: usize, what: &'static str) -> Result<(), Connectio
     if count < limit { Ok(()) } else { Err(ConnectionDenied::new(TooMany { what, limit })) }
 }
 
-/// What a peer is to the node.
+/// Relation of a peer to the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Stranger,

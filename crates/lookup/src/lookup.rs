@@ -69,6 +69,7 @@ pub type Named = (PeerId, BTreeSet<Subnet>);
 
 /// Purpose of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum LookupKind {
     /// The value that the closest peers hold under the key: each of them is asked (GET_VALUE).
     Value,
@@ -98,8 +99,8 @@ struct Candidate {
     names: u8,
     /// A peer that named it, if possible no bad guide; `None`: it came from the own routing table.
     guide: Option<PeerId>,
-    /// That of its connection once it has answered. Before that, those that all who have named the
-    /// peer agree about.
+    /// The subnet of its connection once it has answered. Before that, the subnets on which all who
+    /// have named the peer agree.
     subnets: BTreeSet<Subnet>,
 }
 

@@ -51,6 +51,7 @@ pub struct RequestId(pub u64);
 
 /// Reason of a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Failure {
     /// The request was over before the peer had answered: [`LookupEvent::Over`].
     Silent,
@@ -65,7 +66,8 @@ pub enum Failure {
     Denied,
 }
 
-/// An event about a request or a peer.
+/// An event about a request or a peer. Exhaustive, because whoever runs the requests has to handle
+/// every kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookupEvent {
     /// The request is late. Its answer still counts within the grace period.

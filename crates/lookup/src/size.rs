@@ -15,7 +15,7 @@
 //! groups* (NCA 2005), on interval density; D. Trautwein et al., *IPFS in the fast lane* (INFOCOM
 //! 2024), which ends lookups by such an estimate.
 
-use std::{cmp::Ordering, fmt, time::Duration};
+use std::{cmp::Ordering, time::Duration};
 
 use hashlink::LruCache;
 
@@ -99,11 +99,8 @@ impl NetworkSize {
     }
 }
 
-impl fmt::Debug for NetworkSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("NetworkSize").field(&self.estimate).finish()
-    }
-}
+// Without the measurements of all targets.
+smart_record_core::impl_debug! { NetworkSize: |size| estimate: size.estimate }
 
 /// Probability that a Poisson variable of this mean is at least `rank`.
 fn chance_of_at_least(rank: usize, mean: f64) -> f64 {

@@ -111,7 +111,7 @@ pub struct Service {
 pub enum ServiceEvent {
     /// A finding was published.
     Published {
-        /// Of the record.
+        /// The key of the record.
         key: RecordKey,
         /// The finding.
         finding: Finding,
@@ -120,7 +120,7 @@ pub enum ServiceEvent {
     },
     /// A request was refused. Emitted at each scan of its record.
     Refused {
-        /// Of the record.
+        /// The key of the record.
         key: RecordKey,
         /// The writer of the request.
         writer: PeerId,
@@ -134,7 +134,7 @@ pub enum ServiceEvent {
     },
     /// Findings could not be published. The next ones follow when their requests are checked again.
     Failed {
-        /// Of the record.
+        /// The key of the record.
         key: RecordKey,
         /// The reason.
         error: ServiceError,

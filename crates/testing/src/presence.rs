@@ -22,6 +22,8 @@ pub const NOW: i64 = crate::clock::NOW.cast_signed();
 /// Default lifetime of announcements.
 pub const TTL: i64 = 60_000;
 pub const HOUR: i64 = 3_600_000;
+/// The maximum clock skew of an announcement.
+pub const SKEW: i64 = 300_000;
 
 pub const PRESENT: i32 = 0;
 pub const WITHDRAWN: i32 = 1;

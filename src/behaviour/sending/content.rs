@@ -1,4 +1,4 @@
-//! What of a record is sent to whom.
+//! Recipients and content of a write.
 //!
 //! **Invariants.** If the whole known record fits into one packet, it is sent whole. Otherwise
 //! a peer that may keep the last PUT is sent what it has shown together with the write. A value is

@@ -1,10 +1,10 @@
-//! A file that is looked at before it is opened.
+//! A draft of a file: writes to it stay in memory, so a file can be inspected before it is opened.
 //!
-//! Opening a database changes it: redb notes in the header that it is open, and repairs it. So
-//! whether it is ours is found out on a draft, which leaves the file as it is.
+//! Opening a database changes it: redb marks it as open in its header, and repairs it. So a draft
+//! is opened first, to find out whether the file is a store.
 //!
-//! **Invariants.** Nothing is written to the file beneath. A draft reads as the file would after
-//! the same writes.
+//! **Invariants.** The file itself is not written to. A draft reads as the file would after the
+//! same writes.
 
 use std::{collections::BTreeMap, io, ops::Bound, sync::Mutex};
 
@@ -12,7 +12,7 @@ use ::redb::{BackendError, Builder, Database, DatabaseError, StorageBackend};
 
 use crate::store::lock;
 
-/// What becomes of writes to a database.
+/// Destination of the writes to a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writes {
     /// They are kept in memory, and forgotten when the database is closed.

@@ -8,12 +8,15 @@ use std::{
     time::Instant,
 };
 
+use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, Record, store::RecordStore};
 use libp2p_smart_record::{
     Registry, Timestamp,
     store::{
-        MemoryStorage, SmartRecordStore, StorageError, StoreConfig, StoreEvent, Usage,
-        storage::{Change, Notes, Part, PartId, Parts, Storage, Tally, TallyId},
+        MemoryStorage, OtherPeer, SmartRecordStore, StorageError, StoreConfig, StoreEvent, Usage,
+        storage::{
+            Change, InvalidRow, Notes, Part, PartId, Parts, RowCheck, Storage, Tally, TallyId,
+        },
     },
 };
 use smart_record_testing::{
@@ -69,6 +72,18 @@ impl Storage for Slow {
 
     fn is_behind(&self) -> bool {
         self.is_behind.load(SeqCst)
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn attach(&mut self, local: PeerId, check: Arc<dyn RowCheck>) -> Result<(), OtherPeer> {
+        self.rows.attach(local, check)
+    }
+
+    fn take_rejected(&mut self) -> Vec<InvalidRow> {
+        self.rows.take_rejected()
     }
 }
 

@@ -1,5 +1,5 @@
-// Lets the npm package `ipns` judge our records: a file with one JSON object in a line, as the example
-// `emit_ipns` prints them. `scripts/interop-ipns` runs it.
+// Lets the npm package `ipns` judge our records: a file with one JSON object in a line, as the
+// example `emit_ipns` prints them. `scripts/interop-ipns` runs it.
 
 import { readFileSync } from 'node:fs'
 import { multihashFromIPNSRoutingKey, unmarshalIPNSRecord } from 'ipns'

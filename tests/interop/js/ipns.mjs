@@ -1,5 +1,6 @@
-// Prints test vectors as JSON: IPNS records that the npm package `ipns` has made, some of them damaged, and
-// whether it accepts them. `scripts/interop-ipns` installs what this needs and runs it.
+// Prints test vectors as JSON: IPNS records that the npm package `ipns` has made, some of them
+// damaged, and whether it accepts them. `scripts/interop-ipns` installs what this needs and runs
+// it.
 //
 // The keys are fixed and all signatures deterministic, so every run prints the same.
 

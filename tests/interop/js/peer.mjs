@@ -1,5 +1,5 @@
-// A node of the JavaScript libp2p with @libp2p/kad-dht that does what it is told, one JSON object a line, as described in
-// ../README.md.
+// A node of the JavaScript libp2p with @libp2p/kad-dht that does what it is told, one JSON object a
+// line, as described in ../README.md.
 //
 // usage: peer.mjs --protocol PROTOCOL [--client] [--unchecked]
 import { noise } from '@chainsafe/libp2p-noise'

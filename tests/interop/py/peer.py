@@ -1,4 +1,5 @@
-"""A node of py-libp2p that does what it is told, one JSON object a line, as described in ../README.md.
+"""A node of py-libp2p that does what it is told, one JSON object a line, as described in
+../README.md.
 
 usage: peer.py --protocol PROTOCOL [--client] [--unchecked]
 """
@@ -34,7 +35,8 @@ PATIENCE = 60
 class TakesAll(Validator):
     """Takes every value, and the one that came last for the best.
 
-    The new value is the first of two when the node puts it, and the second when it is put to the node.
+    The new value is the first of two when the node puts it, and the second when it is put to the
+    node.
     """
 
     def __init__(self):

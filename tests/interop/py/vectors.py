@@ -2,7 +2,7 @@
 """Signed records and public keys to and from py-libp2p (PyPI package `libp2p`).
 
     python3 tests/interop/py/vectors.py make    # writes what py-libp2p makes
-    python3 tests/interop/py/vectors.py check   # makes it again and compares; checks what this crate makes
+    python3 tests/interop/py/vectors.py check   # makes it again and compares; checks ours
 
 `scripts/interop` installs what it needs and checks.
 
@@ -54,8 +54,8 @@ def record(key, value, sequence, expires_at):
 def marshal(envelope):
     """As `Envelope.marshal_envelope`, but the public key as the peer id specification has it.
 
-    py-libp2p 0.8.1 leaves out the type of an RSA key there, which is zero. The specification asks for it, and so
-    does this crate: of a key with two encodings nobody could say which peer it is.
+    py-libp2p 0.8.1 leaves out the type of an RSA key there, which is zero. The specification asks
+    for it, and so does this crate: of a key with two encodings nobody could say which peer it is.
     """
     fields = [
         (1, envelope.public_key.serialize()),
@@ -140,7 +140,8 @@ def to_json(value):
 
 
 def check_ours():
-    """What this crate signs; crates/formats/tests/formats/signed/vectors.rs keeps the file current."""
+    """What this crate signs; crates/formats/tests/formats/signed/vectors.rs keeps the file current.
+    """
     vectors = json.loads((HERE / "ours.json").read_text())
     for vector in vectors:
         data = bytes.fromhex(vector["envelope"])

@@ -107,10 +107,11 @@ fn what_dag_cbor_does_not_have() {
         &[0xfb, 0x7f, 0xf8, 0, 0, 0, 0, 0, 0],
         &[0xfb, 0x7f, 0xf0, 0, 0, 0, 0, 0, 0],
         &[0xfb, 0x80, 0, 0, 0, 0, 0, 0, 0],
-        // A date, a big number, an invalid link.
+        // A date, a big number, an invalid link, a link with a byte after its CID.
         &[0xc1, 0],
         &[0xc2, 0x41, 1],
         &[0xd8, 0x2a, 0x42, 0, 1],
+        &[0xd8, 0x2a, 0x46, 0, 1, 0x55, 0, 0, 7],
         // Text that is not UTF-8.
         &[0x62, 0xc3, 0x28],
         // A map whose key is not text.

@@ -5,14 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libp2p_identity::Keypair;
+use libp2p_identity::{Keypair, PeerId};
 use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
     RecordKey, Registry, Timestamp, ValidationError, Validator, Validity, best_index,
     iprs::{IprsRecord, SequenceNumber, TtlSinceReceipt},
     store::{
-        MemoryStorage, SmartRecordStore, StorageError, StoreConfig, Usage, WriteError,
-        storage::{Change, Part, PartId, Parts, Storage, Tally, TallyId},
+        MemoryStorage, OtherPeer, SmartRecordStore, StorageError, StoreConfig, Usage, WriteError,
+        storage::{Change, InvalidRow, Part, PartId, Parts, RowCheck, Storage, Tally, TallyId},
     },
 };
 
@@ -340,6 +340,22 @@ impl Storage for Shared {
     fn usage(&self) -> Usage {
         self.0.lock().unwrap().usage()
     }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn attach(&mut self, local: PeerId, check: Arc<dyn RowCheck>) -> Result<(), OtherPeer> {
+        self.0.lock().unwrap().attach(local, check)
+    }
+
+    fn is_behind(&self) -> bool {
+        self.0.lock().unwrap().is_behind()
+    }
+
+    fn take_rejected(&mut self) -> Vec<InvalidRow> {
+        self.0.lock().unwrap().take_rejected()
+    }
 }
 
 #[test]
@@ -377,6 +393,10 @@ impl Validator for Minute {
 
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_index(values)
+    }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
     }
 }
 

@@ -376,6 +376,10 @@ impl Validator for Counting {
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         self.0.select(key, values)
     }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        Some(&self.0)
+    }
 }
 
 #[test]

@@ -101,4 +101,12 @@ impl Storage for Reopened {
     fn take_rejected(&mut self) -> Vec<InvalidRow> {
         self.inner_mut().take_rejected()
     }
+
+    fn is_durable(&self) -> bool {
+        self.inner().is_durable()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.inner().is_behind()
+    }
 }

@@ -74,6 +74,21 @@ async fn replacing_and_withdrawing_reach_everyone() {
 }
 
 #[tokio::test]
+async fn case_28_a_withdrawal_through_a_client_is_kept_as_long_as_what_it_hides() {
+    let (a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let published = a.client.publish(key(), says("one"), MINUTE).await.unwrap();
+        a.client.withdraw(key()).await.unwrap();
+        let stored = b.stored(&key()).await.unwrap();
+        let retained = stored.spaces().next().unwrap().1.retain_until().unwrap();
+        let hidden = published.update().unwrap().expires_at;
+        assert!((hidden..=hidden.saturating_add(Duration::from_secs(1))).contains(&retained));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_large_space_goes_out_whole_in_chunks() {
     let store = StoreConfig::default().with_chunk_bytes(2 * 1_024);
     let a = Setup { store, ..Setup::default() }.start().await;
@@ -275,6 +290,10 @@ impl Validator for Union {
 
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         libp2p_smart_record::best_index(values.iter().map(|value| value.len()))
+    }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
     }
 
     fn consolidate(&self, _: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
@@ -757,6 +776,10 @@ impl Validator for Greatest {
 
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_index(values)
+    }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
     }
 }
 

@@ -245,6 +245,10 @@ impl Validator for Longest {
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         libp2p_smart_record::best_index(values.iter().map(|value| value.len()))
     }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
 }
 
 /// Two peers with a namespace of values and a refresh interval of twelve hours.
@@ -386,16 +390,18 @@ async fn case_9_a_key_without_form_or_namespace_is_an_error_in_every_call() {
         let client = &a.client;
         for key in texts.iter().map(|key| RecordKey::new(key.as_str())) {
             let policy = libp2p_smart_record::query::ReadPolicy::All;
-            let told: [Result<(), ClientError>; 11] = [
+            let told: [Result<(), ClientError>; 13] = [
                 client.put(key.clone(), "x").await.map(drop),
                 client.get(key.clone()).await.map(drop),
                 client.get_with(key.clone(), policy).await.map(drop),
+                client.read(key.clone(), policy).await.map(drop),
                 client.watch(key.clone()).await.map(drop),
                 client.stored(key.clone()).await.map(drop),
                 client.stored_of(key.clone(), peer).await.map(drop),
                 client.keep_value(key.clone(), "x").await.map(drop),
                 client.view(key.clone()).await.map(drop),
                 client.publish(key.clone(), says("x"), MINUTE).await.map(drop),
+                client.replace(key.clone(), says("x"), MINUTE).await.map(drop),
                 client.keep(key.clone(), says("x"), MINUTE).await.map(drop),
                 client.withdraw(key.clone()).await.map(drop),
             ];
@@ -407,7 +413,7 @@ async fn case_9_a_key_without_form_or_namespace_is_an_error_in_every_call() {
                 Fault::LimitExceeded,
             ];
             assert!(put.fault().is_some_and(|fault| faults.contains(&fault)), "{key}: {put}");
-            for (n, told) in told[..6].iter().enumerate() {
+            for (n, told) in told[..7].iter().enumerate() {
                 assert_eq!(told.as_ref().unwrap_err(), &put, "{key} in call {n}");
             }
             let all: BTreeSet<_> = told.into_iter().map(|told| told.unwrap_err().fault()).collect();

@@ -381,6 +381,12 @@ async fn a_backend_need_not_correct() {
         async fn put(&self, _: &RecordKey, _: Bytes) -> Result<usize, Infallible> {
             Ok(0)
         }
+
+        fn has_stopped(_: &Infallible) -> bool {
+            false
+        }
+
+        async fn correct(&self, _: Correction) {}
     }
 
     let manager = RecordManager::new(keypair(1), rules(), Stone);

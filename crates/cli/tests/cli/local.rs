@@ -212,6 +212,35 @@ fn wrong_arguments_are_explained() {
 }
 
 #[test]
+fn case_11_and_13_an_iprs_value_is_read_strictly_because_it_is_about_to_be_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    let key = key.to_str().unwrap();
+    json(&["key", "generate", key]);
+    let publish = |value| {
+        let on = ["--sequence", "1", "--key", key, "--connect", NOBODY];
+        failure(&[&["publish", "/iprs/self/a", value], &on[..]].concat())
+    };
+    for (value, message) in [
+        (r#"{"a":1,"a":2}"#, "stands twice"),
+        ("[18446744073709551616]", "18446744073709551616 is not an integer of 64 bits"),
+        ("[-9223372036854775809]", "-9223372036854775809 is not an integer of 64 bits"),
+        ("[-0]", "-0 is not an integer"),
+        (r#"{"/":"/ipfs/bafkqaaa"}"#, "expected a link"),
+        (r#"{"/":"https://x.example/ipfs/bafkqaaa"}"#, "expected a link"),
+        (r#"{"/":"bafkqaaa","a":1}"#, "no key beside"),
+        (r#"{"/":{"bytes":"AA","more":1}}"#, "expected"),
+    ] {
+        let failed = publish(value);
+        assert_eq!(failed["exit_code"], 2, "{value}: {failed}");
+        assert!(failed["message"].as_str().unwrap().contains(message), "{value}: {failed}");
+    }
+    for value in ["18446744073709551615", r#"{"/":"bafkqaaa"}"#, r#"[{"/":{"bytes":"AA"}},-0.5]"#] {
+        assert_eq!(publish(value)["kind"], "unreachable", "{value}");
+    }
+}
+
+#[test]
 fn with_json_a_failure_is_one_object_on_standard_error() {
     for (arguments, kind, code, hint) in [
         (&["get", "/sr/a"][..], "arguments", 2, "--connect"),
@@ -257,6 +286,17 @@ fn help_goes_to_standard_output_and_lists_the_exit_codes() {
     {
         assert!(help.contains(code), "{help}");
     }
+}
+
+#[test]
+fn the_help_and_the_refusal_say_that_nothing_lives_longer_than_48_hours() {
+    for command in ["publish", "withdraw", "node"] {
+        let help = text(&run(&[command, "--help"]).stdout);
+        assert!(help.contains("48h"), "{command}: {help}");
+    }
+    let failed = failure(&["publish", "/sr/a", "{}", "--ttl", "90days", "--connect", NOBODY]);
+    let message = failed["message"].as_str().unwrap();
+    assert!(message.contains("2160 h, more than the limit of 48 h"), "{message}");
 }
 
 #[test]

@@ -7,7 +7,6 @@
 //! below.
 
 use bytes::Bytes;
-use cid::Cid;
 use prost::{
     Message,
     encoding::{self, WireType},
@@ -17,6 +16,7 @@ use super::{Dict, DocumentLimits, Float, Kind, Node, NodeError, Opaque, Predicat
 use crate::{
     proto::smart_record::{self as proto, node::Kind as Wire},
     protobuf::ProtobufError,
+    text::cid_from_bytes,
     time::Timestamp,
 };
 
@@ -115,12 +115,6 @@ fn dict_to_wire(dict: &Dict) -> proto::Dict {
     proto::Dict { pairs }
 }
 
-/// The CID in these bytes, if they are its only form. The decoder of `cid` ignores trailing bytes
-/// and the excess bits of a varint of more than 64 bits.
-fn link(bytes: &[u8]) -> Option<Cid> {
-    Cid::try_from(bytes).ok().filter(|cid| cid.to_bytes() == bytes)
-}
-
 struct Decoder {
     limits: DocumentLimits,
     nodes_left: usize,
@@ -147,7 +141,7 @@ impl Decoder {
             Some(Wire::Float(v)) => Kind::Float(Float::new(v).ok_or(NodeError::NotANumber)?),
             Some(Wire::String(v)) => Kind::String(v),
             Some(Wire::Bytes(v)) => Kind::Bytes(v.into()),
-            Some(Wire::Link(v)) => Kind::Link(link(&v).ok_or(NodeError::InvalidLink)?),
+            Some(Wire::Link(v)) => Kind::Link(cid_from_bytes(&v).ok_or(NodeError::InvalidLink)?),
             Some(Wire::Set(v)) => Kind::Set(self.elements(v.elements, depth_left)?),
             Some(Wire::Dict(v)) => Kind::Dict(self.dict(v.pairs, depth_left)?),
             Some(Wire::Predicate(v)) => Kind::Predicate(Predicate {

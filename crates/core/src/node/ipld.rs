@@ -22,12 +22,12 @@
 use std::collections::BTreeMap;
 
 use ipld_core::ipld::Ipld;
-use serde_json::Value;
 
 use super::{Dict, Float, Kind, MAX_DEPTH, Node, Opaque, Predicate};
 use crate::{
-    dag_cbor, data,
-    text::{parse_cid, printable},
+    dag_cbor,
+    dag_json::{self, DagJsonError},
+    text::printable,
     time::Timestamp,
 };
 
@@ -203,10 +203,13 @@ impl Dict {
     /// Decodes a document from DAG-JSON.
     ///
     /// # Errors
-    /// [`IpldError`], also for a duplicate key in a map, and for a link with text before its CID.
+    /// [`IpldError`], also for the ambiguous text that [`dag_json`] refuses: a duplicate key in a
+    /// map, an integer that would become a float, a link with text around its CID.
     pub fn from_dag_json(bytes: &[u8]) -> Result<Self, IpldError> {
-        let data::Data(data) = serde_ipld_dagjson::from_slice(bytes).map_err(codec("DAG-JSON"))?;
-        check_links(&serde_json::from_slice(bytes).map_err(codec("DAG-JSON"))?)?;
+        let data = dag_json::from_slice(bytes).map_err(|error| match error {
+            DagJsonError::Expected(what) => IpldError::Expected(what),
+            error => codec("DAG-JSON")(error),
+        })?;
         Self::from_ipld(data)
     }
 
@@ -224,20 +227,6 @@ impl Dict {
     /// [`IpldError`] if the bytes are not a document.
     pub fn from_dag_cbor(bytes: &[u8]) -> Result<Self, IpldError> {
         dag_cbor::from_slice(bytes).map_err(codec("DAG-CBOR")).and_then(Self::from_ipld)
-    }
-}
-
-/// Checks that each link in DAG-JSON is a CID and nothing else. The codec takes `/ipfs/<cid>` too.
-fn check_links(json: &Value) -> Result<(), IpldError> {
-    match json {
-        Value::Array(elements) => elements.iter().try_for_each(check_links),
-        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| match value {
-            Value::String(cid) if name == "/" && parse_cid(cid).is_none() => {
-                Err(IpldError::Expected("a link: a CID"))
-            }
-            value => check_links(value),
-        }),
-        _ => Ok(()),
     }
 }
 
@@ -355,7 +344,7 @@ mod tests {
             Dict::from_dag_json(format!(r#"{{"Dict":{{"Pairs":[{pair}]}}}}"#).as_bytes())
         };
         assert!(parse("bafkqaaa").is_ok());
-        for link in ["/ipfs/bafkqaaa", "https://a.example/ipfs/bafkqaaa"] {
+        for link in ["/ipfs/bafkqaaa", "https://a.example/ipfs/bafkqaaa", "bafkqaaaaaaaaa"] {
             assert_eq!(parse(link), Err(IpldError::Expected("a link: a CID")));
         }
     }
@@ -388,6 +377,16 @@ mod tests {
             let pair = format!(r#"{{"Key":{key},"Value":{{"Int":1}}}}"#);
             let document = format!(r#"{{"Dict":{{"Pairs":[{pair}]}}}}"#);
             assert_eq!(parse(&document), Err(IpldError::Expected("a Key without ExpiresAt")));
+        }
+        let pairs =
+            |value| format!(r#"{{"Dict":{{"Pairs":[{{"Key":{{"Int":1}},"Value":{value}}}]}}}}"#);
+        for (value, message) in [
+            (r#"{"Float":18446744073709551616}"#, "18446744073709551616 is not"),
+            (r#"{"Float":-9223372036854775809}"#, "-9223372036854775809 is not"),
+            (r#"{"Float":-0}"#, "-0 is not"),
+        ] {
+            let error = parse(&pairs(value)).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
         }
         let twice = r#"{"Dict":{"Pairs":[],"Pairs":[]}}"#;
         assert!(matches!(parse(twice), Err(IpldError::Codec { codec: "DAG-JSON", .. })));

@@ -47,7 +47,8 @@ impl RingArc {
     }
 }
 
-/// What an answer says about itself.
+/// The coverage that an answer states: the arcs that it shows whole, and a digest of all that its
+/// holder gives out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coverage {
     arcs: Vec<RingArc>,

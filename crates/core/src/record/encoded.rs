@@ -98,10 +98,10 @@ impl<'a> EncodedSpace<'a> {
         matches!(Fields(only).next(), Some((SIGNED_UPDATE, update)) if is_withdrawal(update))
     }
 
-    /// At most how much work it takes to decode the public key and to verify the updates, in a
-    /// record whose spaces have at most `max_updates`. Bytes that are too short for a signed update
-    /// are not counted; if one of them is verified all the same, it is bad, and of these
-    /// [16](crate::MAX_BAD_SIGNATURES) are verified.
+    /// An upper bound of the work of decoding the public key and verifying the updates, in a record
+    /// whose spaces have at most `max_updates`. Bytes that are too short for a signed update are
+    /// not counted: they can only be bad, and at most [16](crate::MAX_BAD_SIGNATURES) bad ones are
+    /// verified.
     pub fn work(self, max_updates: usize) -> Duration {
         let count = self.signed_count().min(max_updates);
         self.decoding_work().saturating_add(times(self.signature_work(), count))
@@ -112,7 +112,7 @@ impl<'a> EncodedSpace<'a> {
         decoding_work(self.public_key())
     }
 
-    /// At most the work of verifying one of the updates; see
+    /// An upper bound of the work of verifying one of the updates; see
     /// [`verification_work`](crate::verification_work).
     pub fn signature_work(self) -> Duration {
         match verification_work(self.public_key(), self.0.len()) {

@@ -59,7 +59,7 @@ impl UnverifiedSpace {
     }
 }
 
-/// Updates received for the space of one writer.
+/// Updates received for the space of one writer. Exhaustive: they are verified or not.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming {
     /// Unchecked updates.

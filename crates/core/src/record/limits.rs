@@ -126,10 +126,10 @@ pub const DEFAULT_KEY_BYTES: usize = 256;
 /// A size that exceeds its limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{} is {}more than the limit of {max} {}",
+    "{} is {}more than the limit of {}",
     limit.what,
-    got.map(|got| format!("{got} {}, ", limit.unit)).unwrap_or_default(),
-    limit.unit
+    got.map(|got| limit.amount(got) + ", ").unwrap_or_default(),
+    limit.amount(*max)
 )]
 pub struct LimitExceeded {
     /// The limit that was exceeded.
@@ -234,6 +234,15 @@ impl Limit {
         Self { what, unit }
     }
 
+    /// A size for people to read: milliseconds in the largest unit of time that shows them exactly.
+    fn amount(self, size: u64) -> String {
+        let exact =
+            |&(_, millis): &(_, u64)| self.unit == "ms" && size != 0 && size.is_multiple_of(millis);
+        let unit = [("h", 3_600_000), ("min", 60_000), ("s", 1_000)].into_iter().find(exact);
+        let (unit, millis) = unit.unwrap_or((self.unit, 1));
+        format!("{} {unit}", size.checked_div(millis).unwrap_or(size))
+    }
+
     /// Checks a size.
     ///
     /// # Errors
@@ -249,5 +258,28 @@ impl Limit {
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.what, self.unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_told_in_a_unit_that_people_read() {
+        for (millis, shown) in [
+            (49 * 3_600_000, "49 h"),
+            (90 * 60_000, "90 min"),
+            (90_000, "90 s"),
+            (90_001, "90001 ms"),
+            (0, "0 ms"),
+        ] {
+            let got = Duration::from_millis(millis);
+            let error = LimitExceeded::of_duration(Limit::TTL, got, Duration::from_secs(172_800));
+            let text = format!("the lifetime is {shown}, more than the limit of 48 h");
+            assert_eq!(error.to_string(), text);
+        }
+        let bytes = LimitExceeded::new(Limit::KEY_BYTES, 3_600_000, 1_000).to_string();
+        assert_eq!(bytes, "the key is 3600000 bytes, more than the limit of 1000 bytes");
     }
 }

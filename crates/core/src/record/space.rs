@@ -33,6 +33,7 @@ pub struct Space {
 
 /// The outcome of joining an update into a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InsertOutcome {
     /// The update is new and was added.
     New,

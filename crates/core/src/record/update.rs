@@ -31,6 +31,7 @@ use crate::{
 
 /// How an update changes the space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum UpdateKind {
     /// The document merges into the content of the older updates.
     Merge,

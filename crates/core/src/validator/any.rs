@@ -45,4 +45,8 @@ impl Validator for AcceptAny {
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         super::best_index(values.iter().map(|_| ()))
     }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
 }

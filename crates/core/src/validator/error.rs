@@ -139,8 +139,8 @@ impl ValidationError {
         }
     }
 
-    /// By how much the value was signed ahead of the reader's clock, if it is refused for that. One
-    /// of the two clocks is wrong.
+    /// The time by which the value was signed ahead of the reader's clock, if it is refused for
+    /// that. One of the two clocks is wrong.
     pub fn lead(&self) -> Option<Duration> {
         match self {
             Self::LimitExceeded(exceeded) if exceeded.limit == Limit::CLOCK_SKEW => {

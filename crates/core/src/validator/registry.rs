@@ -19,7 +19,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// What the keys of a namespace hold.
+/// What the keys of a namespace hold. Exhaustive: a store knows these two forms.
 #[derive(Clone)]
 pub enum Namespace {
     /// Smart records: a space for each writer, joined by these rules.
@@ -128,6 +128,10 @@ pub struct Namespaces<T> {
 ///     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
 ///         self.0.select(key, values)
 ///     }
+///
+///     fn wrapped(&self) -> Option<&dyn Validator> {
+///         None
+///     }
 /// }
 /// ```
 ///
@@ -149,6 +153,10 @@ pub struct Namespaces<T> {
 ///     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
 ///         self.0.select(key, values)
 ///     }
+///
+///     fn wrapped(&self) -> Option<&dyn Validator> {
+///         None
+///     }
 /// }
 ///
 /// let registry = Registry::empty().with_fallback(Logged(Registry::default()));
@@ -157,7 +165,7 @@ pub struct Namespaces<T> {
 /// ```
 pub type Registry = Namespaces<Namespace>;
 
-/// A valid value, in the form of its namespace.
+/// A valid value, in the form of its namespace. Exhaustive, as [`Namespace`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Validated {
     /// The decoded smart record.
@@ -378,43 +386,86 @@ mod tests {
         assert_eq!(registry.with_fallback(AcceptAny::default()).check_key(&"sr/a".into()), Ok(()));
     }
 
-    #[test]
-    fn what_is_asked_of_a_registry_is_asked_of_its_validator() {
-        /// A validator whose every result differs from the default.
-        struct Other;
+    /// A validator whose every result differs from the default.
+    struct Other;
 
-        impl Validator for Other {
-            fn check_key(&self, _: &RecordKey) -> Result<(), ValidationError> {
-                Err(ValidationError::Stale)
-            }
-
-            fn validate(
-                &self,
-                _: &RecordKey,
-                _: &[u8],
-                _: Timestamp,
-            ) -> Result<Validity, ValidationError> {
-                Ok(Validity::forever())
-            }
-
-            fn select(&self, _: &RecordKey, _: &[&[u8]]) -> Result<usize, ValidationError> {
-                Ok(7)
-            }
-
-            fn consolidate(&self, _: &RecordKey, _: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
-                Ok(b"all".to_vec())
-            }
-
-            fn contains(&self, _: &RecordKey, _: &[u8], _: &[u8]) -> bool {
-                true
-            }
-
-            fn collect(&self, _: &RecordKey, _: &[u8], _: Timestamp) -> Option<Vec<u8>> {
-                Some(b"rest".to_vec())
-            }
+    impl Validator for Other {
+        fn check_key(&self, _: &RecordKey) -> Result<(), ValidationError> {
+            Err(ValidationError::Stale)
         }
 
-        let registry = Registry::empty().with("other", std::sync::Arc::new(Other)).unwrap();
+        fn validate(
+            &self,
+            _: &RecordKey,
+            _: &[u8],
+            _: Timestamp,
+        ) -> Result<Validity, ValidationError> {
+            Ok(Validity::forever())
+        }
+
+        fn select(&self, _: &RecordKey, _: &[&[u8]]) -> Result<usize, ValidationError> {
+            Ok(7)
+        }
+
+        fn wrapped(&self) -> Option<&dyn Validator> {
+            None
+        }
+
+        fn consolidate(&self, _: &RecordKey, _: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+            Ok(b"all".to_vec())
+        }
+
+        fn revalidate(&self, _: &RecordKey, _: &[u8], _: Timestamp) -> Result<(), ValidationError> {
+            Err(ValidationError::NoValue)
+        }
+
+        fn order_key(&self, _: &RecordKey, _: &[u8]) -> Option<OrderKey> {
+            OrderKey::new(b"place").ok()
+        }
+
+        fn contains(&self, _: &RecordKey, _: &[u8], _: &[u8]) -> bool {
+            true
+        }
+
+        fn collect(&self, _: &RecordKey, _: &[u8], _: Timestamp) -> Option<Vec<u8>> {
+            Some(b"rest".to_vec())
+        }
+    }
+
+    /// Defines nothing but what is required.
+    struct Wrapper;
+
+    impl Validator for Wrapper {
+        fn validate(
+            &self,
+            _: &RecordKey,
+            _: &[u8],
+            _: Timestamp,
+        ) -> Result<Validity, ValidationError> {
+            Ok(Validity::forever())
+        }
+
+        fn select(&self, _: &RecordKey, _: &[&[u8]]) -> Result<usize, ValidationError> {
+            Ok(7)
+        }
+
+        fn wrapped(&self) -> Option<&dyn Validator> {
+            Some(&Other)
+        }
+    }
+
+    #[test]
+    fn what_is_asked_of_a_registry_is_asked_of_its_validator() {
+        is_asked(Other);
+    }
+
+    #[test]
+    fn case_25_a_wrapper_has_the_hooks_of_what_it_wraps() {
+        is_asked(Wrapper);
+    }
+
+    fn is_asked(validator: impl Validator + 'static) {
+        let registry = Registry::empty().with("other", std::sync::Arc::new(validator)).unwrap();
         let key = RecordKey::new("/other/x");
         assert_eq!(registry.check_key(&key), Err(ValidationError::Stale));
         assert!(registry.validate(&key, b"x", Timestamp::EPOCH).is_ok());
@@ -424,6 +475,9 @@ mod tests {
             panic!("a value");
         };
         assert!(other.contains(&key, b"x", b"y"));
+        let now = Timestamp::EPOCH;
+        assert_eq!(other.revalidate(&key, b"x", now), Err(ValidationError::NoValue));
+        assert_eq!(other.order_key(&key, b"x"), OrderKey::new(b"place").ok());
         assert_eq!(other.collect(&key, b"x", Timestamp::EPOCH), Some(b"rest".to_vec()));
         assert!(matches!(
             registry.resolve(&"/else/x".into()),

@@ -45,6 +45,10 @@ use crate::{
 ///     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
 ///         self.0.select(key, values)
 ///     }
+///
+///     fn wrapped(&self) -> Option<&dyn Validator> {
+///         None
+///     }
 /// }
 /// ```
 ///
@@ -65,6 +69,10 @@ use crate::{
 ///
 ///     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
 ///         self.0.select(key, values)
+///     }
+///
+///     fn wrapped(&self) -> Option<&dyn Validator> {
+///         None
 ///     }
 /// }
 ///

@@ -5,9 +5,8 @@ use p256::ecdsa::Signature;
 
 use super::*;
 
-/// Case 26 from the field.
 #[test]
-fn what_was_written_as_an_array_is_what_is_read() {
+fn case_26_what_was_written_as_an_array_is_what_is_read() {
     let mut author = Author::new(1);
     let mut record = SmartRecord::new(key());
     let mut write = |document: &str| {

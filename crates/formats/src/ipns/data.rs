@@ -10,7 +10,6 @@
 use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
-use cid::Cid;
 use ipld_core::ipld::Ipld;
 use serde::{
     Deserialize, Deserializer,
@@ -19,7 +18,7 @@ use serde::{
 
 use super::{Eol, IpnsError, present};
 use crate::proto::ipns as proto;
-use smart_record_core::dag_cbor;
+use smart_record_core::{cid_from_bytes, dag_cbor};
 
 pub(super) const VALUE: &str = "Value";
 pub(super) const VALIDITY: &str = "Validity";
@@ -50,6 +49,8 @@ pub(super) struct Data {
 
 impl Data {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, IpnsError> {
+        // Not by `dag_cbor`, which gives an `Ipld`: this map has fields of three kinds, none of
+        // which reserves memory for a length that is only claimed.
         let mut fields: BTreeMap<String, Field> =
             serde_ipld_dagcbor::from_slice(bytes).map_err(|e| IpnsError::DagCbor(e.to_string()))?;
         let validity_type = int(fields.remove(VALIDITY_TYPE), VALIDITY_TYPE)?;
@@ -208,6 +209,6 @@ impl Visitor<'_> for LinkVisitor {
     }
 
     fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<Field, E> {
-        Cid::try_from(value).map(|_| Field::Other).map_err(E::custom)
+        cid_from_bytes(value).map(|_| Field::Other).ok_or_else(|| E::custom("a link is not a CID"))
     }
 }

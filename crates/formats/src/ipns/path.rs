@@ -8,8 +8,7 @@
 
 use std::{fmt, str::FromStr};
 
-use cid::Cid;
-use smart_record_core::{parse_cid, printable};
+use smart_record_core::{cid_from_bytes, parse_cid, printable};
 
 /// The path of the empty identity CID. Implementations take an empty value for it.
 const NO_CONTENT: &str = "/ipfs/bafkqaaa";
@@ -54,9 +53,9 @@ impl ContentPath {
         if value.is_empty() {
             return Ok(Self(NO_CONTENT.to_owned()));
         }
-        match (value.strip_prefix(b"/"), Cid::try_from(value)) {
-            (None, Ok(cid)) if cid.encoded_len() == value.len() => Ok(Self(format!("/ipfs/{cid}"))),
-            (None, _) => Err(ContentPathError { text: printable(value).to_string() }),
+        match (value.strip_prefix(b"/"), cid_from_bytes(value)) {
+            (None, Some(cid)) => Ok(Self(format!("/ipfs/{cid}"))),
+            (None, None) => Err(ContentPathError { text: printable(value).to_string() }),
             (Some(_), _) => match std::str::from_utf8(value) {
                 Ok(text) => text.parse(),
                 Err(_) => Err(ContentPathError { text: printable(value).to_string() }),

@@ -88,6 +88,10 @@ impl Validator for IpnsValidator {
         })
     }
 
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
+
     /// Sequence and EOL, which decide before the bytes do.
     fn order_key(&self, _: &RecordKey, value: &[u8]) -> Option<OrderKey> {
         let data = Data::decode(&proto::IpnsEntry::decode(value).ok()?.data?).ok()?;

@@ -235,6 +235,10 @@ impl Validator for IprsValidator {
         })
     }
 
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
+
     /// Whether both values are the same record, with the same signature or with another one.
     fn contains(&self, _: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
         let cid = |value| self.unmarshal(value).map(|(_, record)| record.cid()).ok();

@@ -16,7 +16,7 @@ use super::{
 };
 use smart_record_core::{Timestamp, Writer};
 
-/// The entry of a record for one node.
+/// The entry of a record for one node. Exhaustive: the wire form has two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PresenceEntry {
     /// The client announced its presence at the node.

@@ -11,7 +11,7 @@ use libp2p_identity::{PeerId, SigningError};
 use super::{ExchangeKeyError, PresenceKeyError};
 use smart_record_core::{LimitExceeded, ProtobufError, Timestamp, WriterError, ZeroLifetime};
 
-/// A party of an announcement.
+/// A party of an announcement. Exhaustive: an announcement has two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Party {
     /// The peer that announces its presence.

@@ -98,6 +98,10 @@ impl Validator for PresenceValidator {
         })
     }
 
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
+
     /// Joins the good entries of these values, in canonical form. Bad entries are left out. It is
     /// an error if no entry is good.
     fn consolidate(&self, key: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {

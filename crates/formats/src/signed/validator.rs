@@ -67,7 +67,7 @@ impl SignedRecordValidator {
     }
 
     /// Adds a validator of the values that the records contain. A record expires no later than the
-    /// validator says of its value. The validator's `select` is not used.
+    /// validator says of its value. Only its `validate` is used, for stored records too.
     #[must_use]
     pub fn with_inner(mut self, inner: impl Validator + 'static) -> Self {
         self.checks
@@ -225,6 +225,10 @@ impl Validator for SignedRecordValidator {
             }
         }
         Err(first_error.unwrap_or(ValidationError::NoValue))
+    }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
     }
 
     /// Whether both values are the same record, with the same signature or with another one.

@@ -1,8 +1,9 @@
-//! IPRS: the bytes, the laws of the order, and chains.
+//! IPRS: the bytes, the laws of the order, chains, and beacons.
 
 mod attacks;
 mod chains;
 mod format;
+mod freshness;
 mod laws;
 mod own_scheme;
 

@@ -299,7 +299,7 @@ async fn a_node_with_a_service_answers_over_quic() {
 
 /// Case 16.
 #[test]
-fn a_node_does_not_take_the_store_of_another_peer() {
+fn case_16_a_node_does_not_take_the_store_of_another_peer() {
     let peer = Keypair::generate_ed25519().public().to_peer_id();
     let error = builder().with_store(SmartRecordStore::new(peer)).unwrap_err();
     assert_eq!(*error.owner, peer);

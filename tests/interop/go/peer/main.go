@@ -1,4 +1,5 @@
-// A node of go-libp2p-kad-dht that does what it is told, one JSON object a line, as described in ../../README.md.
+// A node of go-libp2p-kad-dht that does what it is told, one JSON object a line, as described in
+// ../../README.md.
 //
 // usage: peer -protocol PROTOCOL [-client] [-unchecked]
 package main

@@ -28,6 +28,10 @@ impl Validator for Mortal {
     fn select(&self, _: &RecordKey, _: &[&[u8]]) -> Result<usize, ValidationError> {
         unreachable!("the sequence decides");
     }
+
+    fn wrapped(&self) -> Option<&dyn Validator> {
+        None
+    }
 }
 
 #[test]

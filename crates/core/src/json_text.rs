@@ -1,30 +1,41 @@
 //! Parser for unambiguous JSON text.
 //!
 //! **Invariants.** Text that parsers read differently is refused: an object with a duplicate key,
-//! and an integer that would become a float.
+//! and an integer that would become a float, `-0` included.
 //!
 //! **Spec.** [RFC 8259](https://www.rfc-editor.org/rfc/rfc8259), sections 4 and 6.
 
-use std::{cell::Cell, fmt};
+use std::{cell::Cell, fmt, ops::RangeInclusive};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::JsonError;
+use crate::text::printable;
 
-/// Parses a JSON text.
-pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
+/// Why a text is not JSON that all parsers read alike.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum JsonTextError {
+    #[error("not JSON: {}", printable(.0))]
+    Syntax(String),
+    #[error("the key {0:?} stands twice in an object")]
+    DuplicateKey(String),
+    #[error("{0} is not an integer of 64 bits")]
+    IntOutOfRange(String),
+}
+
+/// Parses a JSON text with integers in `range`, which lies within `i64::MIN` to `u64::MAX`.
+pub(crate) fn parse(text: &str, range: &RangeInclusive<i128>) -> Result<Value, JsonTextError> {
     let duplicate = Cell::new(None);
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Unique(&duplicate)
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
         .map_err(|error| match duplicate.take() {
-            Some(key) => JsonError::DuplicateKey(key.into()),
-            None => JsonError::Syntax(error.to_string()),
+            Some(key) => JsonTextError::DuplicateKey(key),
+            None => JsonTextError::Syntax(error.to_string()),
         })?;
-    match wide_integer(text) {
-        Some(number) => Err(JsonError::IntOutOfRange(number.to_owned())),
+    match refused_integer(text, range) {
+        Some(number) => Err(JsonTextError::IntOutOfRange(number.to_owned())),
         None => Ok(value),
     }
 }
@@ -93,9 +104,9 @@ impl<'de> Visitor<'de> for Unique<'_> {
     }
 }
 
-/// The first integer in a JSON text that does not fit into 64 signed bits. `serde_json` would
-/// convert it to a float.
-fn wide_integer(json: &str) -> Option<&str> {
+/// The first integer in a JSON text that is out of range, or `-0`. `serde_json` would convert it to
+/// a float.
+fn refused_integer<'a>(json: &'a str, range: &RangeInclusive<i128>) -> Option<&'a str> {
     let mut rest = json;
     loop {
         let at = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit())?;
@@ -106,7 +117,9 @@ fn wide_integer(json: &str) -> Option<&str> {
             let is_of_number = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
             let end = token.find(|c| !is_of_number(c)).unwrap_or(token.len());
             let (number, rest) = token.split_at_checked(end)?;
-            if !number.contains(['.', 'e', 'E']) && number.parse::<i64>().is_err() {
+            let is_read =
+                |number: i128| range.contains(&number) && (number != 0 || token.starts_with('0'));
+            if !number.contains(['.', 'e', 'E']) && !number.parse().is_ok_and(is_read) {
                 return Some(number);
             }
             rest
