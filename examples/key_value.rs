@@ -96,7 +96,7 @@ pub async fn run(
                     kad::Event::OutboundQueryProgressed { id, result, step, .. },
                 )) => {
                     if let Some(printed) = queries.get_mut(&id) {
-                        show(&result, step.last, printed, &print);
+                        show(&result, step.last, printed, print);
                     }
                     if step.last {
                         queries.remove(&id);

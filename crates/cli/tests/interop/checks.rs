@@ -1,6 +1,5 @@
 //! What each implementation can do with ours, one at a time.
 
-use libp2p::identity::Keypair;
 use libp2p_smart_record::{
     RecordKey,
     ipns::{IpnsName, IpnsRecord},
