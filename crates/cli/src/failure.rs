@@ -409,6 +409,10 @@ mod tests {
         fn select(&self, _: &RecordKey, _: &[&[u8]]) -> Result<usize, ValidationError> {
             Ok(0)
         }
+
+        fn wrapped(&self) -> Option<&dyn Validator> {
+            None
+        }
     }
 
     fn answers_refused() -> RefusedAnswers {
