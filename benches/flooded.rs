@@ -8,9 +8,9 @@
 //! The node is a process on one core and the flooders are one on another; without the flood the
 //! second core is kept busy too. Twenty writers, each in a network of its own, put an update of
 //! their space after each other. The flooders share one address and put 16 bad P-256 signatures at
-//! a time, each of them new. They dial the node again when it disconnects them. Fails if writers get
-//! less than half of what they get without the flood. Cores are assigned with `taskset`, if there
-//! is one.
+//! a time, each of them new. They dial the node again when it disconnects them. Fails if writers
+//! get less than half of what they get without the flood. Cores are assigned with `taskset`, if
+//! there is one.
 
 #![allow(
     clippy::unwrap_used,

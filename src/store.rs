@@ -227,7 +227,8 @@ impl SmartRecordStore {
         storage: Box<dyn Storage>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let memory = EvictionMemory::new(config.max_remembered(), storage.is_durable());
+        let (max, is_durable) = (config.max_remembered(), storage.is_durable());
+        let memory = EvictionMemory::new(max, is_durable, clock.now());
         let mut store = Self {
             committed: Observed::new(storage.usage()),
             table: Table::new(local, storage, Protection::new(local, config.protected())),

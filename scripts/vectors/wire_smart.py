@@ -166,9 +166,11 @@ def read_record(value, key, now, policy=None, limits=LIMITS):
                     break
     kept = join({}, state, key, limits)
     for public_key, space in state.items():
-        without_place = "withdrawn-spaces" if is_withdrawn(truncate(space, limits)) else "spaces"
-        reason = "stale" if public_key in kept else without_place
-        refused[reason, peer_id(public_key)] += len(space) - len(kept.get(public_key, {}))
+        whole = truncate(space, limits)
+        without_place = "withdrawn-spaces" if is_withdrawn(whole) else "spaces"
+        stale = len(space) - len(whole) if public_key in kept else 0
+        refused["stale", peer_id(public_key)] += stale
+        refused[without_place, peer_id(public_key)] += len(space) - stale - len(kept.get(public_key, {}))
     return kept, +refused
 
 

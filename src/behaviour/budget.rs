@@ -243,13 +243,13 @@ impl Budget {
 
     /// Whether a source is so far over the budget that it should be disconnected:
     ///
-    /// * its network has asked for more than there is for everybody, for seconds, until it has asked
-    ///   for no more than a quarter of that; or so much is done that cannot be refused that nothing
-    ///   is left for the rest, and its network has asked for four times the average of the others.
-    ///   In either case only those who have asked for no less than the average of their network.
-    /// * less than half of the pool is left, its network has asked for four times the average of the
-    ///   others, and has so many peers that this one has no account. Otherwise a node spends its
-    ///   time on receiving what it refuses from thousands of connections in turn.
+    /// * its network has asked for more than the whole pool, for seconds, until it has asked for no
+    ///   more than a quarter of that; or work that cannot be refused has used up the pool, and its
+    ///   network has asked for four times the average of the others. In either case only a peer
+    ///   that has asked for no less than the average of its network.
+    /// * less than half of the pool is left, its network has asked for four times the average of
+    ///   the others, and has so many peers that this one has no account. Otherwise a node spends
+    ///   its time on receiving what it refuses from thousands of connections in turn.
     pub(super) fn is_far_over(&mut self, source: &Source, now: Duration) -> bool {
         self.advance(now);
         if self.rate.is_zero() {

@@ -268,10 +268,8 @@ impl Reads {
         if let Some(Operation { read, reader: Reader::Stream(_, sender), .. }) =
             self.under_way.get(&id)
         {
-            let lookup = read.answers().clone();
-            let reading = lookup.into_reading(&[], Vec::new(), env.now());
-            let is_complete = false;
-            sender.send(Reading { silent: read.search().silent(), is_complete, ..reading });
+            let interim = read.answers().clone().into_interim(env.now());
+            sender.send(Reading { silent: read.search().silent(), ..interim });
         }
     }
 

@@ -2,8 +2,10 @@
 //!
 //! **Invariants.** The position of a writer under a key only rises while it is remembered. The
 //! number of writers is bounded, and with it that of keys, because a key is remembered only with a
-//! writer. The least recently used keys are forgotten first. Keys that
-//! this node reads for its upkeep take no room from keys that the application has asked for.
+//! writer. A space that was withdrawn when it was last seen is not reported if nothing of it is
+//! found: replicas evict withdrawn spaces by their age, which a reader does not know. The least
+//! recently used keys are forgotten first. Keys that this node reads for its upkeep take no room
+//! from keys that the application has asked for.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +57,16 @@ impl RollbackMemory {
     }
 }
 
-type OfKey = BTreeMap<Writer, (Position, Timestamp)>;
+type OfKey = BTreeMap<Writer, Seen>;
+
+/// What was seen of a space.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    newest: Position,
+    retain_until: Timestamp,
+    /// Whether it was withdrawn when the newest update was seen.
+    is_withdrawn: bool,
+}
 
 /// Positions of a bounded number of writers.
 #[derive(Debug)]
@@ -94,11 +105,14 @@ impl Positions {
         }
         let entry = self.keys.entry(record.key().clone()).or_insert_with(BTreeMap::new);
         let before = entry.len();
-        entry.retain(|_, (_, retain_until)| *retain_until > now);
+        entry.retain(|_, seen| seen.retain_until > now);
         for (writer, space) in record.spaces() {
             if let Some((newest, retain_until)) = space.newest().zip(space.retain_until()) {
-                let known = entry.entry(writer.clone()).or_insert((newest, retain_until));
-                *known = (known.0.max(newest), known.1.max(retain_until));
+                let seen = Seen { newest, retain_until, is_withdrawn: space.is_withdrawn() };
+                let known = entry.entry(writer.clone()).or_insert(seen);
+                let retain_until = retain_until.max(known.retain_until);
+                let latest = if newest < known.newest { *known } else { seen };
+                *known = Seen { retain_until, ..latest };
             }
         }
         let after = entry.len();
@@ -132,18 +146,22 @@ impl Positions {
         let Some(entry) = self.keys.peek(record.key()) else {
             return Vec::new();
         };
-        let live = entry.iter().filter(|(_, (_, retain_until))| *retain_until > now);
-        live.filter_map(|(writer, (known, _))| {
+        let live = entry.iter().filter(|(_, seen)| seen.retain_until > now);
+        live.filter_map(|(writer, seen)| {
             let found = record.space(writer).and_then(|space| space.newest());
-            (found < Some(*known) && tells(writer)).then(|| Withheld {
+            let is_less = found < Some(seen.newest) && (found.is_some() || !seen.is_withdrawn);
+            (is_less && tells(writer)).then(|| Withheld {
                 writer: writer.peer_id(),
-                known: known.seq,
+                known: seen.newest.seq,
                 found: found.map(|position| position.seq),
             })
         })
         .collect()
     }
 }
+
+#[cfg(test)]
+mod laws;
 
 #[cfg(test)]
 mod tests {
@@ -191,6 +209,25 @@ mod tests {
         let silence = Withheld { writer: alice, known: seq_of(&new), found: None };
         assert_eq!(known.observe(&nothing, false, all, NOW), [silence]);
         assert_eq!(known.observe(&nothing, false, all, NOW.saturating_add(MINUTE)), []);
+    }
+
+    #[test]
+    fn a_withdrawn_space_is_not_missed_but_what_it_has_withdrawn_is_noticed() {
+        let (mut known, mut alice) = (RollbackMemory::new(10), signer("/sr/a"));
+        let said = says(&mut alice, "said");
+        alice.withdraw(NOW).unwrap();
+        let withdrawn = alice.record(NOW);
+        let nothing = SmartRecord::new("/sr/a".into());
+        known.observe(&said, false, all, NOW);
+        assert_eq!(known.observe(&nothing, false, all, NOW).len(), 1);
+        known.observe(&withdrawn, false, all, NOW);
+        // It may have been evicted for one that was stored earlier.
+        assert_eq!(known.observe(&nothing, false, all, NOW), []);
+        assert_eq!(known.observe(&said, false, all, NOW).len(), 1, "a rollback");
+        assert_eq!(known.observe(&nothing, false, all, NOW), [], "it is still known as withdrawn");
+        let again = says(&mut alice, "again");
+        known.observe(&again, false, all, NOW);
+        assert_eq!(known.observe(&nothing, false, all, NOW).len(), 1);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use self::views::SpaceViews;
 use super::{config::BehaviourConfig, deadlines::DeadlineQueue, env::Env};
 use crate::{
     client::latest::LatestSender,
-    query::{Content, JoinedAnswers, RecordLookup, Snapshot},
+    query::{Content, DroppedSpaces, JoinedAnswers, RecordLookup, Snapshot},
     schedule::SHORTEST_INTERVAL,
 };
 use smart_record_core::{RecordKey, Registry, SmartRecord, Space, Timestamp, ValidationError};
@@ -189,18 +189,14 @@ impl Watches {
 
     /// Adds what is known under a key to a lookup of it.
     pub(super) fn recall(&self, lookup: &mut RecordLookup, now: Timestamp) {
-        if let Some(record) = self.record(lookup.key()) {
+        let joined = self.keys.get(lookup.key()).map(|watched| &watched.joined);
+        if let Some(joined @ JoinedAnswers::Record(..)) = joined {
             // It is then not verified again, and is no news to the lookup.
-            lookup.on_known(record);
+            lookup.on_known_answers(joined);
         } else if let Some((value, ends_at)) = self.value(lookup.key(), now) {
             // A known value stays until it expires, even if an answer lacks it or has a worse one.
             lookup.on_known_value(value, ends_at, now);
         }
-    }
-
-    /// The known smart record under a key.
-    fn record(&self, key: &RecordKey) -> Option<&SmartRecord> {
-        self.keys.get(key)?.joined.record()
     }
 
     /// Ends all streams.
@@ -229,6 +225,20 @@ impl Watches {
             if has_changed || watched.shown.is_none() {
                 self.notify(key, now, at);
             }
+        }
+    }
+
+    /// Drops what is hidden by spaces that a read has no place for, and notifies subscribers.
+    fn on_dropped(
+        &mut self,
+        key: &RecordKey,
+        dropped: &DroppedSpaces,
+        now: Timestamp,
+        at: Duration,
+    ) {
+        let watched = self.keys.get_mut(key);
+        if watched.is_some_and(|watched| watched.hide(dropped)) {
+            self.notify(key, now, at);
         }
     }
 
@@ -292,7 +302,10 @@ impl Watches {
             return;
         }
         match lookup.joined() {
-            JoinedAnswers::Record(_, record) => self.on_record(key, record, now, at),
+            JoinedAnswers::Record(_, record, dropped) => {
+                self.on_dropped(key, dropped, now, at);
+                self.on_record(key, record, now, at);
+            }
             JoinedAnswers::Value(_, Some(value)) => {
                 let known = self.value(key, now);
                 let best = known
@@ -430,24 +443,25 @@ impl Watches {
 impl Watched {
     /// Joins a record into what is known. Returns whether that has changed.
     fn join(&mut self, record: &SmartRecord, now: Timestamp) -> bool {
-        let JoinedAnswers::Record(rules, known) = &mut self.joined else {
+        let JoinedAnswers::Record(rules, known, dropped) = &mut self.joined else {
             return false;
         };
-        let limits = rules.limits();
+        let (limits, key) = (rules.limits(), known.key().clone());
         let latest = now.saturating_add(limits.max_clock_skew());
         let (mut has_changed, mut has_future) = (false, false);
         for (writer, space) in record.spaces() {
-            if known.space(writer).is_some_and(|had| has_all(had, space)) {
+            let Some(space) = dropped.admit(&key, writer, space) else { continue };
+            if known.space(writer).is_some_and(|had| has_all(had, &space)) {
                 continue;
             }
-            known.join_space(writer.clone(), space.clone());
+            known.join_space(writer.clone(), space.clone().into_owned());
             known.truncate_space(writer, limits);
             has_future |= space.newest().is_some_and(|newest| newest.seq.issued_at() > latest);
             self.views.mark(writer.clone());
             has_changed = true;
         }
         if known.spaces().len() > limits.spaces_per_record() {
-            known.truncate(limits);
+            dropped.add(&key, &known.truncate(limits));
             self.views.mark_missing(known);
         }
         if has_future {
@@ -457,9 +471,17 @@ impl Watched {
         has_changed
     }
 
+    /// Drops what is hidden by spaces that a read has no place for. Returns whether there was
+    /// anything.
+    fn hide(&mut self, dropped: &DroppedSpaces) -> bool {
+        let hidden = self.joined.hide(dropped);
+        hidden.iter().for_each(|writer| self.views.mark(writer.clone()));
+        !hidden.is_empty()
+    }
+
     /// Forgets updates that are too far in the future.
     fn forget_future(&mut self, now: Timestamp) {
-        if let JoinedAnswers::Record(rules, record) = &mut self.joined {
+        if let JoinedAnswers::Record(rules, record, _) = &mut self.joined {
             record.forget_after(now.saturating_add(rules.limits().max_clock_skew()));
         }
     }
@@ -472,7 +494,7 @@ impl Watched {
             self.value_ends_at = None;
         }
         let (has_changed, value) = match &self.joined {
-            JoinedAnswers::Record(_, record) => (self.views.refresh(record, now), None),
+            JoinedAnswers::Record(_, record, _) => (self.views.refresh(record, now), None),
             JoinedAnswers::Value(_, value) => (false, value.as_ref()),
         };
         let is_news = match &self.shown {
@@ -550,6 +572,46 @@ mod tests {
         watches.expire(NOW.saturating_add(10 * SWEEP), 10 * SWEEP);
         assert!(!watches.keys.contains_key(&key));
         assert_eq!(watches.next_at(true), None, "nothing is left behind");
+    }
+
+    #[test]
+    fn what_was_withdrawn_is_not_shown_though_there_is_no_place_for_the_withdrawal() {
+        let key = RecordKey::new("/sr/a");
+        let limits = Limits::default().with_withdrawn_per_record(1);
+        let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
+        let signer =
+            || SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
+        let mut signers = [signer(), signer()];
+        signers.sort_by_key(|signer| signer.writer().rank(&key));
+        let [other, victim] = &mut signers;
+        victim.merge([("a", "said")].into_iter().collect(), NOW, 60 * SECOND).unwrap();
+        let said = victim.record(NOW);
+        victim.withdraw(NOW).unwrap();
+        other.withdraw(NOW).unwrap();
+        let mut watches = Watches::with_intervals(10 * SECOND, 10 * SECOND);
+        let (sender, mut stream) = latest::channel();
+        watches.add(key.clone(), sender, &registry, NOW).unwrap();
+        let mut seen = |watches: &mut Watches, at| {
+            watches.on_read_ended(&key, NOW, at);
+            stream.next().now_or_never().flatten().map(|snapshot| snapshot.view().len())
+        };
+        watches.on_record(&key, &said, NOW, Duration::ZERO);
+        assert_eq!(seen(&mut watches, SECOND), Some(1));
+        // What a read has found that has no place for the withdrawal.
+        let mut found = JoinedAnswers::new(&registry, &key).unwrap();
+        for signer in [victim, other] {
+            found.join(&signer.record(NOW));
+        }
+        watches.on_dropped(&key, found.dropped().unwrap(), NOW, 2 * SECOND);
+        watches.on_record(&key, found.record().unwrap(), NOW, 2 * SECOND);
+        assert_eq!(seen(&mut watches, 3 * SECOND), Some(0));
+        watches.on_record(&key, &said, NOW, 4 * SECOND);
+        assert_eq!(seen(&mut watches, 5 * SECOND), None, "it does not come back");
+        // The next read of the key knows it too.
+        let mut next = JoinedAnswers::new(&registry, &key).unwrap();
+        next.join_answers(&watches.keys[&key].joined);
+        next.join(&said);
+        assert!(next.record().unwrap().view(NOW).is_empty());
     }
 
     #[test]
@@ -673,7 +735,7 @@ mod tests {
                 watches.on_looked_up(&key, Some(&snapshot), None, now, second * SECOND);
             }
         }
-        let record = watches.record(&key).unwrap();
+        let record = watches.keys[&key].joined.record().unwrap();
         assert_eq!(record.spaces().len(), 8);
         assert!(record.spaces().all(|(_, space)| space.updates().len() <= 4));
     }
@@ -709,7 +771,7 @@ mod tests {
             watches.on_record(&key, &signer.record(now), now, n * SECOND);
             assert_eq!(computed(&watches), 200 + n as usize);
             let snapshot = subscriber.next().now_or_never().flatten().unwrap();
-            assert_eq!(snapshot.view(), watches.record(&key).unwrap().view(now));
+            assert_eq!(snapshot.view(), watches.keys[&key].joined.record().unwrap().view(now));
         }
     }
 

@@ -85,9 +85,6 @@ pub struct Provider {
 /// of the record's id and the rank of the space.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Evicted {
-    /// Unix milliseconds: when the part was first stored here.
-    #[prost(uint64, tag = "1")]
-    pub stored_at: u64,
     /// Milliseconds for which it had been stored when it was evicted.
     #[prost(uint64, tag = "2")]
     pub stored_for: u64,

@@ -1,8 +1,11 @@
 //! The joined content of several answers.
 //!
-//! **Invariants.** Pure. Only valid content is added: signed, for this key, not expired. The result
-//! does not depend on the order of the answers. Content that is already present is not verified
-//! again. A record never exceeds its limits.
+//! **Invariants.** Pure. Only valid content is added: signed, for this key, not expired. Content
+//! that is already present is not verified again. A record never exceeds its limits. What any
+//! answer has withdrawn or replaced is not shown, whatever the order of the answers and whether or
+//! not the record has a place for the withdrawal ([`DroppedSpaces`]). Up to its limits the result
+//! does not depend on the order; of a full record, which spaces stay is the same once the same
+//! answers have come again.
 //!
 //! **Spec.** `docs/design.md`, sections "Join" and "Validators".
 
@@ -14,6 +17,7 @@ use std::{
 
 use bytes::Bytes;
 
+use super::dropped::DroppedSpaces;
 use smart_record_core::{
     Coverage, EncodedSpace, Namespace, RecordKey, Registry, SmartRecord, Space, SpaceRules,
     Timestamp, ValidationError, Validator, Writer,
@@ -27,7 +31,7 @@ const LONG: usize = 16 * 1_024;
 /// is consolidated or selected.
 #[derive(Clone)]
 pub(crate) enum JoinedAnswers {
-    Record(SpaceRules, SmartRecord),
+    Record(SpaceRules, SmartRecord, DroppedSpaces),
     Value(Arc<dyn Validator>, Option<Bytes>),
 }
 
@@ -36,7 +40,7 @@ pub(crate) enum JoinedAnswers {
 pub(crate) struct Answer {
     /// Its valid content.
     pub(crate) shown: CheckedAnswer,
-    /// What it says that it covers.
+    /// What it says that it covers: no arcs if a part of it was refused unread.
     pub(crate) coverage: Option<Coverage>,
     /// When it was checked.
     pub(crate) at: Timestamp,
@@ -56,7 +60,9 @@ impl JoinedAnswers {
     /// [`ValidationError`] if nothing is registered for the key.
     pub(crate) fn new(registry: &Registry, key: &RecordKey) -> Result<Self, ValidationError> {
         Ok(match registry.resolve(key)?.clone() {
-            Namespace::Spaces(rules) => Self::Record(rules, SmartRecord::new(key.clone())),
+            Namespace::Spaces(rules) => {
+                Self::Record(rules, SmartRecord::new(key.clone()), DroppedSpaces::default())
+            }
             Namespace::Value(validator) => Self::Value(validator, None),
         })
     }
@@ -64,7 +70,7 @@ impl JoinedAnswers {
     /// Returns the part that is useful for checking an answer: of a record, the spaces of the
     /// writers in the answer.
     pub(crate) fn relevant_to(&self, value: &Bytes) -> Self {
-        let Self::Record(rules, joined) = self else {
+        let Self::Record(rules, joined, _) = self else {
             return self.clone();
         };
         let mut known = SmartRecord::new(joined.key().clone());
@@ -77,7 +83,7 @@ impl JoinedAnswers {
                 known.join_space(writer.clone(), space.clone());
             }
         }
-        Self::Record(rules.clone(), known)
+        Self::Record(rules.clone(), known, DroppedSpaces::default())
     }
 
     /// Returns an answer with its valid content. Content that is already known is not verified
@@ -91,36 +97,28 @@ impl JoinedAnswers {
         value: Bytes,
         now: Timestamp,
     ) -> Result<Answer, ValidationError> {
-        let coverage = match self {
-            Self::Record(..) => Coverage::of_answer(&value),
-            Self::Value(..) => None,
-        };
-        let shown = self.valid(key, value, now)?;
-        Ok(Answer { shown, coverage, at: now })
-    }
-
-    /// The valid content of an answer.
-    fn valid(
-        &self,
-        key: &RecordKey,
-        value: Bytes,
-        now: Timestamp,
-    ) -> Result<CheckedAnswer, ValidationError> {
-        match self {
-            Self::Record(rules, known) => {
+        let (shown, coverage) = match self {
+            Self::Record(rules, known, _) => {
                 let is_long = value.len() > LONG;
-                let mut record = rules.read_knowing(known, value, now)?;
+                let coverage = Coverage::of_answer(&value);
+                let (mut record, refusals) = rules.read_knowing(known, value, now)?;
                 if is_long {
                     record = copy(&record);
                 }
-                Ok(CheckedAnswer::Record(record))
+                // What was not read was not shown. The digest still tells whether it was found.
+                let coverage = coverage.map(|it| match refusals.is_unread() {
+                    true => Coverage::new([], it.spaces, it.digest),
+                    false => it,
+                });
+                (CheckedAnswer::Record(record), coverage)
             }
-            Self::Value(_, Some(known)) if *known == value => Ok(CheckedAnswer::Value(value)),
+            Self::Value(_, Some(known)) if *known == value => (CheckedAnswer::Value(value), None),
             Self::Value(validator, _) => {
                 validator.validate(key, &value, now)?;
-                Ok(CheckedAnswer::Value(value))
+                (CheckedAnswer::Value(value), None)
             }
-        }
+        };
+        Ok(Answer { shown, coverage, at: now })
     }
 
     /// Adds the valid content of an answer. Returns whether it was news.
@@ -133,8 +131,8 @@ impl JoinedAnswers {
         shown: &CheckedAnswer,
     ) -> Result<bool, ValidationError> {
         match (self, shown) {
-            (Self::Record(rules, joined), CheckedAnswer::Record(shown)) => {
-                Ok(take_record(rules, joined, shown))
+            (Self::Record(rules, joined, dropped), CheckedAnswer::Record(shown)) => {
+                Ok(take_record(rules, joined, dropped, shown))
             }
             (Self::Value(validator, best), CheckedAnswer::Value(shown)) => {
                 let better: Bytes = match best {
@@ -153,8 +151,42 @@ impl JoinedAnswers {
 
     /// Joins a valid record, within the limits.
     pub(crate) fn join(&mut self, record: &SmartRecord) {
-        if let Self::Record(rules, joined) = self {
-            take_record(rules, joined, record);
+        if let Self::Record(rules, joined, dropped) = self {
+            take_record(rules, joined, dropped, record);
+        }
+    }
+
+    /// Joins the record that other answers have together, within the limits. Does nothing for
+    /// values.
+    pub(crate) fn join_answers(&mut self, other: &Self) {
+        if let Self::Record(_, record, dropped) = other {
+            self.hide(dropped);
+            self.join(record);
+        }
+    }
+
+    /// Drops what is hidden by spaces that were dropped elsewhere. Returns the writers of which
+    /// something was dropped. If anything in `other` is new, it costs a hash for each space.
+    pub(crate) fn hide(&mut self, other: &DroppedSpaces) -> Vec<Writer> {
+        let Self::Record(_, record, dropped) = self else {
+            return Vec::new();
+        };
+        if !dropped.join(other) {
+            return Vec::new();
+        }
+        let key = record.key().clone();
+        let writers = record.spaces().map(|(writer, _)| writer.clone());
+        let replaced = writers.filter_map(|it| Some((dropped.replace(&key, &it)?, it)));
+        let mut hidden: Vec<_> = replaced.collect();
+        hidden.retain(|(replace, writer)| record.forget_before(writer, *replace) > 0);
+        hidden.into_iter().map(|(_, writer)| writer).collect()
+    }
+
+    /// What is known of the spaces that the record has no place for.
+    pub(crate) fn dropped(&self) -> Option<&DroppedSpaces> {
+        match self {
+            Self::Record(_, _, dropped) => Some(dropped),
+            Self::Value(..) => None,
         }
     }
 
@@ -167,22 +199,23 @@ impl JoinedAnswers {
 
     /// Removes expired updates of a record.
     pub(crate) fn collect(&mut self, now: Timestamp) {
-        if let Self::Record(_, record) = self {
+        if let Self::Record(_, record, dropped) = self {
             record.collect(now);
+            dropped.collect(now);
         }
     }
 
     /// The namespace of the key.
     pub(crate) fn namespace(&self) -> Namespace {
         match self {
-            Self::Record(rules, _) => rules.clone().into(),
+            Self::Record(rules, ..) => rules.clone().into(),
             Self::Value(validator, _) => Namespace::Value(validator.clone()),
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         match self {
-            Self::Record(_, record) => record.spaces().len() == 0,
+            Self::Record(_, record, _) => record.spaces().len() == 0,
             Self::Value(_, value) => value.is_none(),
         }
     }
@@ -190,7 +223,7 @@ impl JoinedAnswers {
     /// Whether the content equals that of an answer.
     pub(crate) fn is(&self, shown: &CheckedAnswer) -> bool {
         match (self, shown) {
-            (Self::Record(_, record), CheckedAnswer::Record(shown)) => record == shown,
+            (Self::Record(_, record, _), CheckedAnswer::Record(shown)) => record == shown,
             (Self::Value(_, value), CheckedAnswer::Value(shown)) => value.as_ref() == Some(shown),
             _ => false,
         }
@@ -199,14 +232,14 @@ impl JoinedAnswers {
     /// The content; `None` if it is an unknown value.
     pub(crate) fn content(&self) -> Option<CheckedAnswer> {
         match self {
-            Self::Record(_, record) => Some(CheckedAnswer::Record(record.clone())),
+            Self::Record(_, record, _) => Some(CheckedAnswer::Record(record.clone())),
             Self::Value(_, value) => value.clone().map(CheckedAnswer::Value),
         }
     }
 
     pub(crate) fn record(&self) -> Option<&SmartRecord> {
         match self {
-            Self::Record(_, record) => Some(record),
+            Self::Record(_, record, _) => Some(record),
             Self::Value(..) => None,
         }
     }
@@ -214,7 +247,7 @@ impl JoinedAnswers {
     /// Whether the encoded content exceeds `bytes`.
     pub(crate) fn exceeds(&self, bytes: usize) -> bool {
         match self {
-            Self::Record(_, record) => record
+            Self::Record(_, record, _) => record
                 .spaces()
                 .try_fold(0_usize, |len, (writer, space)| {
                     let len = len.saturating_add(space.encode(writer).len()).saturating_add(4);
@@ -240,8 +273,8 @@ impl JoinedAnswers {
         chunk_bytes: usize,
     ) -> Vec<Bytes> {
         match (self, shown) {
-            (Self::Record(_, joined), None) => chunks(joined, chunk_bytes),
-            (Self::Record(_, joined), Some(CheckedAnswer::Record(shown))) => {
+            (Self::Record(_, joined, _), None) => chunks(joined, chunk_bytes),
+            (Self::Record(_, joined, _), Some(CheckedAnswer::Record(shown))) => {
                 let lacking = lacking(joined, shown, tells);
                 let is_sent_whole = lacking.spaces().len() > 0 && !self.exceeds(chunk_bytes);
                 chunks(if is_sent_whole { joined } else { &lacking }, chunk_bytes)
@@ -257,7 +290,7 @@ impl JoinedAnswers {
     /// Returns the spaces that a peer has shown, as they are known, if they fit into one packet:
     /// the repair of a peer that may keep the last PUT.
     pub(crate) fn renewed(&self, shown: &CheckedAnswer, chunk_bytes: usize) -> Option<Vec<Bytes>> {
-        let (Self::Record(_, joined), CheckedAnswer::Record(shown)) = (self, shown) else {
+        let (Self::Record(_, joined, _), CheckedAnswer::Record(shown)) = (self, shown) else {
             return None;
         };
         let mut renewed = shown.clone();
@@ -274,7 +307,7 @@ impl JoinedAnswers {
 impl fmt::Debug for JoinedAnswers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Record(_, record) => f.debug_tuple("Record").field(record).finish(),
+            Self::Record(_, record, _) => f.debug_tuple("Record").field(record).finish(),
             Self::Value(_, value) => f.debug_tuple("Value").field(value).finish(),
         }
     }
@@ -307,13 +340,33 @@ pub(crate) fn chunks(record: &SmartRecord, chunk_bytes: usize) -> Vec<Bytes> {
 }
 
 /// Joins a valid record, within the limits. Returns whether it was news.
-fn take_record(rules: &SpaceRules, joined: &mut SmartRecord, shown: &SmartRecord) -> bool {
-    let is_news = !contains(joined, shown);
-    if is_news {
-        join(joined, shown);
-        joined.truncate(rules.limits());
+fn take_record(
+    rules: &SpaceRules,
+    joined: &mut SmartRecord,
+    dropped: &mut DroppedSpaces,
+    shown: &SmartRecord,
+) -> bool {
+    let key = joined.key().clone();
+    let mut before = Vec::new();
+    for (writer, space) in shown.spaces() {
+        let Some(space) = dropped.admit(&key, writer, space) else { continue };
+        let had = joined.space(writer);
+        if !had.is_some_and(|had| covers(had, &space)) {
+            before.push((writer, had.cloned()));
+            joined.join_space(writer.clone(), space.into_owned());
+        }
     }
-    is_news
+    if before.is_empty() {
+        return false;
+    }
+    let gone = joined.truncate(rules.limits());
+    for (writer, _) in &before {
+        if let Some(newest) = joined.space(writer).and_then(Space::newest) {
+            dropped.on_placed(&key, writer, newest);
+        }
+    }
+    let is_news = dropped.add(&key, &gone);
+    is_news || before.iter().any(|(writer, had)| joined.space(writer) != had.as_ref())
 }
 
 /// The same in bytes of its own.
@@ -327,12 +380,6 @@ fn copy(record: &SmartRecord) -> SmartRecord {
         }
     }
     copy
-}
-
-fn join(record: &mut SmartRecord, other: &SmartRecord) {
-    for (writer, space) in other.spaces() {
-        record.join_space(Writer::clone(writer), space.clone());
-    }
 }
 
 /// The spaces of which `record` has updates that `other` lacks.
@@ -385,7 +432,7 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use smart_record_core::{Limits, Open, SpaceSigner, Validity};
+    use smart_record_core::{Limits, Open, RingArc, SignatureMemory, SpaceSigner, Validity};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -437,6 +484,74 @@ mod tests {
             assert_eq!(result.record(), joined(registry, &back).record());
             assert_eq!(result.record().unwrap().spaces().len(), spaces);
         }
+    }
+
+    #[test]
+    fn what_was_withdrawn_stays_hidden_whatever_the_order_and_whatever_has_a_place() {
+        let limits = Limits::default().with_spaces_per_record(2).with_withdrawn_per_record(2);
+        let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
+        let signer = || SpaceSigner::new(key(), Keypair::generate_ed25519(), Limits::default());
+        let mut signers: Vec<_> = std::iter::repeat_with(signer).take(5).collect();
+        signers.sort_by_key(|signer| signer.writer().rank(&key()));
+        let mut victim = signers.pop().unwrap();
+        let text = |text: &str| [("text", text)].into_iter().collect();
+        victim.merge(text("a secret"), NOW, Duration::from_secs(60)).unwrap();
+        let said = victim.record(NOW);
+        let withdrawn = {
+            let mut signer = victim.clone();
+            signer.withdraw(NOW).unwrap();
+            signer.record(NOW)
+        };
+        let replaced = {
+            victim.replace(text("other"), NOW, Duration::from_secs(60)).unwrap();
+            victim.record(NOW)
+        };
+        for (last, is_withdrawn) in [(withdrawn, true), (replaced, false)] {
+            // Others of lower ranks, that fill the places of its kind.
+            let mut others = SmartRecord::new(key());
+            for signer in &mut signers {
+                match is_withdrawn {
+                    true => signer.withdraw(NOW).unwrap(),
+                    false => signer.merge(text("x"), NOW, Duration::from_secs(60)).unwrap(),
+                };
+                others.join(signer.record(NOW)).unwrap();
+            }
+            let mut results = Vec::new();
+            for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+                let answers = order.map(|n: usize| [&said, &last, &others][n]);
+                let result = joined(&registry, &answers);
+                let record = result.record().unwrap();
+                assert!(record.space(&victim.writer()).is_none(), "there is no place for it");
+                assert!(result.dropped().unwrap().has(&key(), &victim.writer()));
+                // Nor later, when there is one.
+                let mut later = result.clone();
+                if let JoinedAnswers::Record(_, record, _) = &mut later {
+                    *record = SmartRecord::new(key());
+                }
+                assert_eq!(take(&mut later, said.encode(), NOW), Ok(false), "{order:?}");
+                assert_eq!(later.record().unwrap().view(NOW).len(), 0, "{order:?}");
+                results.push(record.clone());
+            }
+            assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+        }
+    }
+
+    #[test]
+    fn what_has_no_place_is_news_once() {
+        let limits = Limits::default().with_withdrawn_per_record(1);
+        let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
+        let mut withdrawals: Vec<_> = std::iter::repeat_with(|| {
+            let mut signer =
+                SpaceSigner::new(key(), Keypair::generate_ed25519(), Limits::default());
+            signer.withdraw(NOW).unwrap();
+            (signer.writer().rank(&key()), signer.record(NOW))
+        })
+        .take(2)
+        .collect();
+        withdrawals.sort_by_key(|(rank, _)| *rank);
+        let mut all = joined(&registry, &[&withdrawals[0].1]);
+        let mut is_news = || take(&mut all, withdrawals[1].1.encode(), NOW);
+        assert_eq!((is_news(), is_news()), (Ok(true), Ok(false)));
     }
 
     #[test]
@@ -536,6 +651,40 @@ mod tests {
         assert!(value.exceeds(2) && !value.exceeds(3));
         value.set_value(None);
         assert!(!value.exceeds(0));
+    }
+
+    #[test]
+    fn an_answer_of_which_a_part_was_refused_unread_covers_nothing() {
+        let registry = Registry::default();
+        let nothing = joined(&registry, &[]);
+        let check = |value: &[u8]| nothing.check(&key(), Bytes::copy_from_slice(value), NOW);
+        let mut board = SmartRecord::new(key());
+        std::iter::repeat_with(|| says().0).take(40).for_each(|it| board.join(it).unwrap());
+        let coverage =
+            |arcs: &[RingArc]| Coverage::new(arcs.iter().copied(), 40, board.digest(NOW));
+        let mut answer = board.encode();
+        coverage(&[RingArc::RING]).append_to(&mut answer);
+        assert_eq!(check(&answer).unwrap().coverage, Some(coverage(&[RingArc::RING])));
+        // There is no time for all of it.
+        let memory = SignatureMemory::new(0);
+        let (limited, _) = memory.during(Duration::from_millis(1), || check(&answer));
+        let limited = limited.unwrap();
+        let CheckedAnswer::Record(shown) = limited.shown else { panic!() };
+        assert!((1..40).contains(&shown.spaces().len()));
+        assert_eq!(limited.coverage, Some(coverage(&[])));
+        // Too many bad signatures in front of it.
+        let mut forged = SmartRecord::new(key());
+        std::iter::repeat_with(|| says().0).take(20).for_each(|it| forged.join(it).unwrap());
+        let forged = forged.encode();
+        let mut forged = EncodedSpace::all(&forged).fold(Vec::new(), |mut all, space| {
+            let at = space.as_bytes().windows(5).position(|window| window == b"first").unwrap();
+            let mut bytes = space.as_bytes().to_vec();
+            bytes[at] = b'F';
+            prost::encoding::bytes::encode(1, &bytes, &mut all);
+            all
+        });
+        forged.extend(&answer);
+        assert_eq!(check(&forged).unwrap().coverage, Some(coverage(&[])));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use libp2p_kad::{GetRecordError, GetRecordOk, GetRecordResult};
 
 use super::{
     covered::Claims,
+    dropped::TakenPlaces,
     joined::{Answer, CheckedAnswer, JoinedAnswers, beyond},
     outcome::{Reading, Snapshot, Withheld},
     refused::RefusedAnswers,
@@ -91,6 +92,26 @@ struct Extent {
     /// The last place at which a space that is missing was not evicted for want of room. `None`:
     /// there is room at all.
     last: Option<u64>,
+    /// Whether a space was shown that would have a place now, but had none when it was shown.
+    misses: bool,
+    /// Whether holders may have no place for one more withdrawn space: half of the places are
+    /// taken, and there is a bound in bytes too.
+    dismisses_withdrawn: bool,
+}
+
+/// What costs hashes of the content that was found. It is computed once, until the content changes.
+#[derive(Clone, Debug, Default)]
+struct Hashed {
+    /// The digest, and until when it stays the same.
+    digest: OnceLock<([u8; 32], Option<Timestamp>)>,
+    places: OnceLock<Places>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Places {
+    /// See [`Extent::last`].
+    last: Option<u64>,
+    taken: TakenPlaces,
 }
 
 /// The state of a read.
@@ -110,6 +131,7 @@ pub(crate) struct RecordLookup {
     checked_at: Timestamp,
     /// What is known of the coverage, from all answers so far.
     extent: OnceLock<Extent>,
+    hashed: Hashed,
     refused: BTreeMap<PeerId, ValidationError>,
     empty: BTreeSet<PeerId>,
     answers: usize,
@@ -147,6 +169,7 @@ impl RecordLookup {
             asked: None,
             checked_at: Timestamp::EPOCH,
             extent: OnceLock::new(),
+            hashed: Hashed::default(),
             key,
             policy,
             bounds,
@@ -187,7 +210,7 @@ impl RecordLookup {
     ) -> Result<Self, ValidationError> {
         let mut lookup = Self::new(key, policy, bounds, store.registry())?;
         let local = match &lookup.joined {
-            JoinedAnswers::Record(rules, _) => {
+            JoinedAnswers::Record(rules, ..) => {
                 // The clock may have been set back since it was stored.
                 let latest = now.saturating_add(rules.limits().max_clock_skew());
                 store.record(&lookup.key).map(|record| {
@@ -246,8 +269,19 @@ impl RecordLookup {
 
     /// Adds what this node knows but has not stored.
     pub(crate) fn on_known(&mut self, record: &SmartRecord) {
-        self.extent = OnceLock::new();
+        self.on_content();
         self.joined.join(record);
+    }
+
+    /// As [`on_known`](Self::on_known), with what is known of spaces without a place.
+    pub(crate) fn on_known_answers(&mut self, answers: &JoinedAnswers) {
+        self.on_content();
+        self.joined.join_answers(answers);
+    }
+
+    /// Handles a change of what was found.
+    fn on_content(&mut self) {
+        (self.extent, self.hashed) = (OnceLock::new(), Hashed::default());
     }
 
     pub(crate) const fn policy(&self) -> ReadPolicy {
@@ -322,6 +356,9 @@ impl RecordLookup {
     ) -> Result<bool, ValidationError> {
         self.extent = OnceLock::new();
         let is_news = self.joined.take(&self.key, shown)?;
+        if is_news {
+            self.on_content();
+        }
         let is_best = self.joined.is(shown);
         if is_news && is_best {
             self.expires_at = expires_at;
@@ -351,6 +388,10 @@ impl RecordLookup {
                 self.without_news = if is_news { 0 } else { self.without_news.saturating_add(1) };
                 self.news = self.news.saturating_add(usize::from(is_news));
                 self.checked_at = self.checked_at.max(at);
+                let until = self.hashed.digest.get().and_then(|(_, until)| *until);
+                if until.is_some_and(|until| until <= self.checked_at) {
+                    self.hashed.digest = OnceLock::new();
+                }
                 let is_new = self.shown.add(peer, shown);
                 if let Some(coverage) = coverage
                     && self.claims.add(peer, &coverage, is_new, self.bounds.patience)
@@ -462,25 +503,70 @@ impl RecordLookup {
     }
 
     fn extent(&self) -> &Extent {
-        self.extent.get_or_init(|| {
-            let n = self.needed();
-            let closest = self.closest_seen(None);
-            let is_empty =
-                |peer: &&&PeerId| self.empty.contains(**peer) && !self.shown.is_holder(peer);
-            let empty = closest.iter().filter(is_empty).count();
-            let JoinedAnswers::Record(rules, joined) = &self.joined else {
-                let shown = closest.iter().filter(|peer| self.shown.is_holder(peer)).count();
-                let is_enough = self.has_answers() && shown.saturating_add(empty) >= n;
-                let covered = if is_enough { Arcs::ring() } else { Arcs::new() };
-                return Extent { digest: None, covered, last: None };
+        self.extent.get_or_init(|| self.measure(true))
+    }
+
+    /// Determines how much was covered. If it `compares` what was found with what holders say that
+    /// they have, and one of them has as many spaces, it costs two hashes for each space when that
+    /// has changed.
+    fn measure(&self, compares: bool) -> Extent {
+        let n = self.needed();
+        let closest = self.closest_seen(None);
+        let is_empty = |peer: &&&PeerId| self.empty.contains(**peer) && !self.shown.is_holder(peer);
+        let empty = closest.iter().filter(is_empty).count();
+        let JoinedAnswers::Record(rules, joined, dropped) = &self.joined else {
+            let shown = closest.iter().filter(|peer| self.shown.is_holder(peer)).count();
+            let is_enough = self.has_answers() && shown.saturating_add(empty) >= n;
+            let covered = if is_enough { Arcs::ring() } else { Arcs::new() };
+            let (last, misses, dismisses_withdrawn) = (None, false, false);
+            return Extent { digest: None, covered, last, misses, dismisses_withdrawn };
+        };
+        let is_retained = |space: &Space| space.retain_until() > Some(self.checked_at);
+        let spaces = joined.spaces().filter(|(_, space)| is_retained(space)).count();
+        let may_agree = compares && self.claims.has_spaces(spaces);
+        let digest = may_agree.then(|| self.digest(joined));
+        let covered = match dropped.is_whole() {
+            true => self.claims.covered(digest, empty, n),
+            false => Arcs::new(),
+        };
+        let withdrawn = joined.spaces().filter(|(_, space)| space.is_withdrawn()).count();
+        let max = rules.limits().withdrawn_per_record();
+        let dismisses_withdrawn = withdrawn.saturating_mul(2) >= max;
+        let Some(Places { last, taken }) = compares.then(|| self.places(rules, joined)) else {
+            return Extent { digest, covered, last: None, misses: true, dismisses_withdrawn };
+        };
+        let misses = dropped.misses_any(taken);
+        Extent { digest, covered, last, misses, dismisses_withdrawn }
+    }
+
+    /// The digest of what was found.
+    fn digest(&self, joined: &SmartRecord) -> [u8; 32] {
+        let digest = self.hashed.digest.get_or_init(|| {
+            let updates = joined.spaces().flat_map(|(_, space)| space.updates());
+            let ends = updates.map(|update| update.retain_until());
+            let until = ends.filter(|end| *end > self.checked_at).min();
+            (joined.digest(self.checked_at), until)
+        });
+        digest.0
+    }
+
+    /// The highest places of the spaces of each kind, if so many were found that holders evict
+    /// those of higher places.
+    fn places(&self, rules: &SpaceRules, joined: &SmartRecord) -> Places {
+        *self.hashed.places.get_or_init(|| {
+            let (open, withdrawn): (Vec<_>, Vec<_>) =
+                joined.spaces().partition(|(_, space)| !space.is_withdrawn());
+            let limits = rules.limits();
+            let is_full = open.len() >= limits.spaces_per_record();
+            let is_large = || self.joined.exceeds(self.bounds.record_bytes / 2);
+            let place = |(writer, _): &(&Writer, &Space)| RingArc::place(&writer.rank(&self.key));
+            let last_of = |spaces: &[(&Writer, &Space)], is_full: bool| {
+                spaces.iter().filter(|_| is_full).map(place).max()
             };
-            let is_retained = |space: &Space| space.retain_until() > Some(self.checked_at);
-            let spaces = joined.spaces().filter(|(_, space)| is_retained(space)).count();
-            // Costs two hashes for each space.
-            let may_agree = self.claims.has_spaces(spaces);
-            let digest = may_agree.then(|| joined.digest(self.checked_at));
-            let covered = self.claims.covered(digest, empty, n);
-            Extent { digest, covered, last: self.last_place(rules, joined) }
+            let last = last_of(&open, is_full || is_large());
+            let withdrawn_are_full = withdrawn.len() >= limits.withdrawn_per_record();
+            let withdrawn = last_of(&withdrawn, withdrawn_are_full);
+            Places { last, taken: TakenPlaces { open: last.filter(|_| is_full), withdrawn } }
         })
     }
 
@@ -492,24 +578,20 @@ impl RecordLookup {
         self.bounds.complete_at.min(asked).max(1)
     }
 
-    /// The highest place of the spaces that are not withdrawn, if so many were found that holders
-    /// evict those of higher places.
-    fn last_place(&self, rules: &SpaceRules, joined: &SmartRecord) -> Option<u64> {
-        let open = || joined.spaces().filter(|(_, space)| !space.is_withdrawn());
-        let is_full = open().count() >= rules.limits().spaces_per_record()
-            || self.joined.exceeds(self.bounds.record_bytes / 2);
-        let place = |writer: &Writer| RingArc::place(&writer.rank(&self.key));
-        is_full.then(|| open().map(|(writer, _)| place(writer)).max()).flatten()
-    }
-
     /// Whether enough peers have covered the space of a writer, so that what they have not shown of
-    /// it they do not have. Never of one that a full record may have no slot for.
+    /// it they do not have. Never of one that a full record may have no slot for, that was shown
+    /// and had none, or that may have been withdrawn where there is no slot for a withdrawal.
     pub(crate) fn tells(&self, writer: &Writer) -> bool {
+        let (Some(record), Some(dropped)) = (self.joined.record(), self.joined.dropped()) else {
+            return false;
+        };
         let place = RingArc::place(&writer.rank(&self.key));
         let is_beyond = self.extent().last.is_some_and(|last| place > last);
-        self.joined.record().is_some()
-            && self.has_answers()
+        let may_be_dismissed = self.extent().dismisses_withdrawn && record.space(writer).is_none();
+        self.has_answers()
             && !is_beyond
+            && !may_be_dismissed
+            && !dropped.has(&self.key, writer)
             && self.covered().has(place)
     }
 
@@ -563,7 +645,7 @@ impl RecordLookup {
     /// Whether enough of the closest peers have answered, and every part of the record was covered
     /// by enough of them.
     pub(crate) fn is_complete(&self) -> bool {
-        self.has_settled() && self.covered().is_ring()
+        self.has_settled() && self.covered().is_ring() && !self.extent().misses
     }
 
     /// Whether a peer has answered, be it with nothing or with what was refused.
@@ -671,6 +753,14 @@ impl RecordLookup {
         self.expires_at.filter(|at| *at > Timestamp::EPOCH)
     }
 
+    /// Returns the result so far, which is not complete. It is not compared with what holders say
+    /// that they have, so it costs no hashes and may be taken after each answer.
+    pub(crate) fn into_interim(self, now: Timestamp) -> Reading {
+        let extent = self.extent.get().cloned().unwrap_or_else(|| self.measure(false));
+        let interim = Self { extent: extent.into(), ..self };
+        Reading { is_complete: false, ..interim.into_reading(&[], Vec::new(), now) }
+    }
+
     /// Returns the result of the read.
     pub(crate) fn into_reading(
         self,
@@ -686,6 +776,7 @@ impl RecordLookup {
         let empty = self.empty.iter().copied().filter(|peer| !self.shown.is_holder(peer)).collect();
         Reading {
             namespace: self.joined.namespace(),
+            dropped: self.joined.dropped().cloned().unwrap_or_default(),
             snapshot: Snapshot::new(self.key, self.joined, now),
             holders: self.shown.holders().copied().collect(),
             stale,
@@ -867,6 +958,41 @@ mod tests {
         test.says(other, slices[1].clone(), &board, &[half]);
         assert_eq!((test.0.on_round(), test.0.overclaimed()), (false, 1), "nothing new");
         assert!(!test.0.is_complete(), "one alone");
+    }
+
+    #[test]
+    fn answers_without_news_cost_no_hashes() {
+        let (board, peers) = (board(30, 1), peers(3));
+        let mut test = Test::new(ReadPolicy::All);
+        let whole = |test: &mut Test, peer| test.says(peer, board.encode(), &board, &[]);
+        whole(&mut test, peers[0]);
+        assert_eq!(test.0.extent().digest, Some(board.digest(NOW)));
+        whole(&mut test, peers[1]);
+        assert!(test.0.extent.get().is_none(), "another holder may change what was covered");
+        assert!(test.0.hashed.digest.get().is_some() && test.0.hashed.places.get().is_some());
+        // What has expired is not in the digest any more.
+        let later = NOW.saturating_add(Duration::from_secs(49 * 3_600));
+        let shown = CheckedAnswer::Record(board.clone());
+        test.0.on_answer(peers[2], Ok(Answer { shown, coverage: None, at: later }), None);
+        assert!(test.0.hashed.digest.get().is_none());
+        // News is hashed.
+        test.0.extent();
+        test.answer(peers[2], &self::board(1, 1).encode());
+        assert!(test.0.hashed.places.get().is_none());
+    }
+
+    #[test]
+    fn an_interim_result_is_not_compared_with_what_holders_have() {
+        let (board, peers) = (board(30, 600), peers(2));
+        let mut test = Test::new(ReadPolicy::All);
+        for peer in &peers {
+            test.says(*peer, board.encode(), &board, &[RingArc { first: 0, last: u64::MAX / 2 }]);
+        }
+        let interim = test.0.clone().into_interim(NOW);
+        assert_eq!((interim.digest, interim.missing(), interim.is_complete()), (None, 0.5, false));
+        assert_eq!(interim.snapshot.record(), Some(&board));
+        let reading = test.0.into_reading(&[], Vec::new(), NOW);
+        assert_eq!((reading.digest, reading.missing()), (Some(board.digest(NOW)), 0.0));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use libp2p_identity::PeerId;
 
 use super::{
     covered::Claims,
+    dropped::DroppedSpaces,
     joined::{CheckedAnswer, JoinedAnswers, contains},
     refused::RefusedAnswers,
     versions::Shown,
@@ -42,7 +43,7 @@ impl Snapshot {
     /// Returns the known content without expired updates.
     pub(crate) fn new(key: RecordKey, joined: JoinedAnswers, now: Timestamp) -> Self {
         let content = match joined {
-            JoinedAnswers::Record(_, mut record) => {
+            JoinedAnswers::Record(_, mut record, _) => {
                 record.collect(now);
                 Content::Record(record)
             }
@@ -124,6 +125,12 @@ pub struct Reading {
     /// The writers of which less was found than was seen before, although
     /// [enough](crate::behaviour::BehaviourConfig::complete_at) peers have covered their spaces:
     /// their updates were withheld or rolled back. It accuses no peer.
+    ///
+    /// Left out are spaces that a full record may have no place for, withdrawn ones of which
+    /// nothing was found, and, where half of the places of withdrawn ones are taken, all others of
+    /// which nothing was found, for they may have been withdrawn: replicas evict these by rules of
+    /// their own. A space that was evicted is reported if its record has places again when it is
+    /// read, but has not heard of it since.
     pub withheld: Vec<Withheld>,
     /// Expiry of copies of a value that does not state its own: the latest that its holders state.
     /// `None` if a holder states none, and for smart records.
@@ -136,6 +143,8 @@ pub struct Reading {
     /// The digest of what was found, if it may be that of a holder.
     pub(crate) digest: Option<[u8; 32]>,
     pub(crate) claims: Claims,
+    /// The spaces that the record has no place for.
+    pub(crate) dropped: DroppedSpaces,
     pub(crate) shown: Shown,
     /// What this node had stored.
     pub(crate) here: Option<CheckedAnswer>,
@@ -194,10 +203,12 @@ impl Reading {
         self.covered.rest()
     }
 
-    /// As [`is_complete`](Self::is_complete), for the space of one writer.
+    /// As [`is_complete`](Self::is_complete), for the space of one writer. It is not complete for a
+    /// space that was shown and that the record had no place for.
     pub fn is_complete_for(&self, writer: &Writer) -> bool {
-        let place = RingArc::place(&writer.rank(&self.snapshot.key));
-        self.has_settled && self.covered.has(place)
+        let key = &self.snapshot.key;
+        let place = RingArc::place(&writer.rank(key));
+        self.has_settled && self.covered.has(place) && !self.dropped.has(key, writer)
     }
 
     /// Coverage stated by a holder of a smart record. `None` if it states none, as peers of other

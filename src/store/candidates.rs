@@ -20,7 +20,7 @@ use crate::proto::storage::{Board, head::Body};
 use smart_record_core::{Limit, LimitExceeded, RecordKey, Timestamp};
 
 /// For how many records the evictable spaces are indexed. Only records that are full and have
-/// protected spaces need it. When there are more, the index is built again.
+/// protected or withdrawn spaces need it. When there are more, the index is built again.
 const MAX_BOARDS: usize = 64;
 
 /// How many of the withdrawn spaces of a record are kept in order, those that go first. One scan of
@@ -60,9 +60,10 @@ impl EvictionCandidates {
         }
     }
 
-    /// Adds a withdrawn space that was written.
-    pub(super) fn notice_withdrawn(&mut self, id: PartId, stored_at: Timestamp) {
-        if let Some(known) = self.withdrawn.get_mut(&id.record) {
+    /// Adds withdrawn spaces that were written.
+    pub(super) fn notice_withdrawn(&mut self, written: Vec<(PartId, Timestamp)>) {
+        for (id, stored_at) in written {
+            let Some(known) = self.withdrawn.get_mut(&id.record) else { continue };
             let entry = (stored_at, id.space);
             match known.binary_search(&entry) {
                 // It may belong to those that are not kept.
@@ -207,7 +208,8 @@ impl EvictionCandidates {
         }
         for is_fresh in [false, true] {
             if is_fresh || !self.withdrawn.contains_key(&record) {
-                self.withdrawn.insert(record, table.last_withdrawn(record, WITHDRAWN)?);
+                let max = WITHDRAWN.saturating_add(except.len());
+                self.withdrawn.insert(record, table.last_withdrawn(record, max)?);
             }
             let known = self.withdrawn.entry(record).or_default();
             while let Some(at) = known.iter().rposition(|(_, space)| !except.contains(space)) {

@@ -177,7 +177,7 @@ impl SmartRecordStore {
             place: Place::Withdrawn,
             max_spaces: max.open,
             max_withdrawn: max.withdrawn,
-            is_remembered: false,
+            adds_to_memory: false,
             returns: false,
         };
         // Nothing more is collected for it.
@@ -237,7 +237,9 @@ impl SmartRecordStore {
                 }
             }
         }
+        let withdrawn = self.table.withdrawn_in(&plan);
         self.apply(plan)?;
+        self.candidates.notice_withdrawn(withdrawn);
         if place == Place::Protected && board.spaces > 0 && board.protected_spaces == 0 {
             self.candidates.notice(head, key.as_ref().and_then(RecordKey::namespace));
         }

@@ -4,11 +4,13 @@
 //! **Invariants.** The requests of one peer do not change the slices of another. The first place of
 //! a walk is unpredictable, because it is drawn with a secret of the store. If the neighbours of
 //! this node are known, the walks of the replicas of a record begin in different twentieths of the
-//! ring. The number of walks is bounded, in total and for each subnet.
+//! ring. The number of walks is bounded, and that of one subnet too. When there are too many, the
+//! subnet with the most walks loses one.
 //!
 //! **Spec.** `docs/design.md`, section "Any subset of a record is a record".
 
 use std::{
+    collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
     time::Duration,
 };
@@ -22,8 +24,8 @@ use crate::addresses::ip_of;
 use smart_record_core::Timestamp;
 use smart_record_lookup::Subnet;
 
-/// Maximum number of subnets, and of walks of one subnet: 4 MB in all. A guess.
-const SUBNETS: usize = 64;
+/// Maximum number of walks, and of those of one subnet: 8 MB in all. A guess.
+const MAX_WALKS: usize = 16_384;
 const WALKS: usize = 256;
 /// How long a walk goes on after the last request. A guess: longer than the pauses within a read.
 const IDLE: Duration = Duration::from_secs(10);
@@ -73,13 +75,25 @@ pub(super) struct Cursors {
     draws: u64,
     /// The digests of the peers in the routing table, relative to that of the local peer.
     neighbours: Vec<[u8; 32]>,
-    walks: LruCache<Option<Subnet>, LruCache<(RecordId, PeerId), Walk>>,
+    walks: HashMap<Option<Subnet>, LruCache<(RecordId, PeerId), Walk>>,
+    /// The subnets by their number of walks.
+    sizes: BTreeMap<usize, LruCache<Option<Subnet>, ()>>,
+    count: usize,
+    /// When a subnet last lost a walk because of another.
+    crowded_at: Option<Timestamp>,
 }
 
 impl Default for Cursors {
     fn default() -> Self {
-        let walks = LruCache::new(SUBNETS);
-        Self { secret: RandomState::new(), draws: 0, neighbours: Vec::new(), walks }
+        Self {
+            secret: RandomState::new(),
+            draws: 0,
+            neighbours: Vec::new(),
+            walks: HashMap::new(),
+            sizes: BTreeMap::new(),
+            count: 0,
+            crowded_at: None,
+        }
     }
 }
 
@@ -114,7 +128,11 @@ impl Cursors {
             return (walk, false);
         }
         let drawn = self.draw();
+        // A walk that was forgotten would begin in the same part of the ring again and again.
+        let is_crowded =
+            self.crowded_at.is_some_and(|at| at <= now && now.saturating_since(at) <= IDLE);
         let (place, skip) = match asker {
+            Some(_) if is_crowded => (drawn, 0),
             Some(_) => (self.place(record, drawn), 0),
             None => (drawn, self.draw() % SKIPPED),
         };
@@ -149,21 +167,55 @@ impl Cursors {
         walk: Walk,
         now: Timestamp,
     ) -> usize {
-        let mut forgotten = 0;
-        if !self.walks.contains_key(&asker.subnet) {
-            if self.walks.len() >= SUBNETS {
-                forgotten = self.walks.remove_lru().map_or(0, |(_, walks)| walks.len());
-            }
-            self.walks.insert(asker.subnet, LruCache::new_unbounded());
+        let walks = self.walks.entry(asker.subnet).or_insert_with(LruCache::new_unbounded);
+        let before = walks.len();
+        walks.insert((record, asker.peer), Walk { last_at: now, ..walk });
+        let mut forgotten = 0_usize;
+        if walks.len() > WALKS {
+            walks.remove_lru();
+            forgotten = 1;
         }
-        if let Some(walks) = self.walks.get_mut(&asker.subnet) {
-            walks.insert((record, asker.peer), Walk { last_at: now, ..walk });
-            if walks.len() > WALKS {
-                walks.remove_lru();
-                forgotten = forgotten.saturating_add(1);
-            }
+        let after = walks.len();
+        self.resize(asker.subnet, before, after);
+        if self.count > MAX_WALKS {
+            forgotten = forgotten.saturating_add(1);
+            self.crowded_at = Some(now);
+            self.forget_one();
         }
         forgotten
+    }
+
+    /// Forgets the oldest walk of the subnet that has the most. Of several, the one that has asked
+    /// for nothing for longest.
+    fn forget_one(&mut self) {
+        let largest = self.sizes.last_key_value();
+        let largest = largest.and_then(|(_, subnets)| Some(*subnets.iter().next()?.0));
+        if let Some(subnet) = largest
+            && let Some(walks) = self.walks.get_mut(&subnet)
+        {
+            let before = walks.len();
+            walks.remove_lru();
+            let after = walks.len();
+            if after == 0 {
+                self.walks.remove(&subnet);
+            }
+            self.resize(subnet, before, after);
+        }
+    }
+
+    /// Handles a change of the number of walks of a subnet.
+    fn resize(&mut self, subnet: Option<Subnet>, before: usize, after: usize) {
+        if let Some(subnets) = self.sizes.get_mut(&before) {
+            subnets.remove(&subnet);
+            if subnets.is_empty() {
+                self.sizes.remove(&before);
+            }
+        }
+        if after > 0 {
+            let subnets = self.sizes.entry(after).or_insert_with(LruCache::new_unbounded);
+            subnets.insert(subnet, ());
+        }
+        self.count = self.count.saturating_add(after).saturating_sub(before);
     }
 }
 
@@ -240,14 +292,45 @@ mod tests {
         begin(honest);
         let flood = (0..2 * WALKS).map(|_| begin(asker(PeerId::random(), "10.0.1.1")));
         assert_eq!(flood.sum::<usize>(), WALKS);
-        let networks: usize =
-            (0..SUBNETS - 2).map(|n| begin(asker(PeerId::random(), &format!("10.1.{n}.1")))).sum();
-        assert_eq!(networks, 0);
         assert!(!cursors.walk(record, Some(honest), NOW).1, "it goes on");
-        let walk = cursors.walk(record, Some(honest), NOW).0;
-        // One more network displaces the one that has asked for nothing for longest.
-        let more = asker(PeerId::random(), "10.2.0.1");
-        assert_eq!(cursors.set(record, more, walk, NOW), WALKS);
-        assert_eq!(cursors.walks.len(), SUBNETS);
+        let mut cursors = Cursors::default();
+        let begin = |cursors: &mut Cursors, asker: Asker| {
+            let (walk, _) = cursors.walk(record, Some(asker), NOW);
+            cursors.set(record, asker, walk, NOW)
+        };
+        // Of many networks the largest lose theirs.
+        assert_eq!(begin(&mut cursors, honest), 0);
+        let mut forgotten = 0;
+        for n in 0..2 * MAX_WALKS {
+            let network = n % 100;
+            let flooder = asker(PeerId::random(), &format!("10.1.{network}.1"));
+            forgotten += begin(&mut cursors, flooder);
+        }
+        assert_eq!(forgotten, MAX_WALKS + 1);
+        assert_eq!(cursors.walks.values().map(LruCache::len).sum::<usize>(), MAX_WALKS);
+        assert!(!cursors.walk(record, Some(honest), NOW).1, "it goes on");
+    }
+
+    #[test]
+    fn where_networks_displace_each_other_walks_begin_anywhere() {
+        let (mut cursors, record) = (Cursors::default(), RecordId([0xff; 32]));
+        // It is the closest of all, so walks begin in the first twentieth.
+        cursors.set_neighbours(vec![[0; 32]], &[0; 32]);
+        let first = |cursors: &mut Cursors, seconds: u64| {
+            let now = NOW.saturating_add(Duration::from_secs(seconds));
+            let starts = (0..100).map(|_| {
+                let reader = asker(PeerId::random(), "10.0.0.1");
+                cursors.walk(record, Some(reader), now).0.start.place()
+            });
+            starts.filter(|start| *start <= u64::MAX / REPLICAS).count()
+        };
+        assert_eq!(first(&mut cursors, 0), 100);
+        for n in 0..=MAX_WALKS {
+            let network = asker(PeerId::random(), &format!("10.{}.{}.1", 1 + n / 256, n % 256));
+            let (walk, _) = cursors.walk(record, Some(network), NOW);
+            assert_eq!(cursors.set(record, network, walk, NOW), usize::from(n == MAX_WALKS));
+        }
+        assert!(first(&mut cursors, 1) < 50);
+        assert_eq!(first(&mut cursors, 11), 100, "for a while");
     }
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hashlink::LruCache;
 
 use super::{
-    SmartRecordStore, StorageError, lock, rows,
+    SmartRecordStore, StorageError, lock,
     storage::{Part, PartId, RecordId, SpaceId},
 };
 use smart_record_core::{RecordKey, SmartRecord, Timestamp};
@@ -67,8 +67,8 @@ struct BoardDigest {
 }
 
 #[derive(Debug)]
-pub(super) struct SpaceDigest {
-    pub(super) digest: [u8; 32],
+struct SpaceDigest {
+    digest: [u8; 32],
     is_withdrawn: bool,
     until: Option<Timestamp>,
 }
@@ -183,18 +183,11 @@ impl SmartRecordStore {
 
     /// The digest of the space in a row; `None` if nothing in it is retained. Rows that cannot be
     /// read are skipped.
-    pub(super) fn space_digest(
-        &self,
-        id: SpaceId,
-        part: &Part<'_>,
-        now: Timestamp,
-    ) -> Option<SpaceDigest> {
-        let space = rows::read_space(part).inspect_err(|error| self.news.read_failed(error));
-        let space = space.ok()?;
+    fn space_digest(&self, id: SpaceId, part: &Part<'_>, now: Timestamp) -> Option<SpaceDigest> {
+        let space = self.live_part(part, now)?;
         let digest = space.digest(&id.0, now)?;
-        let ends = space.updates().map(|update| update.retain_until()).filter(|at| *at > now);
-        let is_withdrawn = rows::encoded(part).is_withdrawn();
-        Some(SpaceDigest { digest, is_withdrawn, until: ends.min() })
+        let (is_withdrawn, until) = (space.is_withdrawn(), space.first_collectable_at());
+        Some(SpaceDigest { digest, is_withdrawn, until })
     }
 }
 

@@ -80,8 +80,8 @@ impl WritePlan {
         old: Option<(usize, ChargedTallies)>,
     ) {
         self.evicted.extend(Departed::of(id, part));
-        self.evicted_spaces = self.evicted_spaces.saturating_add(1);
         if let Some((old, charged)) = old {
+            self.evicted_spaces = self.evicted_spaces.saturating_add(1);
             self.remove(id, old, charged);
         }
     }
@@ -99,10 +99,10 @@ impl WritePlan {
         self.added.saturating_sub(self.removed)
     }
 
-    /// The ids of the rows that it writes.
-    pub(super) fn written(&self) -> impl Iterator<Item = PartId> {
+    /// The rows that it writes.
+    pub(super) fn written(&self) -> impl Iterator<Item = (PartId, &Part<'static>)> {
         self.changes.iter().filter_map(|change| match change {
-            Change::Set(id, _) => Some(*id),
+            Change::Set(id, part) => Some((*id, part)),
             _ => None,
         })
     }

@@ -94,7 +94,7 @@ impl SmartRecordStore {
         let now = self.clock.now();
         for (name, note) in notes {
             let Some(key) = name.strip_prefix(PREFIX) else {
-                if let Err(error) = self.memory.restore(&name, &note) {
+                if let Err(error) = self.memory.restore(&name, &note, now) {
                     self.news.read_failed(&error);
                 }
                 continue;
@@ -104,6 +104,7 @@ impl SmartRecordStore {
                 Err(error) => self.news.read_failed(&StorageError::damaged(error)),
             }
         }
+        self.memory.end_restoring(now);
     }
 
     fn restore_provider(&mut self, key: KadKey, provider: Provider, now: Timestamp) {
@@ -147,14 +148,15 @@ impl SmartRecordStore {
         }
     }
 
-    /// Applies the notes that may not be in the storage. They count as stored after the next
-    /// successful commit.
+    /// Applies the notes that may not be in the storage, and removes some of no use. They count as
+    /// stored after the next successful commit.
     pub(super) fn catch_up_on_notes(&mut self) -> Result<(), StorageError> {
-        if self.providers.notes.is_empty() {
+        let mut changes = self.memory.tidy();
+        let notes = self.providers.notes.iter();
+        changes.extend(notes.map(|(name, note)| Change::Note(name.clone(), note.clone())));
+        if changes.is_empty() {
             return Ok(());
         }
-        let notes = self.providers.notes.iter();
-        let changes = notes.map(|(name, note)| Change::Note(name.clone(), note.clone())).collect();
         self.change(changes)?;
         self.providers.are_applied = true;
         Ok(())

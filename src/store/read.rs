@@ -14,7 +14,7 @@ use super::{
     SmartRecordStore, StorageError, rows,
     storage::{Part, PartId, RecordId, SpaceId},
 };
-use smart_record_core::{Namespace, RecordKey, SmartRecord, Timestamp, View, Writer};
+use smart_record_core::{Namespace, RecordKey, SmartRecord, Space, Timestamp, View, Writer};
 
 /// A stored value that is not a smart record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +37,9 @@ impl SmartRecordStore {
     pub fn record(&self, key: &RecordKey) -> Result<Option<SmartRecord>, StorageError> {
         let now = self.clock.now();
         let mut record = SmartRecord::new(key.clone());
-        for part in self.given_out(key, self.table.record_id(key), now) {
-            self.join_row(&mut record, &part?.1, now);
+        for row in self.given_out(key, self.table.record_id(key), now) {
+            let (_, part, space) = row?;
+            self.join_space(&mut record, &part, space);
         }
         Ok((record.spaces().len() > 0).then_some(record))
     }
@@ -86,11 +87,25 @@ impl SmartRecordStore {
 
     /// Joins the space in a row into its record, without what has expired.
     fn join_row(&self, record: &mut SmartRecord, part: &Part<'_>, now: Timestamp) {
-        let read = rows::read_owned_space(part).inspect_err(|error| self.news.read_failed(error));
-        if let Ok((writer, mut space)) = read {
-            space.collect(now);
-            record.join_space(writer, space);
+        if let Some(space) = self.live_part(part, now) {
+            self.join_space(record, part, space);
         }
+    }
+
+    fn join_space(&self, record: &mut SmartRecord, part: &Part<'_>, space: Space) {
+        match rows::encoded(part).writer() {
+            Ok(writer) => record.join_space(writer, space),
+            Err(error) => self.news.read_failed(&rows::damaged(&error)),
+        }
+    }
+
+    /// The space in a row, without what has expired. `None` if nothing is left, or it cannot be
+    /// read, which is counted among the storage's failures.
+    pub(super) fn live_part(&self, part: &Part<'_>, now: Timestamp) -> Option<Space> {
+        let read = rows::read_space(part).inspect_err(|error| self.news.read_failed(error));
+        let mut space = read.ok()?;
+        space.collect(now);
+        (!space.is_empty()).then_some(space)
     }
 
     /// Returns the current view of the smart record under `key`, as this node knows it. Empty under
@@ -150,18 +165,23 @@ impl SmartRecordStore {
             .filter(move |part| part.as_ref().map_or(true, |(id, part)| lives(id, part)))
     }
 
-    /// The spaces of a record that are given out: as many as the limits allow, those of the lowest
-    /// ranks that have not expired.
+    /// The spaces of a record that are given out, without what has expired: as many as the limits
+    /// allow, those of the lowest ranks of which something can be read.
     pub(super) fn given_out(
         &self,
         key: &RecordKey,
         record: RecordId,
         now: Timestamp,
-    ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
+    ) -> impl Iterator<Item = Result<(PartId, Part<'_>, Space), StorageError>> {
         let mut fits = self.max_spaces(key).fits();
-        let spaces = self.spaces(record, SpaceId::HEAD..=SpaceId::MAX, now);
-        let is_withdrawn = |part: &Part<'_>| rows::encoded(part).is_withdrawn();
-        spaces.filter(move |part| part.as_ref().map_or(true, |(_, it)| fits(is_withdrawn(it))))
+        let rows = self.spaces(record, SpaceId::HEAD..=SpaceId::MAX, now);
+        rows.filter_map(move |row| match row {
+            Ok((id, part)) => {
+                let space = self.live_part(&part, now)?;
+                fits(space.is_withdrawn()).then_some(Ok((id, part, space)))
+            }
+            Err(error) => Some(Err(error)),
+        })
     }
 
     pub(super) fn max_spaces(&self, key: &RecordKey) -> MaxSpaces {

@@ -104,8 +104,9 @@ impl SmartRecordStore {
             _ => {
                 let mut expires_at = None;
                 let mut spaces = Vec::new();
-                for part in self.given_out(&key, id, now) {
-                    let live = rows::live_space(part?.1, now);
+                for row in self.given_out(&key, id, now) {
+                    let (_, part, _) = row?;
+                    let live = rows::live_space(part, now);
                     let live = live.inspect_err(|error| self.news.read_failed(error));
                     if let Ok((bytes, at)) = live {
                         expires_at = expires_at.max(at);

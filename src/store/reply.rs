@@ -176,16 +176,13 @@ impl SmartRecordStore {
         let mut slice = Slice::new(usize::MAX, bytes);
         let (mut expires_at, mut until) = (None, None::<Timestamp>);
         let mut digests = Vec::new();
-        for part in self.given_out(key, id, now) {
-            let (part_id, part) = part?;
+        for row in self.given_out(key, id, now) {
+            let (part_id, part, space) = row?;
             let due_at = part.due_at;
-            // Rows that cannot be read are skipped.
-            let Some(digest) = self.space_digest(part_id.space, &part, now) else { continue };
-            let live =
-                rows::live_space(part, now).inspect_err(|error| self.news.read_failed(error));
-            if let Ok((space, at)) = live {
+            let digest = space.digest(&part_id.space.0, now);
+            if let Some(((space, at), digest)) = self.live(part, now).zip(digest) {
                 slice.push(&space);
-                digests.push(digest.digest);
+                digests.push(digest);
                 expires_at = expires_at.max(at);
                 until = until.into_iter().chain(due_at).min();
             }
@@ -362,7 +359,7 @@ impl SmartRecordStore {
             false => (at..=end, SpaceId::HEAD..=before_start),
         };
         let is_given_out = move |id: &PartId, part: &Part<'_>| {
-            id.space <= last.of(rows::encoded(part).is_withdrawn())
+            id.space <= last.of(rows::is_withdrawn_at(part, now))
         };
         let ring = self.spaces(id, ahead, now).chain(self.spaces(id, behind, now));
         ring.filter(move |part| part.as_ref().map_or(true, |(id, part)| is_given_out(id, part)))

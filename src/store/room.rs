@@ -53,8 +53,8 @@ pub(super) struct PlannedRow<'a> {
     /// How many spaces the record may have, and how many withdrawn ones.
     pub(super) max_spaces: usize,
     pub(super) max_withdrawn: usize,
-    /// Whether it was evicted and is remembered.
-    pub(super) is_remembered: bool,
+    /// Whether it was evicted, and less is remembered of it than this row says.
+    pub(super) adds_to_memory: bool,
     /// Whether it makes up for what is remembered of it.
     pub(super) returns: bool,
 }
@@ -75,7 +75,7 @@ impl<'a> PlannedRow<'a> {
             place: Place::Open,
             max_spaces: 0,
             max_withdrawn: 0,
-            is_remembered: false,
+            adds_to_memory: false,
             returns: false,
         }
     }
@@ -180,23 +180,20 @@ impl SmartRecordStore {
         wanted: &PlannedRow<'_>,
         now: Timestamp,
     ) -> Result<Result<(), LimitExceeded>, StorageError> {
-        let (mut plan, candidates) = match self.make_room(wanted, now)? {
-            Ok(planned) => planned,
+        let (mut plan, candidates, has_room) = match self.make_room(wanted, now)? {
+            Ok((plan, candidates)) => (plan, candidates, true),
             Err(limit) => match self.plan_dismissal(wanted)? {
-                Some(plan) => (plan, Vec::new()),
+                Some(plan) => (plan, Vec::new(), false),
                 None => return Ok(Err(limit)),
             },
         };
-        if wanted.returns {
+        if wanted.returns && has_room {
             plan.note(self.memory.forget(wanted.id).into_iter().collect());
             self.news.count(|c| &mut c.remembered_returned, 1);
         }
         self.evict_and_apply(wanted.charge, plan, candidates, now)?;
         if self.table.storage.get(&wanted.id.record.head())?.is_none() {
             self.forget_places(wanted.id.record);
-        }
-        if wanted.place == Place::Withdrawn {
-            self.candidates.notice_withdrawn(wanted.id, wanted.part.stored_at);
         }
         Ok(Ok(()))
     }
@@ -328,12 +325,12 @@ impl SmartRecordStore {
     }
 
     /// Plans the removal of a space whose withdrawal has no room. `None` if the row is no
-    /// withdrawal, or one of a space that was never stored.
+    /// withdrawal, or one of a space that is not stored and of which no less is remembered.
     fn plan_dismissal(&self, wanted: &PlannedRow<'_>) -> Result<Option<WritePlan>, StorageError> {
-        let PlannedRow { id, ref part, charge, place, is_remembered, .. } = *wanted;
+        let PlannedRow { id, ref part, charge, place, adds_to_memory, .. } = *wanted;
         let old = self.table.storage.get(&id)?;
         let old = old.map(|part| (part.bytes.len(), self.table.place_of(&part)));
-        if place != Place::Withdrawn || (old.is_none() && !is_remembered) {
+        if place != Place::Withdrawn || (old.is_none() && !adds_to_memory) {
             return Ok(None);
         }
         let mut plan = WritePlan::default();
@@ -435,13 +432,14 @@ impl SmartRecordStore {
         let departed = std::mem::take(&mut plan.evicted);
         plan.note(self.memory.remember(departed, &self.registry, now));
         let evicted_spaces = plan.evicted_spaces;
-        let mut written: Vec<_> = plan
-            .written()
-            .filter(|id| id.record == charge.record && !charge.is_protected)
-            .collect();
+        let withdrawn = self.table.withdrawn_in(&plan);
+        let written = plan.written().map(|(id, _)| id);
+        let is_candidate = |id: &PartId| id.record == charge.record && !charge.is_protected;
+        let written: Vec<_> = written.filter(is_candidate).collect();
         self.apply(plan)?;
         let namespace = charge.namespace_quota.as_ref().map(|(name, _)| name.as_str());
-        written.drain(..).for_each(|id| self.candidates.notice(id, namespace));
+        written.into_iter().for_each(|id| self.candidates.notice(id, namespace));
+        self.candidates.notice_withdrawn(withdrawn);
         self.news.count(|c| &mut c.spaces_evicted, evicted_spaces);
         for candidate in candidates {
             self.forget_places(candidate);

@@ -47,6 +47,17 @@ pub(super) fn read_owned_space(part: &Part<'_>) -> Result<(Writer, Space), Stora
     Ok((writer, read_space(part)?))
 }
 
+/// Whether the space in a row is withdrawn once what has expired by `now` is left out.
+pub(super) fn is_withdrawn_at(part: &Part<'_>, now: Timestamp) -> bool {
+    if part.due_at.is_none_or(|at| at > now) {
+        return encoded(part).is_withdrawn();
+    }
+    read_space(part).is_ok_and(|mut space| {
+        space.collect(now);
+        space.is_withdrawn()
+    })
+}
+
 /// A space that has not expired, encoded without its expired updates, and when its last update
 /// expires.
 pub(super) fn live_space(

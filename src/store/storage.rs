@@ -156,7 +156,8 @@ pub struct Part<'a> {
     pub due_at: Option<Timestamp>,
     /// When all of it has expired.
     pub expires_at: Option<Timestamp>,
-    /// When the part was first stored here: it stays the same when the part is written again.
+    /// When the part was first stored here: it stays the same when the part is written again. Of
+    /// one that has come back after an eviction, later by as long as it was not stored.
     pub stored_at: Timestamp,
 }
 

@@ -73,6 +73,16 @@ impl Table {
         Ok(other.is_some())
     }
 
+    /// The withdrawn spaces that a plan writes, and since when they are stored.
+    pub(super) fn withdrawn_in(&self, plan: &WritePlan) -> Vec<(PartId, Timestamp)> {
+        let spaces = plan.written().filter(|(id, _)| id.space != SpaceId::HEAD);
+        let is_withdrawn = |part: &Part<'_>| {
+            rows::encoded(part).is_withdrawn() && self.place_of(part) == Place::Withdrawn
+        };
+        let withdrawn = spaces.filter(|(_, part)| is_withdrawn(part));
+        withdrawn.map(|(id, part)| (id, part.stored_at)).collect()
+    }
+
     /// The places that the space in a row takes.
     pub(super) fn place_of(&self, part: &Part<'_>) -> Place {
         match rows::encoded(part).is_withdrawn() {

@@ -13,7 +13,6 @@ use std::time::Duration;
 use super::{
     SmartRecordStore, StorageError,
     event::{Origin, StoreEvent},
-    eviction_memory::RememberedSpace,
     room::PlannedRow,
     rows::{self, Place},
     storage::{Part, PartId, RecordId, SpaceId},
@@ -382,7 +381,7 @@ impl SmartRecordStore {
     ) -> Result<(usize, usize), StorageError> {
         let charge = self.charge(key, Some(&writer.peer_id()));
         let limits = rules.limits();
-        let wanted = |part, place, remembered: Option<RememberedSpace>, returns| PlannedRow {
+        let wanted = |part, place, adds_to_memory, returns| PlannedRow {
             key,
             id,
             part,
@@ -390,7 +389,7 @@ impl SmartRecordStore {
             place: if charge.is_protected { Place::Protected } else { place },
             max_spaces: limits.spaces_per_record(),
             max_withdrawn: limits.withdrawn_per_record(),
-            is_remembered: remembered.is_some(),
+            adds_to_memory,
             returns,
         };
         let remembered = self.memory.space(id, now);
@@ -431,7 +430,7 @@ impl SmartRecordStore {
                 };
                 let mut refused = None;
                 for place in places.iter().filter(|_| !(may_withdraw && remembered.is_some())) {
-                    let newcomer = wanted(part.clone(), *place, remembered, false);
+                    let newcomer = wanted(part.clone(), *place, false, false);
                     refused = self.newcomer_refusal(newcomer, now)?;
                     if refused.is_none() {
                         break;
@@ -449,7 +448,7 @@ impl SmartRecordStore {
         let Some(mut space) = merged.space else {
             return Ok((0, merged.known));
         };
-        let mut returns = false;
+        let (mut returns, mut is_all_remembered) = (false, false);
         if let Some(known) = remembered {
             let too_old = known.admits(&mut space).unwrap_or(merged.admitted).min(merged.admitted);
             if too_old > 0 {
@@ -461,7 +460,8 @@ impl SmartRecordStore {
                 return Ok((0, merged.known));
             }
             returns = known.is_made_up_by(&space);
-            stored_at = stored_at.min(known.stored_at);
+            is_all_remembered = known.is(&space);
+            stored_at = stored_at.min(known.stored_since);
         }
         let collected = space.collect(now);
         let superseded = before
@@ -470,14 +470,19 @@ impl SmartRecordStore {
             .saturating_sub(space.updates().len());
         let place = if space.is_withdrawn() { Place::Withdrawn } else { Place::Open };
         let part = rows::space_part(&space, writer, stored_at);
-        let refused = self.put_row(&wanted(part, place, remembered, returns), now)?.err();
+        let adds_to_memory = remembered.is_some() && !is_all_remembered;
+        let refused = self.put_row(&wanted(part, place, adds_to_memory, returns), now)?.err();
         if let Some(limit) = refused {
+            if place == Place::Withdrawn && is_all_remembered {
+                // It has no place, and what it says is known.
+                return Ok((0, merged.known.saturating_add(merged.admitted)));
+            }
             refusals.push(Some(peer), limit.into(), merged.admitted);
             // Its withdrawal may have a place even if what came after it has none.
             let withdrawal = space.withdrawal().filter(|_| !was_withdrawn);
             if let Some(withdrawal) = withdrawal {
                 let part = rows::space_part(&withdrawal, writer, stored_at);
-                let withdrawn = wanted(part, Place::Withdrawn, remembered, false);
+                let withdrawn = wanted(part, Place::Withdrawn, adds_to_memory, false);
                 // Without a place it stays as it is.
                 let _: Result<(), LimitExceeded> = self.put_row(&withdrawn, now)?;
             }

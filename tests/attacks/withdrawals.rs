@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use libp2p_identity::Keypair;
-use libp2p_kad::{self as kad, Record, store::RecordStore};
+use libp2p_identity::{Keypair, PeerId};
+use libp2p_kad::{self as kad, GetRecordOk, PeerRecord, Record, store::RecordStore};
 use libp2p_smart_record::{
     Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SpaceRules, SpaceSigner, Timestamp,
     Writer,
+    query::RecordReader,
     store::{MemoryStorage, SmartRecordStore, StoreConfig},
 };
 use smart_record_testing::{ManualClock, NOW, at, keys::keypair};
@@ -150,5 +151,47 @@ fn a_reader_sees_the_withdrawal_though_one_holder_shows_what_was_withdrawn() {
             assert!(joined.space(&writer).unwrap().is_withdrawn(), "{name}");
             assert_eq!(joined.view(now).get(&writer.peer_id()), None, "{name}");
         }
+    }
+}
+
+/// One holder shows withdrawals of its own, of ranks below the victim's, until a record has no
+/// place for the victim's, and then what the victim has withdrawn.
+#[test]
+fn withdrawals_without_end_do_not_make_a_reader_show_what_was_withdrawn() {
+    let (said, withdrawal) = said_and_withdrawn(at(NOW));
+    let (rules, bar) = (SpaceRules::default(), Writer::from(&victim().public()).rank(&key()));
+    let begun = Instant::now();
+    let ground = (0_u64..).map(|n| keypair(20_000_000 + n));
+    let ground = ground.filter(|keypair| Writer::from(&keypair.public()).rank(&key()) < bar);
+    let ground: Vec<_> = ground.take(rules.limits().withdrawn_per_record()).collect();
+    let grinding = begun.elapsed();
+    let mut flood = SmartRecord::new(key());
+    for keypair in ground {
+        let mut signer = SpaceSigner::new(key(), keypair, Limits::default());
+        let update = signer.withdraw(at(NOW)).unwrap();
+        flood.insert(signer.writer(), update).unwrap();
+    }
+    let flood: Vec<_> = flood.chunks(15 * 1_024).collect();
+    println!(
+        "withdrawals without end: {} keys in {grinding:.1?} of one core, {} B of answers",
+        rules.limits().withdrawn_per_record(),
+        flood.iter().map(Vec::len).sum::<usize>()
+    );
+    let [liar, honest] = [(); 2].map(|()| PeerId::random());
+    let (said, withdrawal) = ([(liar, said)], [(honest, withdrawal)]);
+    let flood: Vec<_> = flood.into_iter().map(|answer| (liar, answer)).collect();
+    for order in [[&withdrawal[..], &flood, &said], [&said, &withdrawal, &flood]] {
+        let mut reader = RecordReader::new(&Registry::default(), key()).unwrap();
+        for (peer, value) in order.into_iter().flatten() {
+            let record = Record::new(kad::RecordKey::new(&key()), value.clone());
+            let found = PeerRecord { peer: Some(*peer), record };
+            reader.on_progress(&Ok(GetRecordOk::FoundRecord(found)), false, at(NOW));
+        }
+        let end = GetRecordOk::FinishedWithNoAdditionalRecord { cache_candidates: [].into() };
+        reader.on_progress(&Ok(end), true, at(NOW));
+        let reading = reader.into_reading(at(NOW));
+        let victim = Writer::from(&victim().public());
+        assert_eq!(reading.view().get(&victim.peer_id()), None, "it is shown again");
+        assert!(!reading.is_complete_for(&victim));
     }
 }

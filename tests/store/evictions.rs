@@ -1,7 +1,8 @@
 //! What was withdrawn stays withdrawn, whatever is evicted: places of withdrawn spaces, and the
 //! memory of evictions.
 
-use libp2p_smart_record::{OrderKey, SignedUpdate, UpdateKind};
+use libp2p_smart_record::{EncodedSpace, OrderKey, SignedUpdate, UpdateKind};
+use prost::Message;
 use smart_record_testing::forge::{self, Update};
 
 use super::*;
@@ -162,13 +163,19 @@ fn of_too_many_withdrawn_spaces_those_stay_that_were_stored_first() {
     let (said, withdrawal) = withdrawn(&key, 4, fixture.now());
     fixture.write(&key, &said).unwrap();
     assert!(fixture.writers(&key).contains(&peer(4)));
-    for _ in 0..2 {
-        assert_eq!(fixture.write(&key, &withdrawal), Ok(1));
+    let mut before = fixture.store().counters();
+    for is_first in [true, false] {
+        let is_new = usize::from(is_first);
+        assert_eq!(fixture.write(&key, &withdrawal), Ok(is_new));
+        let after = fixture.store().counters();
+        assert_eq!(after.spaces_evicted - before.spaces_evicted, is_new as u64);
+        assert_eq!(after.remembered_returned, 0);
         assert_eq!(fixture.writers(&key), [1, 2].map(peer).into());
         assert!(is_stale(fixture.write(&key, &said)));
         fixture.restart();
         assert!(is_stale(fixture.write(&key, &said)));
-        // It may be sent again, and still has no place.
+        // It may be sent again, still has no place, and is no news.
+        before = fixture.store().counters();
     }
     // One that was stored before them has a place.
     let (mut fixture, key) = (Fixture::new(StoreConfig::default()), board());
@@ -184,15 +191,74 @@ fn of_too_many_withdrawn_spaces_those_stay_that_were_stored_first() {
     assert!(is_stale(fixture.write(&key, &said)));
 }
 
-/// A store with room for one record, of which each write under another key evicts what it has.
+#[test]
+fn a_space_that_is_left_as_its_withdrawal_goes_before_those_that_were_stored_earlier() {
+    let (mut fixture, key) = (Fixture::new(StoreConfig::default()), board());
+    let [victim, newcomer, first, second, third, .., last] = by_rank(&key, 8)[..] else { panic!() };
+    let withdraw = |fixture: &mut Fixture, writer| {
+        fixture.clock.advance(Duration::from_secs(1));
+        let (_, withdrawal) = withdrawn(&key, writer, fixture.now());
+        fixture.write(&key, &withdrawal)
+    };
+    assert_eq!(withdraw(&mut fixture, first), Ok(1));
+    let (said, withdrawal) = withdrawn(&key, victim, fixture.now());
+    fixture.write(&key, &said).unwrap();
+    assert_eq!(withdraw(&mut fixture, second), Ok(1));
+    // There is no place for it, and the store knows now which would go.
+    assert!(withdraw(&mut fixture, third).is_err());
+    let writer = Writer::from(&keypair(second).public());
+    fixture.store().forget_space(&key, &writer).unwrap();
+    // A space that was withdrawn and written again gives way to one of a lower rank.
+    fixture.clock.advance(Duration::from_secs(1));
+    let mut again = signer(&key, last, Limits::default());
+    again.withdraw(fixture.now()).unwrap();
+    again.merge(text(1), fixture.now(), HOUR).unwrap();
+    let again = again.record(fixture.now()).encode();
+    assert_eq!(fixture.write(&key, &again), Ok(2));
+    assert_eq!(fixture.write(&key, &one_space(&key, newcomer, 1, HOUR)), Ok(1));
+    assert_eq!(fixture.writers(&key), [victim, newcomer, first, last].map(peer).into());
+    // It was stored last of the withdrawn ones.
+    assert_eq!(fixture.write(&key, &withdrawal), Ok(1));
+    assert_eq!(fixture.writers(&key), [victim, newcomer, first].map(peer).into());
+}
+
+#[test]
+fn within_narrower_limits_an_early_withdrawal_has_a_place_however_many_are_too_many() {
+    let (mut fixture, key) = (Fixture::new(StoreConfig::default()), board());
+    let wide = limits().with_withdrawn_per_record(1_000);
+    let (config, clock) = (fixture.config.clone(), fixture.clock.clone());
+    let storage = fixture.storage.share();
+    fixture.store = Some(
+        SmartRecordStore::with_storage(local(), registry_within(&wide), config, storage, clock)
+            .unwrap(),
+    );
+    let (said, withdrawal) = withdrawn(&key, 1, fixture.now());
+    fixture.write(&key, &said).unwrap();
+    fixture.clock.advance(Duration::from_secs(1));
+    for writer in 2..150 {
+        let (_, withdrawal) = withdrawn(&key, writer, fixture.now());
+        assert_eq!(fixture.write(&key, &withdrawal), Ok(1));
+    }
+    fixture.restart();
+    assert_eq!(fixture.write(&key, &withdrawal), Ok(1));
+    let record = fixture.store().record_of(&key, &[peer(1)]).unwrap();
+    assert_eq!(record.unwrap().spaces().len(), 1, "it has a place");
+    let everybody: Vec<_> = (1..150).map(peer).collect();
+    let store = fixture.store();
+    let is_stored = |peer: &&PeerId| store.record_of(&key, [*peer]).unwrap().is_some();
+    let stored = everybody.iter().filter(is_stored).count();
+    assert_eq!(stored, limits().withdrawn_per_record());
+}
+
 /// The space of a signer that breaks the rules for writers: a withdrawal for long, and a merge that
 /// ends before it. Once the merge is collected, the space is withdrawn.
-fn withdrawn_later(author: &forge::Author, now: Timestamp) -> Vec<u8> {
+fn withdrawn_later(key: &RecordKey, author: &forge::Author, now: Timestamp) -> Vec<u8> {
     let (seq, now) = (now.as_millis() * 1_000, now.as_millis());
     let until = |expires_at| Update { seq, expires_at, ..Update::saying(1) };
     let withdrawal = Update { document: Vec::new(), ..until(now + 47 * 3_600_000) }.replacing();
     let merge = until(now + 1_000).after(1);
-    forge::encode([author.space([author.sign(&withdrawal), author.sign(&merge)])])
+    let updates = [withdrawal, merge].map(|it| author.sign_under(key.as_bytes(), &it));
+    forge::encode([author.space(updates)])
 }
 
 #[test]
@@ -205,7 +271,7 @@ fn spaces_that_become_withdrawn_when_they_are_collected_take_no_places_from_earl
     for seed in 10..20 {
         fixture.clock.advance(Duration::from_secs(2));
         let author = forge::Author::ed25519(seed);
-        let space = withdrawn_later(&author, fixture.now());
+        let space = withdrawn_later(&key, &author, fixture.now());
         fixture.write(&key, &space).unwrap();
         later.push((author.peer_id(), space));
         fixture.clock.advance(Duration::from_secs(2));
@@ -223,6 +289,78 @@ fn spaces_that_become_withdrawn_when_they_are_collected_take_no_places_from_earl
     assert!(is_stale(fixture.write(&key, &said)));
 }
 
+/// A board that gives out two spaces, the writers that are given out, and what its answers say of
+/// it. The last writer is protected.
+fn answered(
+    slice_bytes: usize,
+    protected: u64,
+    prepare: impl FnOnce(&mut Fixture),
+    key: &RecordKey,
+) -> (SmartRecord, u32, [u8; 32]) {
+    let config = StoreConfig::default().with_protected([peer(protected)]);
+    let mut fixture = Fixture::new(config.with_slice_bytes(slice_bytes));
+    prepare(&mut fixture);
+    asked(fixture.store());
+    let answer = fixture.store().get(&kad_key(key)).unwrap().value.clone();
+    let Coverage { spaces, digest, .. } = Coverage::of_answer(&answer).unwrap();
+    (fixture.store().record(key).unwrap().unwrap(), spaces, digest)
+}
+
+#[test]
+fn what_becomes_withdrawn_counts_as_withdrawn_before_it_is_collected() {
+    let key = forge::key();
+    let [.., b, c] = by_rank(&key, 40)[..] else { panic!() };
+    let bar = Writer::from(&keypair(b).public()).rank(&key);
+    let below = |author: &forge::Author| author.writer().rank(&key) < bar;
+    let author = (100..).map(forge::Author::ed25519).find(below).unwrap();
+    for slice_bytes in [300, 8 * 1_024] {
+        let answers = [false, true].map(|collects| {
+            let prepare = |fixture: &mut Fixture| {
+                let space = withdrawn_later(&key, &author, fixture.now());
+                fixture.write(&key, &space).unwrap();
+                for writer in [b, c] {
+                    let space = one_space(&key, writer, 1, HOUR);
+                    assert_eq!(fixture.write(&key, &space), Ok(1));
+                }
+                fixture.clock.advance(Duration::from_secs(2));
+                if collects {
+                    assert_eq!(fixture.store().collect(), Ok(1));
+                }
+            };
+            answered(slice_bytes, c, prepare, &key)
+        });
+        assert_eq!(answers[0], answers[1]);
+        let (record, spaces, digest) = &answers[0];
+        assert_eq!((record.spaces().len(), *spaces), (3, 3));
+        let now = Timestamp::from_millis(T0 + 2_000);
+        assert_eq!(record.digest(now), *digest);
+    }
+}
+
+#[test]
+fn a_space_that_cannot_be_read_takes_no_place_of_what_is_given_out() {
+    let key = board();
+    let order = by_rank(&key, 3);
+    for slice_bytes in [300, 8 * 1_024] {
+        let prepare = |fixture: &mut Fixture| {
+            for writer in &order {
+                let space = one_space(&key, *writer, 1, HOUR);
+                assert_eq!(fixture.write(&key, &space), Ok(1));
+            }
+            let rank = Writer::from(&keypair(order[0]).public()).rank(&key);
+            let id = RecordId::new(&local(), &key).part(SpaceId(rank));
+            let mut storage = fixture.storage.share();
+            let part = storage.get(&id).unwrap().unwrap();
+            let damaged = Part { bytes: Cow::Owned(vec![0xff; 50]), ..part };
+            storage.apply(vec![Change::Set(id, damaged)]).unwrap();
+        };
+        let (record, spaces, digest) = answered(slice_bytes, order[2], prepare, &key);
+        assert_eq!((record.spaces().len(), spaces), (2, 2));
+        assert_eq!(record.digest(Timestamp::from_millis(T0)), digest);
+    }
+}
+
+/// A store with room for one record, of which each write under another key evicts what it has.
 fn cramped() -> (Fixture, Vec<RecordKey>) {
     let config = StoreConfig::default().with_max_records(1);
     let mut keys: Vec<_> = (0..200).map(|i| RecordKey::new(format!("/sr/{i}"))).collect();
@@ -332,6 +470,38 @@ fn a_flood_forgets_its_own_evictions_first() {
 }
 
 #[test]
+fn what_comes_back_again_and_again_counts_for_no_longer_than_it_was_stored() {
+    let farthest = |namespace: &str| {
+        let keys = (0..200).map(|i| RecordKey::new(format!("/{namespace}/{i}")));
+        keys.max_by_key(|key| RecordId::new(&local(), key)).unwrap()
+    };
+    for (key, value) in [
+        (farthest("sr"), one_space(&farthest("sr"), 1, 1, HOUR)),
+        (farthest("ordered"), b"5".to_vec()),
+    ] {
+        let (fixture, keys) = cramped();
+        let mut fixture = Fixture::new(fixture.config.clone().with_max_remembered(1));
+        let [.., victim, last] = &keys[..] else { panic!() };
+        // It is stored for a second, twice, half a minute apart.
+        assert_eq!(fixture.write(&key, &value), Ok(1));
+        fixture.clock.advance(Duration::from_secs(1));
+        fixture.write(last, &one_space(last, 2, 1, HOUR)).unwrap();
+        fixture.store().forget(last).unwrap();
+        fixture.clock.advance(Duration::from_secs(30));
+        assert_eq!(fixture.write(&key, &value), Ok(1));
+        fixture.clock.advance(Duration::from_secs(1));
+        let (said, withdrawal) = withdrawn(victim, 3, fixture.now());
+        fixture.write(victim, &said).unwrap();
+        fixture.write(victim, &withdrawal).unwrap();
+        fixture.clock.advance(Duration::from_secs(10));
+        fixture.write(last, &one_space(last, 2, 1, HOUR)).unwrap();
+        fixture.store().forget(last).unwrap();
+        assert_eq!(fixture.store().counters().remembered_dropped, 1);
+        assert!(is_stale(fixture.write(victim, &said)), "it was stored for ten seconds");
+    }
+}
+
+#[test]
 fn what_has_expired_is_forgotten_before_what_has_not() {
     let (fixture, keys) = cramped();
     let mut fixture = Fixture::new(fixture.config.clone().with_max_remembered(3));
@@ -436,6 +606,8 @@ enum Step {
     Replay(usize, usize, usize),
     /// Writers of their own write under a key.
     Flood(usize, u8, u64),
+    /// A writer of its own breaks the rules under a key: its space becomes withdrawn by itself.
+    Breach(usize),
     Wait(u64),
     Collect,
     Restart,
@@ -453,11 +625,59 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (key(), writer(), any::<prop::sample::Index>())
             .prop_map(|(k, w, i)| Step::Replay(k, w, i.index(1 << 16))),
         3 => (key(), 1_u8..4, 1_u64..3_000).prop_map(|(k, n, ttl)| Step::Flood(k, n, ttl)),
+        1 => key().prop_map(Step::Breach),
         2 => (1_u64..2_000).prop_map(Step::Wait),
         1 => Just(Step::Collect),
         1 => Just(Step::Restart),
     ];
     vec(step, 1..80)
+}
+
+/// The counts of a board, as its head has them.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct Counted {
+    #[prost(uint32, tag = "1")]
+    spaces: u32,
+    #[prost(uint64, tag = "2")]
+    bytes: u64,
+    #[prost(uint32, tag = "6")]
+    withdrawn_spaces: u32,
+    #[prost(uint64, tag = "7")]
+    withdrawn_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct CountingHead {
+    #[prost(message, optional, tag = "2")]
+    board: Option<Counted>,
+}
+
+impl Counted {
+    fn of_head(storage: &Shared, key: &RecordKey) -> Self {
+        let head = storage.get(&RecordId::new(&local(), key).head()).unwrap();
+        let head = head.map(|head| CountingHead::decode(&head.bytes[..]).unwrap());
+        head.and_then(|head| head.board).unwrap_or_default()
+    }
+
+    fn of_rows(storage: &Shared, key: &RecordKey) -> Self {
+        let mut counted = Self::default();
+        let record = RecordId::new(&local(), key);
+        for row in storage.scan(&record.head()) {
+            let (id, part) = row.unwrap();
+            if id.record != record {
+                break;
+            }
+            if id != record.head() {
+                counted.spaces += 1;
+                counted.bytes += part.bytes.len() as u64;
+                if EncodedSpace::new(&part.bytes).is_withdrawn() {
+                    counted.withdrawn_spaces += 1;
+                    counted.withdrawn_bytes += part.bytes.len() as u64;
+                }
+            }
+        }
+        counted
+    }
 }
 
 /// What a writer has signed under a key.
@@ -542,9 +762,24 @@ fn check(steps: &[Step]) -> Result<(), TestCaseError> {
                     prop_assert!(!is_stale(outcome), "a stranger is refused for the past");
                 }
             }
+            Step::Breach(k) => {
+                strangers += 1;
+                let author = forge::Author::ed25519(strangers);
+                let value = withdrawn_later(&keys[k], &author, now);
+                let outcome = fixture.write(&keys[k], &value);
+                prop_assert!(!is_stale(outcome), "a stranger is refused for the past");
+            }
             Step::Wait(ms) => fixture.clock.advance(Duration::from_millis(ms)),
             Step::Collect => drop(fixture.store().collect().unwrap()),
             Step::Restart => fixture.restart(),
+        }
+        for key in &keys {
+            let counted = Counted::of_rows(&fixture.storage, key);
+            prop_assert_eq!(&counted, &Counted::of_head(&fixture.storage, key));
+            let limits = limits();
+            let open = counted.spaces - counted.withdrawn_spaces;
+            prop_assert!(open as usize <= limits.spaces_per_record());
+            prop_assert!(counted.withdrawn_spaces as usize <= limits.withdrawn_per_record());
         }
         let now = fixture.now();
         for ((k, _), author) in &authors {

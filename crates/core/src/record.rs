@@ -248,7 +248,10 @@ impl SmartRecord {
     /// Within a space, truncating before or after a join gives the same result. Which spaces stay
     /// is the same once the same updates have been joined again: a space that is withdrawn later
     /// leaves a place to one that was dropped for it before.
-    pub fn truncate(&mut self, limits: &Limits) {
+    ///
+    /// Returns the spaces that are gone, or of which only the withdrawal is left, as they were.
+    pub fn truncate(&mut self, limits: &Limits) -> Vec<(Writer, Space)> {
+        let mut gone = Vec::new();
         for space in self.spaces.values_mut() {
             space.truncate(limits);
         }
@@ -263,11 +266,13 @@ impl SmartRecord {
                 for (_, writer) in ranked.into_iter().take(surplus) {
                     let space = self.spaces.remove(&writer).unwrap_or_default();
                     if let Some(withdrawal) = space.withdrawal().filter(|_| !withdrawn) {
-                        self.spaces.insert(writer, withdrawal);
+                        self.spaces.insert(writer.clone(), withdrawal);
                     }
+                    gone.push((writer, space));
                 }
             }
         }
+        gone
     }
 
     /// The number of withdrawn spaces, or of the others.
@@ -287,6 +292,17 @@ impl SmartRecord {
         if let Some(space) = self.spaces.get_mut(writer) {
             space.truncate(limits);
         }
+    }
+
+    /// Drops the updates of one space that are older than `position`, and the space if it is left
+    /// empty. Returns their number.
+    pub fn forget_before(&mut self, writer: &Writer, position: Position) -> usize {
+        let Some(space) = self.spaces.get_mut(writer) else { return 0 };
+        let forgotten = space.retain(|it| it >= position);
+        if space.is_empty() {
+            self.spaces.remove(writer);
+        }
+        forgotten
     }
 
     /// Drops the updates whose `retain_until` is at or before `now`, and spaces left empty. Returns

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use libp2p_kad::{KBucketKey, RecordKey as KadKey};
 use libp2p_smart_record::{
-    RecordKey, Registry, SmartRecord, query::RecordReader, store::ValidatedRecord,
+    Dict, Limits, Open, RecordKey, Registry, SmartRecord, Space, SpaceRules, SpaceSigner, Writer,
+    query::RecordReader,
+    store::{StoreConfig, ValidatedRecord},
 };
 
 use super::holders::*;
@@ -109,6 +111,138 @@ fn what_all_but_a_few_hold_is_never_missing_from_a_complete_reading() {
          holder that was asked most"
     );
     assert!(complete > 500, "{complete} complete");
+}
+
+/// The states of a writer's space, one after the other, each with all before it.
+fn states(key: &RecordKey, registry: &Registry, writer: u64, random: &mut Random) -> Vec<State> {
+    let mut signer = SpaceSigner::new(key.clone(), keypair(writer), Limits::default());
+    let states = (0..1 + random.below(3)).map(|n| {
+        let text = "x".repeat(random.below(150) as usize);
+        let document: Dict = [("text", text)].into_iter().collect();
+        match random.below(3) {
+            0 if n > 0 => signer.withdraw(NOW).unwrap(),
+            1 => signer.replace(document, NOW, HOUR).unwrap(),
+            _ => signer.merge(document, NOW, HOUR).unwrap(),
+        };
+        let record = signer.record(NOW);
+        let valid = ValidatedRecord::new(registry, key.clone(), &record.encode(), NOW);
+        State { record, valid }
+    });
+    states.collect()
+}
+
+struct State {
+    record: SmartRecord,
+    valid: ValidatedRecord,
+}
+
+/// As above, with places for a few spaces and withdrawn ones, and replicas that evict during the
+/// read. What has no place may be missing, in the order of ranks; what was withdrawn at enough
+/// holders is not shown.
+#[test]
+fn of_a_full_record_nothing_is_missing_that_has_a_place_and_nothing_is_shown_that_was_withdrawn() {
+    let limits = Limits::default().with_spaces_per_record(8).with_withdrawn_per_record(4);
+    let rules = SpaceRules::new(limits.clone(), Open);
+    let registry = Registry::empty().with("sr", rules).unwrap();
+    let key = RecordKey::new("/sr/adversary/full");
+    let rank = |writer: &Writer| writer.rank(&key);
+    let mut random = Random(16);
+    let pool: Vec<_> =
+        (0..60).map(|n| states(&key, &registry, 3_000_000 + n, &mut random)).collect();
+    let (mut complete, mut without_place, mut hidden) = (0, 0, 0);
+    for board in 0..300 {
+        let (n, count) = (1 + random.below(3) as usize, 2 + random.below(4));
+        let on_board: Vec<_> = pool.iter().filter(|_| random.chance(40)).collect();
+        let lacking = [0, 10, 40][random.below(3) as usize];
+        let mut holders: Vec<_> = (0..count)
+            .map(|number| {
+                let first = on_board.first().map(|states| states[0].record.clone());
+                match (random.below(8), first) {
+                    (0, Some(first)) => Holder::new(peer(600_000 + number), Kind::ClaimsAll(first)),
+                    _ => {
+                        let config = StoreConfig::default().with_slice_bytes(1_200);
+                        let config = match random.chance(20) {
+                            true => config.with_max_record_bytes(4_000),
+                            false => config,
+                        };
+                        let registry = registry.clone();
+                        let mut honest =
+                            Holder::within(registry, config, 600_000 + number, random.chance(90));
+                        for states in &on_board {
+                            let known = random.below(states.len() as u64) as usize;
+                            let known = [known, states.len() - 1][random.below(2) as usize];
+                            if !random.chance(lacking) {
+                                honest.give([states[known].valid.clone()]);
+                            }
+                        }
+                        honest
+                    }
+                }
+            })
+            .collect();
+        for holder in &mut holders {
+            holder.throughout = holder.holds(&key);
+        }
+        let mut seed = Random(board);
+        let asker = peer(800_000 + board);
+        let (reading, _) = read_within(&registry, &key, asker, n, &mut holders, |_, holders| {
+            for holder in &mut *holders {
+                if seed.chance(15) {
+                    let late = &pool[seed.below(pool.len() as u64) as usize];
+                    holder.give([late[late.len() - 1].valid.clone()]);
+                    let now = holder.holds(&key);
+                    holder.throughout.retain(|update| now.contains(update));
+                }
+            }
+            BTreeSet::new()
+        });
+        let record = reading.snapshot.record().unwrap();
+        let (withdrawn, open): (Vec<_>, Vec<_>) =
+            record.spaces().partition(|(_, space)| space.is_withdrawn());
+        assert!(open.len() <= limits.spaces_per_record());
+        assert!(withdrawn.len() <= limits.withdrawn_per_record());
+        // Whether spaces of lower ranks take all places of a kind.
+        let takes_all = |spaces: &[(&Writer, &Space)], max, writer: &Writer| {
+            spaces.len() == max && spaces.iter().all(|(other, _)| rank(other) < rank(writer))
+        };
+        let answered: Vec<_> = holders.iter().filter(|holder| holder.has_answered).collect();
+        let needed = n.min(answered.len()).max(1);
+        let found = updates(record);
+        for states in &pool {
+            let last = &states[states.len() - 1].record;
+            let (writer, _) = last.spaces().next().unwrap();
+            for state in states {
+                let (_, space) = state.record.spaces().next().unwrap();
+                for update in space.updates() {
+                    let id = (writer.clone(), update.position());
+                    let lack = answered.iter().filter(|it| !it.throughout.contains(&id));
+                    if lack.count() >= needed {
+                        continue;
+                    }
+                    let shown = record.space(writer);
+                    let is_replaced = shown.and_then(Space::newest_replace) > Some(id.1);
+                    let has_no_place = takes_all(&open, limits.spaces_per_record(), writer)
+                        || takes_all(&withdrawn, limits.withdrawn_per_record(), writer);
+                    if !found.contains(&id) && !is_replaced {
+                        without_place += usize::from(has_no_place);
+                        assert!(!reading.is_complete() || has_no_place, "board {board}: missing");
+                        assert!(!reading.is_complete_for(writer), "board {board}: resumed");
+                    }
+                    // Once it is found, or known without a place, nothing before it is shown.
+                    if space.newest_replace() == Some(id.1) && reading.is_complete() {
+                        hidden += 1;
+                        let is_old = |old: &(Writer, _)| old.0 == *writer && old.1 < id.1;
+                        assert!(!found.iter().any(is_old), "board {board}: shown again");
+                    }
+                }
+            }
+        }
+        complete += usize::from(reading.is_complete());
+    }
+    println!(
+        "300 full boards: {complete} complete, {without_place} updates without a place, {hidden} replaces kept"
+    );
+    assert!(complete > 200 && without_place > 100 && hidden > 200);
 }
 
 /// Ten small spaces and three larger than a slice on three honest replicas, without any attacker.

@@ -13,7 +13,9 @@ use libp2p_smart_record::{
     Coverage, Dict, Limits, Position, RecordKey, Registry, RingArc, SmartRecord, SpaceSigner,
     Timestamp, Writer,
     query::{ReadStep, Reading, RecordReader},
-    store::{Asker, MemoryStorage, Origin, SmartRecordStore, StoreConfig, ValidatedRecord},
+    store::{
+        Asker, MemoryStorage, Origin, SmartRecordStore, StoreConfig, ValidatedRecord, WriteError,
+    },
 };
 use smart_record_testing::ManualClock;
 
@@ -87,8 +89,12 @@ impl Holder {
     }
 
     pub fn honest(number: u64, tells: bool) -> Self {
+        Self::within(Registry::default(), StoreConfig::default(), number, tells)
+    }
+
+    /// An honest holder with these limits.
+    pub fn within(registry: Registry, config: StoreConfig, number: u64, tells: bool) -> Self {
         let peer = peer(number);
-        let (registry, config) = (Registry::default(), StoreConfig::default());
         let (storage, clock) = (MemoryStorage::default(), ManualClock::at(NOW));
         let store = SmartRecordStore::with_storage(peer, registry, config, storage, clock).unwrap();
         Self::new(peer, Kind::Honest { store: Box::new(store), tells })
@@ -105,7 +111,9 @@ impl Holder {
     pub fn give(&mut self, spaces: impl IntoIterator<Item = ValidatedRecord>) {
         if let Some(store) = self.store() {
             for space in spaces {
-                store.insert(space, Origin::Remote).unwrap();
+                // A full record may have no place for it.
+                let stored = store.insert(space, Origin::Remote);
+                assert!(matches!(stored, Ok(_) | Err(WriteError::Refused(_))), "{stored:?}");
             }
         }
     }
@@ -154,10 +162,22 @@ pub fn read(
     asker: PeerId,
     complete_at: usize,
     holders: &mut [Holder],
+    between: impl FnMut(usize, &mut [Holder]) -> BTreeSet<usize>,
+) -> (Reading, usize) {
+    read_within(&Registry::default(), key, asker, complete_at, holders, between)
+}
+
+/// As [`read`], with these limits.
+pub fn read_within(
+    registry: &Registry,
+    key: &RecordKey,
+    asker: PeerId,
+    complete_at: usize,
+    holders: &mut [Holder],
     mut between: impl FnMut(usize, &mut [Holder]) -> BTreeSet<usize>,
 ) -> (Reading, usize) {
     let mut reader =
-        RecordReader::new(&Registry::default(), key.clone()).unwrap().with_complete_at(complete_at);
+        RecordReader::new(registry, key.clone()).unwrap().with_complete_at(complete_at);
     let target = KBucketKey::new(KadKey::new(key));
     for round in 1.. {
         let lost = between(round, holders);

@@ -141,7 +141,8 @@ impl Bad {
                 value
             }
             Self::Expired => {
-                let then = now.saturating_sub(2 * HOUR);
+                // Nor is it retained any longer because it may hide something.
+                let then = now.saturating_sub(100 * HOUR);
                 let mut signer = signer(&key, Limits::default());
                 signer.merge([("n", 1)].into_iter().collect(), then, HOUR).unwrap();
                 signer.record(then).encode()

@@ -343,9 +343,6 @@ mod tests {
             r#"{"a":{"/":{}}}"#,
             r#"{"a":{"/":{"bytes":"AA","float":"inf"}}}"#,
             r#"{"a":{"/":"not a cid"}}"#,
-            // Case 13.
-            r#"{"a":{"/":"/ipfs/bafkqaaa"}}"#,
-            r#"{"a":{"/":"https://a.example/ipfs/bafkqaaa"}}"#,
             r#"{"a":{"/":"bafkqaaaaaaaaa"}}"#,
             r#"{"a":{"/":{"bytes":"%"}}}"#,
             r#"{"a":{"/":{"float":"1"}}}"#,

@@ -17,8 +17,8 @@ use crate::{proto::smart_record as proto, protobuf::ProtobufError, time::Timesta
 pub struct UnverifiedSpace(Vec<proto::SignedUpdate>);
 
 impl UnverifiedSpace {
-    /// The number of updates, at least one.
-    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    /// The number of updates, at least one unless some were dropped.
+    #[expect(clippy::len_without_is_empty, reason = "no caller gets an empty one")]
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -27,17 +27,33 @@ impl UnverifiedSpace {
         self.0.iter()
     }
 
-    /// Whether the update of the greatest `seq` is a replace with an empty document. Nothing is
-    /// verified.
-    pub(crate) fn claims_withdrawal(&self) -> bool {
-        self.newest(|_| true).is_some_and(|newest| is_empty_replace(&newest))
+    /// Whether the newest update is a replace with an empty document, so that the space is
+    /// withdrawn. Nothing is verified.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.newest(|_| true).is_some_and(|(_, newest)| is_empty_replace(&newest))
     }
 
-    /// The update of the greatest `seq` of some, of those that can be decoded.
-    fn newest(&self, of: impl Fn(&proto::Update) -> bool) -> Option<proto::Update> {
-        let signed = self.0.iter();
-        let decoded = signed.filter_map(|signed| proto::Update::decode(signed.update.clone()).ok());
-        decoded.filter(of).max_by_key(|update| update.seq)
+    /// Drops all but the newest replace if that has an empty document, and otherwise everything.
+    /// Returns how many updates. Nothing is verified.
+    pub(crate) fn keep_withdrawal(&mut self) -> usize {
+        let before = self.0.len();
+        self.0 = self.withdrawal().and_then(|at| self.0.get(at)).cloned().into_iter().collect();
+        before.saturating_sub(self.0.len())
+    }
+
+    /// The number of the newest replace, if that has an empty document.
+    fn withdrawal(&self) -> Option<usize> {
+        let replace = self.newest(|update| update.kind() == proto::UpdateKind::Replace);
+        replace.filter(|(_, newest)| is_empty_replace(newest)).map(|(at, _)| at)
+    }
+
+    /// The update of the greatest `seq` of some, of those that can be decoded, and its number.
+    fn newest(&self, of: impl Fn(&proto::Update) -> bool) -> Option<(usize, proto::Update)> {
+        let signed = self.0.iter().enumerate();
+        let decoded = signed.filter_map(|(at, signed)| {
+            Some((at, proto::Update::decode(signed.update.clone()).ok()?))
+        });
+        decoded.filter(|(_, update)| of(update)).max_by_key(|(_, update)| update.seq)
     }
 
     pub(crate) fn into_updates(self) -> impl Iterator<Item = proto::SignedUpdate> {
@@ -82,9 +98,7 @@ impl Incoming {
     /// space may stay as a withdrawn one.
     pub fn claims_withdrawal(&self) -> bool {
         match self {
-            Self::Unverified(updates) => updates
-                .newest(|update| update.kind() == proto::UpdateKind::Replace)
-                .is_some_and(|newest| is_empty_replace(&newest)),
+            Self::Unverified(updates) => updates.withdrawal().is_some(),
             Self::Verified(space) => space.withdrawal().is_some(),
         }
     }
@@ -92,7 +106,7 @@ impl Incoming {
     /// The greatest `seq` of the updates, verified or not.
     pub fn newest_seq(&self) -> Option<Seq> {
         match self {
-            Self::Unverified(updates) => Some(Seq::from_micros(updates.newest(|_| true)?.seq)),
+            Self::Unverified(updates) => Some(Seq::from_micros(updates.newest(|_| true)?.1.seq)),
             Self::Verified(space) => space.newest().map(|newest| newest.seq),
         }
     }

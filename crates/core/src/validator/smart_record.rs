@@ -109,6 +109,7 @@ pub struct Refusals {
     /// The first reason recorded.
     first: Option<ValidationError>,
     bad_signatures: usize,
+    is_unread: bool,
 }
 
 impl Refusals {
@@ -116,6 +117,9 @@ impl Refusals {
     pub fn push(&mut self, writer: Option<PeerId>, reason: ValidationError, count: usize) {
         if self.first.is_none() {
             self.first = Some(reason.clone());
+        }
+        if let ValidationError::LimitExceeded(LimitExceeded { limit, .. }) = &reason {
+            self.is_unread |= [Limit::BAD_SIGNATURES, Limit::SIGNATURE_WORK].contains(limit);
         }
         let entry = self.entries.entry((writer, reason.fault())).or_insert(Refused {
             writer,
@@ -128,6 +132,12 @@ impl Refusals {
     /// The first reason recorded.
     pub fn first(&self) -> Option<&ValidationError> {
         self.first.as_ref()
+    }
+
+    /// Whether a part was refused unread, because there was too much to verify or too many
+    /// signatures were bad. It may be valid.
+    pub const fn is_unread(&self) -> bool {
+        self.is_unread
     }
 
     /// The entries, ordered by writer and class.
@@ -357,7 +367,7 @@ impl SpaceRules {
     }
 
     /// As [`read`](Self::read), but does not verify updates again that are in `known`, a record of
-    /// the same key.
+    /// the same key. Returns the refused parts too.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -366,7 +376,7 @@ impl SpaceRules {
         known: &SmartRecord,
         value: Bytes,
         now: Timestamp,
-    ) -> Result<SmartRecord, ValidationError> {
+    ) -> Result<(SmartRecord, Refusals), ValidationError> {
         let key = known.key();
         let mut refusals = Refusals::default();
         let mut record = SmartRecord::new(key.clone());
@@ -383,7 +393,7 @@ impl SpaceRules {
             record.join_space(writer, space);
         }
         if record.spaces().len() > 0 {
-            return Ok(record);
+            return Ok((record, refusals));
         }
         Err(refusals.first.unwrap_or(Malformed::Empty.into()))
     }
@@ -422,20 +432,29 @@ impl SpaceRules {
         let max = self.limits.spaces_per_record();
         let max_withdrawn = self.limits.withdrawn_per_record();
         if spaces.len() > max.min(max_withdrawn) {
-            // Drops the spaces that could not stay before any signature is verified.
+            // Drops what could not stay before any signature is verified, as `truncate` would.
             spaces.sort_by_cached_key(|(writer, _)| writer.rank(key));
             let (mut open, mut withdrawn) = (0_usize, 0_usize);
-            spaces.retain(|(writer, updates)| {
-                let (count, limit, max) = match updates.claims_withdrawal() {
-                    true => (&mut withdrawn, Limit::WITHDRAWN_PER_RECORD, max_withdrawn),
-                    false => (&mut open, Limit::SPACES_PER_RECORD, max),
-                };
-                *count = count.saturating_add(1);
-                if *count > max {
+            spaces.retain_mut(|(writer, updates)| {
+                let mut refuse = |limit, max: usize, count| {
                     let limit = LimitExceeded::new(limit, max.saturating_add(1), max);
-                    refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
+                    refusals.push(Some(writer.peer_id()), limit.into(), count);
+                };
+                if !updates.is_withdrawn() {
+                    open = open.saturating_add(1);
+                    if open <= max {
+                        return true;
+                    }
+                    refuse(Limit::SPACES_PER_RECORD, max, updates.keep_withdrawal());
+                    if updates.len() == 0 {
+                        return false;
+                    }
                 }
-                *count <= max
+                withdrawn = withdrawn.saturating_add(1);
+                if withdrawn > max_withdrawn {
+                    refuse(Limit::WITHDRAWN_PER_RECORD, max_withdrawn, updates.len());
+                }
+                withdrawn <= max_withdrawn
             });
         }
         let mut record = SmartRecord::new(key.clone());

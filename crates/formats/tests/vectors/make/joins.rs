@@ -456,6 +456,28 @@ pub fn limits() -> Vec<Value> {
             }
             case.done()
         },
+        {
+            let mut authors: Vec<_> = (0..4).map(|n| Author::ed25519(20 + n)).collect();
+            authors.sort_by_key(|author| author.writer().rank(&RecordKey::new(KEY)));
+            let spaces = authors.iter().map(|author| {
+                author.space([
+                    author.sign(&withdrawal(0, NOW + TTL)),
+                    author.sign(&Update::saying(1).after(1)),
+                ])
+            });
+            new(
+                "withdrawn-stays-in-one",
+                "6.4",
+                "Of four spaces in one value that were withdrawn and written again: one stays, two stay as withdrawals.",
+                &[encode(spaces)],
+            )
+            .limit("spaces_per_record", 1)
+            .limit("withdrawn_per_record", 2)
+            .refused(&authors[1], "limit", "spaces", 1)
+            .refused(&authors[2], "limit", "spaces", 1)
+            .refused(&authors[3], "limit", "spaces", 2)
+            .viewed(&[NOW])
+        },
     ]
 }
 
