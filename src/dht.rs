@@ -202,6 +202,13 @@ impl Dht {
     /// An acknowledgement does not prove storage: replicas acknowledge records they refuse. To see
     /// who holds what, call [`get`](Self::get) and [`Reading::holders_of`].
     ///
+    /// Readers over Kademlia's own queries, as those of a `Dht`, get no answer of more than 16 KiB,
+    /// with the addresses of up to 20 peers in it. A smart record is shown in slices that fit
+    /// beside three addresses of each peer, a value as it is. So a value of more than 8 KiB
+    /// ([`StoreConfig::slice_bytes`](crate::store::StoreConfig::slice_bytes)) may be readable for
+    /// none of them among many peers, although it is taken. A
+    /// [`Behaviour`](crate::behaviour::Behaviour) reads answers of up to 256 KiB.
+    ///
     /// # Errors
     /// [`DhtError::Refused`] if no part of the record is valid, the latest update of a single space
     /// is refused, something better than the value is found

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     client::{ProgressSender, PublicationContent, ReplicaState},
     outbound::Request,
-    query::{CheckedAnswer, Delivery, JoinedAnswers, contains},
+    query::{Answer, CheckedAnswer, Delivery, JoinedAnswers, contains},
 };
 
 /// Number of peers asked whether they show a write.
@@ -120,11 +120,12 @@ impl FollowUp {
         };
         let state = match outcome {
             RequestOutcome::Answered(answer) => {
-                let shown = check_answer(env, key, answer.record.map(|record| record.value));
-                let state = state_of(env, key, &self.content, &shown);
-                if let Ok(CheckedAnswer::Record(shown)) = shown
+                let answer = check_answer(env, key, answer.record.map(|record| record.value));
+                let state = state_of(env, key, &self.content, answer.as_ref().map(|it| &it.shown));
+                // What was sent does not say what it covers.
+                if let Ok(Answer { shown: CheckedAnswer::Record(shown), coverage, .. }) = answer
                     && state == ReplicaState::Shown
-                    && delivery.has_more(&peer, &shown)
+                    && (coverage.is_some() || delivery.has_more(&peer, &shown))
                 {
                     env.holders.on_joined(peer);
                 }
@@ -158,14 +159,14 @@ impl FollowUp {
     }
 }
 
-/// The valid content of an answer.
+/// The answer, if its content is valid.
 fn check_answer(
     env: &Env,
     key: &RecordKey,
     value: Option<Bytes>,
-) -> Result<CheckedAnswer, ValidationError> {
+) -> Result<Answer, ValidationError> {
     let nothing = JoinedAnswers::new(&env.registry, key)?;
-    Ok(nothing.check(key, value.unwrap_or_default(), env.now())?.shown)
+    nothing.check(key, value.unwrap_or_default(), env.now())
 }
 
 /// The state of the write by the content of an answer.
@@ -173,7 +174,7 @@ fn state_of(
     env: &Env,
     key: &RecordKey,
     content: &PublicationContent,
-    shown: &Result<CheckedAnswer, ValidationError>,
+    shown: Result<&CheckedAnswer, &ValidationError>,
 ) -> ReplicaState {
     match (shown, content) {
         (Ok(CheckedAnswer::Record(shown)), PublicationContent::Update(update)) => {

@@ -7,7 +7,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use hashlink::LruCache;
 use libp2p_identity::PeerId;
@@ -34,6 +34,10 @@ pub(super) struct Holders {
 struct KnownHolders {
     closest: Closest,
     record: Option<SmartRecord>,
+    /// Whether the record has all that the network has of this node's own space.
+    has_own: bool,
+    /// When one of the closest last acknowledged what this node has sent it.
+    taken: BTreeMap<PeerId, Duration>,
     at: Duration,
 }
 
@@ -69,8 +73,29 @@ impl Holders {
         if closest.answered == 0 {
             self.keys.remove(&key);
         } else {
-            self.keys.insert(key, KnownHolders { closest, record, at });
+            let before = self.keys.remove(&key);
+            let mut taken = before.map(|known| known.taken).unwrap_or_default();
+            taken.retain(|peer, _| closest.replicas.contains(peer));
+            self.keys.insert(key, KnownHolders { closest, record, has_own: false, taken, at });
         }
+    }
+
+    /// Records that enough of the closest peers have shown what they have of this node's own space.
+    pub(super) fn on_own_covered(&mut self, key: &RecordKey) {
+        if let Some(known) = self.keys.get_mut(key) {
+            known.has_own = true;
+        }
+    }
+
+    /// The record under a key, if the entry is valid and no part of this node's own space is
+    /// missing.
+    pub(super) fn with_own(&mut self, key: &RecordKey, now: Duration) -> Option<SmartRecord> {
+        let known = self.valid(key, now).filter(|known| known.has_own)?;
+        known.record.clone()
+    }
+
+    fn valid(&mut self, key: &RecordKey, now: Duration) -> Option<&KnownHolders> {
+        self.keys.get(key).filter(|known| now.saturating_sub(known.at) < LIFE)
     }
 
     /// The peers closest to a key and the record that they had, if the entry is valid.
@@ -79,7 +104,7 @@ impl Holders {
         key: &RecordKey,
         now: Duration,
     ) -> Option<(Closest, Option<SmartRecord>)> {
-        let known = self.keys.get(key).filter(|known| now.saturating_sub(known.at) < LIFE)?;
+        let known = self.valid(key, now)?;
         Some((known.closest.clone(), known.record.clone()))
     }
 
@@ -97,13 +122,41 @@ impl Holders {
         self.joiners.peek(peer).is_some()
     }
 
+    /// Records that a peer has acknowledged what this node has sent it.
+    pub(super) fn on_taken(&mut self, key: &RecordKey, peer: PeerId, at: Duration) {
+        if let Some(known) = self.keys.get_mut(key)
+            && known.closest.replicas.contains(&peer)
+        {
+            known.taken.insert(peer, at);
+        }
+    }
+
+    /// Marks those of the closest peers as known to join that say what their answers cover, in a
+    /// read that has begun at `begun_at`, after they had acknowledged what this node has sent them.
+    /// What was sent says nothing, so an answer that does was not merely kept. Before that, it may
+    /// be the answer of another peer that someone has put there as it was.
+    pub(super) fn on_read(
+        &mut self,
+        key: &RecordKey,
+        begun_at: Duration,
+        says_coverage: impl Fn(&PeerId) -> bool,
+    ) {
+        let Self { keys, joiners } = self;
+        let taken = keys.get(key).into_iter().flat_map(|known| &known.taken);
+        for (peer, at) in taken {
+            if *at < begun_at && says_coverage(peer) {
+                joiners.insert(*peer, ());
+            }
+        }
+    }
+
     /// Marks a peer that has shown more than it was sent.
     pub(super) fn on_joined(&mut self, peer: PeerId) {
         self.joiners.insert(peer, ());
     }
 
-    /// Records that a read found a peer behind. It may keep the last PUT, and another writer may
-    /// have joined what it had.
+    /// Records that a read found a peer behind that does not say what its answers cover. It may
+    /// keep the last PUT, and another writer may have joined what it had.
     pub(super) fn on_behind(&mut self, peer: &PeerId) {
         self.joiners.remove(peer);
     }
@@ -170,6 +223,27 @@ mod tests {
         assert!(holders.joins(&joins) && !holders.joins(&plain));
         holders.on_behind(&joins);
         assert!(!holders.joins(&joins) && holders.joining(&key).is_empty());
+    }
+
+    #[test]
+    fn only_who_says_more_than_it_was_sent_before_joins() {
+        let (key, other) = (RecordKey::new("/sr/a"), RecordKey::new("/sr/b"));
+        let [joins, plain, never_sent] = [(); 3].map(|()| PeerId::random());
+        let replicas = closest(&[joins, plain, never_sent]);
+        let mut holders = Holders::new();
+        holders.set(key.clone(), replicas.clone(), None, S);
+        holders.on_taken(&key, joins, 2 * S);
+        holders.on_taken(&key, plain, 2 * S);
+        holders.on_taken(&key, PeerId::random(), 2 * S);
+        assert_eq!(holders.keys.get(&key).unwrap().taken.len(), 2, "only the closest");
+        // Each read sets the closest anew.
+        holders.set(key.clone(), replicas, None, 3 * S);
+        let says = |peer: &PeerId| *peer != plain;
+        holders.on_read(&key, 2 * S, says);
+        holders.on_read(&other, 9 * S, says);
+        assert!(holders.joining(&key).is_empty(), "it may have been asked before");
+        holders.on_read(&key, 3 * S, says);
+        assert_eq!(holders.joining(&key), [joins]);
     }
 
     #[test]

@@ -407,16 +407,20 @@ impl Operations {
     /// Handles the end of a read: repairs peers, stores what was found, and hands the result to the
     /// reader.
     fn end_read(&mut self, env: &mut Env, ended: ReadResult) {
-        let ReadResult { id, lookup, reader, withheld, closest, asks_on, silent, has_asked, span } =
-            ended;
+        let ReadResult { id, lookup, reader, withheld, closest, asks_on, late, .. } = ended;
+        let ReadResult { silent, has_asked, begun_at, span, .. } = ended;
         let _in_span = span.entered();
         let now = env.now();
         let key = lookup.key().clone();
         self.watches.on_read_ended(&key, now, env.net.now());
+        env.holders.on_read(&key, begun_at, |peer| lookup.says_coverage(peer));
         if lookup.has_settled() && !asks_on {
             let is_small = !lookup.joined().exceeds(env.bounds.chunk_bytes);
             let record = lookup.joined().record().filter(|_| is_small).cloned();
             env.holders.set(key.clone(), closest.clone(), record, env.net.now());
+            if lookup.has_covered(&env.writer, env.bounds.complete_at) {
+                env.holders.on_own_covered(&key);
+            }
         }
         // Until all were asked, it is not known which peers are the closest and what they lack.
         let is_close = !asks_on && lookup.is_close(&env.local);
@@ -428,12 +432,18 @@ impl Operations {
             let step = self.sends.on_read(env, id, &lookup, closest);
             return self.run_step(env, step);
         }
-        let repairs = match asks_on {
+        if reader.has_returned_to_write() {
+            self.sends.send_late(env, &lookup, &closest, &late, reader.is_client());
+        }
+        // A write sends what is known to all of them.
+        let is_sent = asks_on || reader.has_returned_to_write();
+        let repairs = match is_sent {
             true => Vec::new(),
             false => lookup.repairs(&env.local, |peer| env.holders.joins(peer)),
         };
-        repairs.iter().flat_map(|it| &it.peers).for_each(|peer| env.holders.on_behind(peer));
-        // A write sends what is known to all of them.
+        let behind = repairs.iter().flat_map(|repair| &repair.peers);
+        let plain = behind.filter(|peer| !lookup.says_coverage(peer));
+        plain.for_each(|peer| env.holders.on_behind(peer));
         if !reader.is_for_write() {
             self.sends.repair(env, &lookup, &repairs, reader.is_client());
         }

@@ -1,9 +1,9 @@
 //! Reads over the network.
 //!
-//! **Invariants.** A read returns a result when it is settled, and another at its end if answers
-//! have arrived since. Every read ends: when all peers have been asked, when its policy is
-//! satisfied, when its caller is gone, or at its deadline. A read that ends before enough of the
-//! closest peers have answered proves no absence.
+//! **Invariants.** A read returns a result when it is settled, and another at its end if it has
+//! asked further peers or answers have arrived since. Every read ends: when all peers have been
+//! asked, when its policy is satisfied, when its caller is gone, or at its deadline. A read that
+//! ends before enough of the closest peers have answered proves no absence.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -48,11 +48,15 @@ pub(super) struct Reads {
 struct Operation {
     read: Read,
     reader: Reader,
+    begun_at: Duration,
     deadline: Duration,
     /// Whether it has settled and returned.
     has_returned: bool,
-    /// Whether an answer has arrived since, be it that a peer has nothing.
+    /// Whether its end is to have a result: an answer has arrived since, be it that a peer has
+    /// nothing, or further peers were to be asked.
     has_news: bool,
+    /// The peers that have answered since, and whether that was news.
+    late: BTreeMap<PeerId, bool>,
     span: tracing::Span,
     begun: Begun,
 }
@@ -67,10 +71,14 @@ pub(super) struct ReadResult {
     pub(super) closest: Closest,
     /// Whether the read goes on with further peers among the closest.
     pub(super) asks_on: bool,
+    /// The peers that have answered since the read returned, and whether that was news.
+    pub(super) late: BTreeMap<PeerId, bool>,
     /// The closest peers that did not answer in time.
     pub(super) silent: Vec<PeerId>,
     /// Whether any peer was asked.
     pub(super) has_asked: bool,
+    /// When the read began, in the time of the network.
+    pub(super) begun_at: Duration,
     pub(super) span: tracing::Span,
 }
 
@@ -98,6 +106,11 @@ impl Reader {
     /// Whether the result is for a write, which sends the record itself.
     pub(super) const fn is_for_write(&self) -> bool {
         matches!(self.purpose(), Purpose::Resume | Purpose::Sending)
+    }
+
+    /// Whether the read has returned to a write, which has sent the record since.
+    pub(super) const fn has_returned_to_write(&self) -> bool {
+        matches!(self, Self::Returned { .. }) && self.is_for_write()
     }
 
     /// Whether the read counts towards the client operations: a client has started it, or an
@@ -216,9 +229,18 @@ impl Reads {
         env.count(|c| &mut c.lookups, 1);
         let breadth = reader.breadth(env.bounds.closest);
         let read = Read::new(lookup, search(env, &key), breadth);
-        let deadline = env.net.now().saturating_add(deadline);
-        let operation =
-            Operation { read, reader, deadline, has_returned: false, has_news: false, span, begun };
+        let begun_at = env.net.now();
+        let operation = Operation {
+            read,
+            reader,
+            begun_at,
+            deadline: begun_at.saturating_add(deadline),
+            has_returned: false,
+            has_news: false,
+            late: BTreeMap::new(),
+            span,
+            begun,
+        };
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         self.under_way.insert(id, operation);
@@ -290,9 +312,9 @@ impl Reads {
                     Some(record) => operation.on_found(env, worker, id, peer, record),
                     None => {
                         tracing::trace!(%peer, "peer has no record");
-                        // It is repaired.
-                        operation.has_news = true;
                         operation.read.on_nothing(peer);
+                        // It is repaired.
+                        operation.note(peer, false);
                         false
                     }
                 }
@@ -381,11 +403,14 @@ impl Reads {
             return None;
         }
         operation.has_returned = true;
-        operation.has_news = false;
         operation.deadline = now.saturating_add(BACKGROUND);
         let returned = operation.reader.returned();
         let reader = std::mem::replace(&mut operation.reader, returned);
-        Some(operation.result(env, id, reader))
+        let result = operation.result(env, id, reader);
+        // Until all were asked nobody is repaired, so the end has a result even if no other peer
+        // answers.
+        operation.has_news = result.asks_on;
+        Some(result)
     }
 
     /// Notes that what a read has found was passed on to be stored. Its next result has what was
@@ -442,9 +467,18 @@ impl Operation {
             }
             Ok(_) => tracing::trace!(%peer, "valid answer"),
         }
+        let is_news = self.read.on_checked_answer(peer, answer, expires_at);
         // An answer without news may show that a peer is behind.
+        self.note(peer, is_news);
+        is_news
+    }
+
+    /// Records that a peer has answered.
+    fn note(&mut self, peer: PeerId, is_news: bool) {
         self.has_news = true;
-        self.read.on_checked_answer(peer, answer, expires_at)
+        if self.has_returned {
+            *self.late.entry(peer).or_default() |= is_news;
+        }
     }
 
     /// Returns the result of a read that is over.
@@ -488,8 +522,19 @@ impl Operation {
         let closest = Closest::of(search, &env.net.size);
         let (silent, has_asked) = (search.silent(), search.asked() > 0);
         let asks_on = self.read.asks_on(env.net.requests(), &env.net.size, env.net.now());
-        let span = self.span.clone();
-        ReadResult { id, lookup, reader, withheld, closest, asks_on, silent, has_asked, span }
+        ReadResult {
+            id,
+            lookup,
+            reader,
+            withheld,
+            closest,
+            asks_on,
+            late: std::mem::take(&mut self.late),
+            silent,
+            has_asked,
+            begun_at: self.begun_at,
+            span: self.span.clone(),
+        }
     }
 }
 

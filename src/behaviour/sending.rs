@@ -15,7 +15,7 @@ use smart_record_lookup::RequestId;
 
 pub(super) use self::operation::{SendPurpose, Step};
 use self::{
-    content::{known, whole},
+    content::{known, whole, written},
     operation::{Sending, Target},
 };
 use super::{
@@ -158,6 +158,41 @@ impl Sends {
         }
     }
 
+    /// Sends what this node has written under a key to those of the closest peers that have
+    /// answered the read for the write only after it was sent. They were not sent it, or had
+    /// something that it replaces.
+    pub(super) fn send_late(
+        &mut self,
+        env: &mut Env,
+        lookup: &RecordLookup,
+        closest: &Closest,
+        late: &BTreeMap<PeerId, bool>,
+        is_client: bool,
+    ) {
+        let mut replicas = closest.replicas.clone();
+        replicas.retain(|peer| late.contains_key(peer));
+        if replicas.is_empty() {
+            return;
+        }
+        let Some(mut written) = written(env, lookup.key()) else {
+            return;
+        };
+        // If it fits into a packet with all that was known, it was sent to them all the same.
+        if whole(env, &mut written, lookup.joined().record()).is_some() {
+            replicas.retain(|peer| late.get(peer) == Some(&true));
+        }
+        if replicas.is_empty() {
+            return;
+        }
+        if self.repairing() >= env.quarter() {
+            // Another read will find the same.
+            return env.count(|c| &mut c.repairs_postponed, replicas.len());
+        }
+        let recipients = Recipients::Read(lookup, Closest { answered: replicas.len(), replicas });
+        // It has been read, and nobody waits for a reply.
+        let _ = self.begin(env, written, SendPurpose::Repair { is_client }, recipients);
+    }
+
     /// Number of send operations with a matching purpose.
     pub(super) fn count(&self, is_one: impl Fn(&SendPurpose) -> bool) -> usize {
         self.under_way.values().filter(|sending| is_one(&sending.sender)).count()
@@ -197,7 +232,7 @@ impl Sends {
         env: &mut Env,
         id: u64,
         lookup: &RecordLookup,
-        closest: Closest,
+        mut closest: Closest,
     ) -> Option<Step> {
         let sending = self.under_way.get_mut(&id)?;
         if let SendPurpose::Client(_, publication, _) = &mut sending.sender {
@@ -209,6 +244,9 @@ impl Sends {
         }
         let all = whole(env, &mut sending.content, lookup.joined().record());
         if all.is_none() {
+            // A late peer may keep only the last PUT. It is sent the write if it still answers.
+            let may_be_sent = |peer: &PeerId| lookup.has_heard(peer) || env.holders.joins(peer);
+            closest.replicas.retain(may_be_sent);
             for peer in &closest.replicas {
                 // A holder that may keep only the last PUT is sent its own content along with the
                 // write.
@@ -241,7 +279,7 @@ impl Sends {
         if let Some(follow_up) = follow_up {
             follow_up.on_outcome(env, &sending.content.key, &sending.delivery, request, outcome);
         } else {
-            sending.on_delivered(peer, outcome, env.net.now());
+            sending.on_delivered(env, peer, outcome);
         }
         self.advance(env, id)
     }

@@ -23,7 +23,7 @@ use crate::{
     query::{Reading, RecordPut},
     store::{StoredValue, ValidatedRecord, WriteError, storage::RecordId},
 };
-use smart_record_core::{Fault, RecordKey, SmartRecord, Stamp, Timestamp, Writer};
+use smart_record_core::{Fault, Limits, RecordKey, SmartRecord, Stamp, Timestamp, Writer};
 
 /// The node's own records, and the writes that wait for the earlier content of their spaces.
 pub(super) struct Writes {
@@ -152,8 +152,17 @@ impl Writes {
         if let Some(record) = env.kad.store_mut().record_of(key, [&env.local])? {
             self.own.learn(key, rules.limits(), &record);
         }
-        let is_known = self.own.knows(key) || !env.config.resume_before_write();
+        let is_known = self.own.knows(key)
+            || !env.config.resume_before_write()
+            || self.resume_from_last_read(env, key, rules.limits());
         Ok(!self.is_ahead(env, key) && is_known)
+    }
+
+    /// Adopts the earlier content of an own space if a read has just found all of it.
+    fn resume_from_last_read(&mut self, env: &mut Env, key: &RecordKey, limits: &Limits) -> bool {
+        let found = env.holders.with_own(key, env.net.now());
+        found.iter().for_each(|record| self.own.resume(key, limits, record));
+        found.is_some()
     }
 
     /// Whether nothing can be signed in an own space because earlier updates are too far in the

@@ -105,11 +105,15 @@ impl Claims {
 
     /// The places that `n` holders have covered. Peers without a record (`empty` of them) count,
     /// but each holder that has one has to show it, up to `n`, also if it has become silent. Those
-    /// that claim more than they show do not.
+    /// that claim more than they show do not. If there are only such holders, and more of them than
+    /// peers without a record, one of them has to: honest ones seem to show nothing more where
+    /// answers are lost.
     pub(super) fn covered(&self, joined: Option<[u8; 32]>, empty: usize, n: usize) -> Arcs {
         let shown: Vec<Cow<'_, Arcs>> = self.0.values().map(|claim| claim.shown(joined)).collect();
         let shown = || shown.iter().map(AsRef::as_ref);
-        let waited_for = self.0.values().filter(|claim| !claim.overclaims).count();
+        let overclaiming = self.0.values().filter(|claim| claim.overclaims).count();
+        let shows = self.0.len().saturating_sub(overclaiming);
+        let waited_for = shows.max(usize::from(overclaiming > empty));
         let of_holders = Arcs::shared(shown(), waited_for.min(n));
         of_holders.and(&Arcs::shared(shown(), n.saturating_sub(empty)))
     }
@@ -185,6 +189,19 @@ mod tests {
         assert!(!claims.covered(JOINED, 0, 2).has(0));
         assert!(!claims.add(liar, &says(&[], 1), true, 1), "it shows something again");
         assert_eq!(claims.unfinished(JOINED, 9).count(), 1);
+    }
+
+    #[test]
+    fn two_peers_without_a_record_do_not_outweigh_many_holders_whose_answers_were_lost() {
+        let mut claims = Claims::default();
+        for n in 1..=5 {
+            let holder = PeerId::random();
+            claims.add(holder, &says(&[(0, 9)], 1), true, 1);
+            claims.add(holder, &says(&[(0, 9)], 1), false, 1);
+            let covered = claims.covered(JOINED, 2, 2);
+            assert!(covered.has(9));
+            assert_eq!(covered.is_ring(), n <= 2, "{n} of them");
+        }
     }
 
     #[test]

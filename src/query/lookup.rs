@@ -603,6 +603,13 @@ impl RecordLookup {
             && self.covered().has(place)
     }
 
+    /// Whether the read has settled, and at least `peers` peers had to cover the space of a writer
+    /// and did.
+    pub(crate) fn has_covered(&self, writer: &Writer, peers: usize) -> bool {
+        let place = RingArc::place(&writer.rank(&self.key));
+        self.bounds.complete_at >= peers && self.has_settled() && self.covered().has(place)
+    }
+
     /// Whether what was found fits into one packet.
     pub(crate) fn is_small(&self) -> bool {
         !self.joined.exceeds(self.bounds.chunk_bytes)
@@ -647,6 +654,16 @@ impl RecordLookup {
     /// by enough of them.
     pub(crate) fn is_complete(&self) -> bool {
         self.has_settled() && self.covered().is_ring() && !self.extent().misses
+    }
+
+    /// Whether a peer has answered, be it with nothing or with what was refused.
+    pub(crate) fn has_heard(&self, peer: &PeerId) -> bool {
+        self.shown.is_holder(peer) || self.empty.contains(peer) || self.refused.contains_key(peer)
+    }
+
+    /// Whether a peer says what its answers cover.
+    pub(crate) fn says_coverage(&self, peer: &PeerId) -> bool {
+        self.claims.get(peer).is_some()
     }
 
     /// The valid content of a peer's answers, as far as it is remembered.

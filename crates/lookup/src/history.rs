@@ -100,7 +100,7 @@ struct Peer {
     silence: Option<Silence>,
 }
 
-/// Consecutive unanswered requests to a peer.
+/// Consecutive unanswered requests to a peer. Those that were given up for others are not counted.
 #[derive(Debug)]
 struct Silence {
     /// Number of them, counting only those between which other peers answered.
@@ -197,21 +197,37 @@ impl PeerHistory {
     /// the peer is to be evicted from the routing table, if it is there.
     pub(crate) fn on_silence(&mut self, peer: PeerId, sent: Heard, now: Duration) -> bool {
         let (heard, after, span) = (self.heard, self.config.evict_after, self.config.evict_span);
-        let known = self.peer(peer);
-        let silence = known.silence.get_or_insert(Silence {
+        let silence = self.silence(peer, sent, now);
+        if silence.count == 0 {
+            silence.first = sent;
+        }
+        if silence.count == 0 || heard.answers > silence.latest.answers {
+            silence.count = silence.count.saturating_add(1);
+        }
+        silence.latest = sent;
+        let lasts = heard.time.saturating_sub(silence.first.time);
+        silence.count >= after && lasts >= span
+    }
+
+    /// Records a late request that was given up before it was over. The peer is asked last, but it
+    /// may still have answered, so the request does not count towards an eviction.
+    pub(crate) fn on_displaced(&mut self, peer: PeerId, sent: Heard, now: Duration) {
+        self.silence(peer, sent, now);
+    }
+
+    /// The silence of a peer that has left a request unanswered until now.
+    fn silence(&mut self, peer: PeerId, sent: Heard, now: Duration) -> &mut Silence {
+        let has_heard = self.heard.answers > sent.answers;
+        let silence = self.peer(peer).silence.get_or_insert(Silence {
             count: 0,
             first: sent,
             latest: sent,
             at: now,
             is_certain: false,
         });
-        if silence.count == 0 || heard.answers > silence.latest.answers {
-            silence.count = silence.count.saturating_add(1);
-        }
-        silence.is_certain |= heard.answers > sent.answers;
-        (silence.latest, silence.at) = (sent, now);
-        let lasts = heard.time.saturating_sub(silence.first.time);
-        silence.count >= after && lasts >= span
+        silence.is_certain |= has_heard;
+        silence.at = now;
+        silence
     }
 
     fn peer(&mut self, peer: PeerId) -> &mut Peer {

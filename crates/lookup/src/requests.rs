@@ -161,7 +161,7 @@ impl Requests {
         if self.under_way.len() >= self.config.max {
             let late = self.under_way.iter().filter_map(|(id, it)| Some((it.late_at?, *id)));
             let (_, oldest) = late.min()?;
-            self.give_up(oldest, now);
+            self.displace(oldest, now);
         }
         let id = RequestId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
@@ -237,6 +237,14 @@ impl Requests {
         if let Some(request) = self.take(id) {
             self.findings.push_back(LookupEvent::Over(id, request.peer));
             self.on_silence(&request, now);
+        }
+    }
+
+    /// Gives up a late request for another one, before it is known whether its peer is silent.
+    fn displace(&mut self, id: RequestId, now: Duration) {
+        if let Some(UnderWay { peer, heard, .. }) = self.take(id) {
+            self.findings.push_back(LookupEvent::Over(id, peer));
+            self.history.on_displaced(peer, heard, now);
         }
     }
 
@@ -324,6 +332,28 @@ mod tests {
         assert!(begin(&mut requests, c, 2 * S).is_some());
         assert_eq!(requests.poll(2 * S), Some(LookupEvent::Over(first, a)));
         assert_eq!(requests.len(), 2);
+    }
+
+    #[test]
+    fn a_request_that_gives_way_to_another_is_no_reason_to_evict_its_peer() {
+        let config = RequestsConfig::default().with_max(2);
+        let mut requests = Requests::new(config, HistoryConfig::default());
+        let (slow, other) = (PeerId::random(), PeerId::random());
+        let mut told = 0;
+        for n in 0..60 {
+            let now = n * 3 * S;
+            let late = begin(&mut requests, slow, now).unwrap();
+            let answered = begin(&mut requests, other, now).unwrap();
+            requests.on_answer(answered, now + S);
+            let waits = begin(&mut requests, other, now + S).unwrap();
+            assert_eq!(requests.poll(now + 2 * S), Some(LookupEvent::Late(late, slow)));
+            let next = begin(&mut requests, other, now + 2 * S).unwrap();
+            let findings = std::iter::from_fn(|| requests.poll(now + 2 * S));
+            told += findings.filter(|it| matches!(it, LookupEvent::Evict(_))).count();
+            [waits, next].into_iter().for_each(|id| requests.cancel(id));
+            assert!(requests.history().is_silent(&slow, now + 2 * S), "it is asked last");
+        }
+        assert_eq!(told, 0);
     }
 
     #[test]

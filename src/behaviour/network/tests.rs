@@ -1,5 +1,8 @@
 //! A behaviour without a swarm: the test answers its requests and sets the time.
 
+mod holders;
+mod policies;
+
 use std::{
     sync::{
         Arc,
@@ -183,6 +186,25 @@ fn is_get_of_value(request: &Request) -> bool {
 
 fn text(text: &str) -> Dict {
     [("text", text)].into_iter().collect()
+}
+
+/// A record under `/sr/a` with one document of another writer.
+fn written(document: &str) -> SmartRecord {
+    let keypair = Keypair::generate_ed25519();
+    let mut signer = SpaceSigner::new("/sr/a".into(), keypair, Limits::default());
+    let now = SystemClock.now();
+    signer.merge(text(document), now, 60 * S).unwrap();
+    signer.record(now)
+}
+
+/// The answer of a peer that shows this record and says nothing of what it covers.
+fn shows(record: &SmartRecord) -> Result<Response, Failure> {
+    answer_with(record.encode())
+}
+
+fn answer_with(value: Vec<u8>) -> Result<Response, Failure> {
+    let record = Record { value: value.into(), publisher: None, ttl: None };
+    Ok(Response { record: Some(record), ..Response::default() })
 }
 
 #[test]
@@ -485,7 +507,7 @@ fn the_answer_to_a_displaced_request_counts() {
 }
 
 #[test]
-fn reads_and_searches_report_implausible_peers() {
+fn reads_and_reads_for_writes_report_implausible_peers() {
     for (key, is_put) in [("/sr/a", false), ("/any/value", true)] {
         let mut node = Node::new(0);
         let place = Place::of_key(key.as_bytes());
@@ -528,15 +550,8 @@ fn a_holder_found_behind_is_not_known_to_join() {
     });
     let limits = Limits::default();
     let mut both = SmartRecord::decode(&"/sr/a".into(), sent.unwrap(), &limits).unwrap();
-    let mut signer = SpaceSigner::new("/sr/a".into(), Keypair::generate_ed25519(), limits);
-    let now = SystemClock.now();
-    signer.merge(text("y"), now, 60 * S).unwrap();
-    let other = signer.record(now);
+    let other = written("y");
     both.join(other.clone()).unwrap();
-    let shows = |record: &SmartRecord| {
-        let record = Record { value: record.encode().into(), publisher: None, ttl: None };
-        Ok(Response { record: Some(record), ..Response::default() })
-    };
     assert!(node.answer(is_put));
     node.pass(200 * MS);
     assert!(node.end(is_get, shows(&both)).is_some());

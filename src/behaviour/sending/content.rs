@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smart_record_core::SmartRecord;
+use smart_record_core::{RecordKey, SmartRecord};
 
 use super::super::{env::Env, holders::Closest};
-use crate::query::RecordPut;
+use crate::{query::RecordPut, store::StoredValue};
 
 /// The recipients and the chunks, as an earlier read or write has found them. `None` for a large
 /// record if one of the recipients may keep the last PUT: what was written alone would replace what
@@ -21,6 +21,16 @@ pub(super) fn known(env: &mut Env, record_put: &mut RecordPut) -> Option<(Closes
     let all = record.and_then(|record| whole(env, record_put, Some(&record)));
     let is_safe = all.is_some() || closest.replicas.iter().all(|peer| env.holders.joins(peer));
     is_safe.then(|| (closest, all.unwrap_or_else(|| record_put.chunks.clone())))
+}
+
+/// What this node has written under a key and holds: its own space, or a value.
+pub(super) fn written(env: &mut Env, key: &RecordKey) -> Option<RecordPut> {
+    let store = env.kad.store_mut();
+    if let Ok(Some(own)) = store.record_of(key, [&env.local]) {
+        return Some(RecordPut::of(&own, env.bounds.chunk_bytes));
+    }
+    let StoredValue { value, expires_at, .. } = store.value(key).ok().flatten()?;
+    Some(RecordPut::new(key.clone(), vec![value], expires_at))
 }
 
 /// The whole known record; `None` if it does not fit into one packet, or is no smart record.

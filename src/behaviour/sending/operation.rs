@@ -126,13 +126,15 @@ impl Sending {
         self.note(peers, ReplicaState::Sent);
     }
 
-    pub(super) fn on_delivered(&mut self, peer: PeerId, outcome: RequestOutcome, now: Duration) {
+    pub(super) fn on_delivered(&mut self, env: &mut Env, peer: PeerId, outcome: RequestOutcome) {
         let state = match outcome {
             RequestOutcome::Answered(_) => {
                 tracing::trace!(%peer, "chunk acknowledged");
                 if !self.delivery.on_taken(peer) {
                     return;
                 }
+                let now = env.net.now();
+                env.holders.on_taken(&self.content.key, peer, now);
                 if let Some(follow_up) = &mut self.follow_up {
                     follow_up.on_acknowledged(peer, now);
                 }

@@ -187,8 +187,8 @@ fn case_11_a_key_that_stands_twice_in_what_is_published_is_refused() {
     for (to, value, told) in [
         ("/sr/a", r#"{"a":1,"a":2}"#, r#"the key "a" stands twice"#),
         ("/sr/a", r#"{"a":[{"b":1,"b":2}]}"#, "twice"),
-        ("/iprs/self/a", r#"{"a":1,"a":2}"#, "Duplicate map key"),
-        ("/iprs/self/a", r#"[{"b":{"a":1,"a":1}}]"#, "Duplicate map key"),
+        ("/iprs/self/a", r#"{"a":1,"a":2}"#, "stands twice"),
+        ("/iprs/self/a", r#"[{"b":{"a":1,"a":1}}]"#, "stands twice"),
     ] {
         let failed = bench.failure(&["publish", to, value]);
         assert_eq!(failed["exit_code"], 2, "{value}: {failed}");
