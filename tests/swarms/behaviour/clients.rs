@@ -8,7 +8,6 @@ use libp2p_smart_record::{
     AllowList, Clock, Fault, Limits, Open, RecordKey, Registry, SignError, SpaceRules, SpaceSigner,
     SystemClock, Timestamp, ValidationError, Validator, Validity, Writer, ZeroLifetime,
     behaviour::{BehaviourConfig, Event},
-    best_index,
     client::{ClientError, PublicationContent, ReplicaState},
     query::{ReadPolicy, WritePolicy},
     store::{Origin, Quota, StoreConfig, ValidatedRecord, WriteError},
@@ -766,43 +765,30 @@ async fn a_write_returns_at_a_majority_and_its_progress_follows() {
     .await;
 }
 
-/// Accepts any bytes and prefers the greatest.
-struct Greatest;
-
-impl Validator for Greatest {
-    fn validate(&self, _: &RecordKey, _: &[u8], _: Timestamp) -> Result<Validity, ValidationError> {
-        Ok(Validity::forever())
-    }
-
-    fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
-        best_index(values)
-    }
-
-    fn wrapped(&self) -> Option<&dyn Validator> {
-        None
-    }
-}
-
 #[tokio::test]
 async fn an_acknowledging_peer_without_the_write_or_with_a_newer_one_is_reported() {
-    let a = Peer::start().await;
-    let registry = Registry::default().with("greatest", Greatest).unwrap();
-    let knows = Setup { registry: registry.clone(), ..Setup::default() }.start().await;
-    let author = Setup { registry, ..Setup::default() }.start().await;
     // A replica without rules for the namespace acknowledges the record and refuses it.
+    let a = Setup { registry: Registry::empty(), ..Setup::default() }.start().await;
+    let knows = Peer::start().await;
+    let keypair = Keypair::generate_ed25519();
+    let author = Setup { keypair: keypair.clone(), ..Setup::default() }.start().await;
     mesh(&[&author, &a, &knows]).await;
     within(async {
-        // Within a minute of a read, the put does not read again.
-        assert!(author.client.get("/greatest/x").await.unwrap().is_complete());
+        // Within a minute of a read, the write does not read again.
+        assert!(author.client.get(key()).await.unwrap().is_complete());
+        let mut signer = SpaceSigner::new(key(), keypair, Limits::default());
+        let later = SystemClock.now().saturating_add(Duration::from_secs(10));
+        signer.replace(says("newer"), later, MINUTE).unwrap();
+        let newer = signer.record(later).encode();
         knows
-            .smart(|smart| {
-                let (key, now) = ("/greatest/x".into(), SystemClock.now());
+            .smart(move |smart| {
                 let store = smart.store_mut();
-                let checked = ValidatedRecord::new(store.registry(), key, b"newer", now);
+                let now = SystemClock.now();
+                let checked = ValidatedRecord::new(store.registry(), key(), &newer, now);
                 store.insert(checked, Origin::Remote).unwrap();
             })
             .await;
-        let publication = author.client.put("/greatest/x", "a").await.unwrap();
+        let publication = author.client.publish(key(), says("x"), MINUTE).await.unwrap();
         let end = publication.finished().await;
         assert_eq!(end.replicas[&knows.id], ReplicaState::Stale);
         assert_eq!(end.replicas[&a.id], ReplicaState::NotShown);
