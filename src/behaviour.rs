@@ -417,6 +417,10 @@ impl NetworkBehaviour for Behaviour {
             let source = self.env.remotes.source(peer, connection);
             self.env.budget.charge(&source, HANDSHAKE, now);
         }
+        if let FromSwarm::ConnectionEstablished(established) = &event {
+            // What is closed does not include it.
+            self.leaving.remove(&established.peer_id);
+        }
         if let FromSwarm::ConnectionClosed(closed) = &event
             && closed.remaining_established == 0
         {

@@ -199,6 +199,9 @@ impl Dht {
     /// peer then loses what others have written there. A [`Client`](crate::client::Client) sends it
     /// what it had.
     ///
+    /// The read takes half of the [`timeout`](DhtConfig::timeout) at most. What it has found by
+    /// then is sent along.
+    ///
     /// An acknowledgement does not prove storage: replicas acknowledge records they refuse. To see
     /// who holds what, call [`get`](Self::get) and [`Reading::holders_of`].
     ///

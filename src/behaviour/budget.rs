@@ -247,9 +247,10 @@ impl Budget {
     ///   more than a quarter of that; or work that cannot be refused has used up the pool, and its
     ///   network has asked for four times the average of the others. In either case only a peer
     ///   that has asked for no less than the average of its network.
-    /// * less than half of the pool is left, its network has asked for four times the average of
-    ///   the others, and has so many peers that this one has no account. Otherwise a node spends
-    ///   its time on receiving what it refuses from thousands of connections in turn.
+    /// * less than half of the pool is left, its network has asked for as much as all others
+    ///   together and for four times their average, and it has so many peers that this one has no
+    ///   account. Otherwise a node spends its time on receiving what it refuses from thousands of
+    ///   connections in turn.
     pub(super) fn is_far_over(&mut self, source: &Source, now: Duration) -> bool {
         self.advance(now);
         if self.rate.is_zero() {
@@ -265,7 +266,8 @@ impl Budget {
         let others = self.all.asked.saturating_sub(first.asked);
         let count = self.all.members.saturating_sub(1);
         let is_greedy = first.asked >= average(others, count).saturating_mul(GREEDY);
-        if is_greedy && count > 0 && self.is_short() && self.is_among_many(source, &path) {
+        let is_most = count > 0 && first.asked >= half(self.all.asked);
+        if is_greedy && is_most && self.is_short() && self.is_among_many(source, &path) {
             return true;
         }
         let is_in_debt = self.unrefused >= self.capacity();
@@ -792,6 +794,17 @@ mod tests {
             // They are accepted while there is enough.
             assert!(!budget.is_far_over(&network, now + SECOND));
             assert!(!budget.is_far_over(&flood[999], now + SECOND));
+        }
+        // A crowd of one network that is not the cause stays.
+        let mut other = budget();
+        let flooder = at("/ip4/198.51.100.1/tcp/1");
+        let relayed: Vec<_> = (0..200).map(|_| at("/memory/1")).collect();
+        for n in 0..4_000_u32 {
+            let now = n * MS;
+            other.does(&flooder, 5 * MS, now);
+            let source = &relayed[n as usize % relayed.len()];
+            other.charge(source, MESSAGE, now);
+            assert!(!other.is_far_over(source, now), "{n}");
         }
         // If there are no others, there is nobody to protect.
         let (mut budget, address) = (budget(), "/ip4/198.51.100.1/tcp/1");

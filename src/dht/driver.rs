@@ -4,9 +4,7 @@
 //! **Invariants.** An operation has one Kademlia query at a time. It ends with its last query or at
 //! its deadline. A put sends nothing before it has read the key.
 
-#[cfg(feature = "signed")]
-use std::time::Duration;
-use std::{collections::HashMap, future::poll_fn, pin::pin};
+use std::{collections::HashMap, future::poll_fn, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use futures::{
@@ -202,9 +200,7 @@ impl DhtDriver {
                     let has_asked = stats.num_requests() > 0;
                     return match purpose {
                         Purpose::Get(reply) => end_read(*reader, reply, has_asked, kad.store_mut()),
-                        Purpose::Put(content, reply) => {
-                            self.put(&reader, content, reply, deadline, kad);
-                        }
+                        Purpose::Put(content, reply) => self.put(&reader, content, reply, kad),
                     };
                 }
                 let query = if next == ReadStep::LookUpAgain { ask(&reader, kad) } else { *id };
@@ -225,24 +221,30 @@ impl DhtDriver {
     }
 
     fn begin(&mut self, work: Work, kad: &mut kad::Behaviour<SmartRecordStore>) {
-        let deadline = Instant::now().checked_add(self.config.timeout());
+        let timeout = self.config.timeout();
         match work {
-            Work::Read(ref reader, _) => {
+            Work::Read(ref reader, ref purpose) => {
+                let timeout = match purpose {
+                    Purpose::Get(_) => timeout,
+                    Purpose::Put(..) => half(timeout),
+                };
+                let deadline = Instant::now().checked_add(timeout);
                 let query = ask(reader, kad);
                 self.operations.insert(query, Operation { work, deadline });
             }
-            Work::Put(put, reply) => self.send(put, reply, deadline, kad),
+            Work::Put(put, reply) => {
+                self.send(put, reply, Instant::now().checked_add(timeout), kad);
+            }
         }
     }
 
     /// Looks up the recipients of a put, joined with what was read, unless something better than a
-    /// value was found.
+    /// value was found. For this and for sending there is half of the time.
     fn put(
         &mut self,
         reader: &RecordReader,
         mut content: RecordPut,
         reply: Reply<Vec<PeerId>>,
-        deadline: Option<Instant>,
         kad: &mut kad::Behaviour<SmartRecordStore>,
     ) {
         let (found, store) = (reader.joined(), kad.store_mut());
@@ -255,6 +257,7 @@ impl DhtDriver {
         let key = content.key.as_bytes().to_vec();
         let query = kad.get_n_closest_peers(key, self.config.replicas());
         let work = Work::Put(KadPut::new(content, Vec::new()), reply);
+        let deadline = Instant::now().checked_add(half(self.config.timeout()));
         self.operations.insert(query, Operation { work, deadline });
     }
 
@@ -285,7 +288,10 @@ impl DhtDriver {
                     reader.time_out();
                     end_read(*reader, reply, true, kad.store_mut());
                 }
-                Work::Read(_, Purpose::Put(_, reply)) => answer(reply, Err(DhtError::TimedOut)),
+                // It is sent with what was found in time.
+                Work::Read(reader, Purpose::Put(content, reply)) => {
+                    self.put(&reader, content, reply, kad);
+                }
                 Work::Put(put, reply) if !put.is_sent() => {
                     answer(reply, Err(DhtError::TimedOut));
                 }
@@ -360,4 +366,9 @@ fn took(query: &QueryInfo) -> &[PeerId] {
 fn answer<T>(reply: Reply<T>, result: Result<T, DhtError>) {
     // The caller may have dropped its end.
     let _ = reply.send(result);
+}
+
+/// Half of the time of a put is for its read, half for sending.
+fn half(time: Duration) -> Duration {
+    time.checked_div(2).unwrap_or(time)
 }

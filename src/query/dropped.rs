@@ -14,7 +14,9 @@ use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap};
 
 use smart_record_core::{EvictionOrder, Position, RecordKey, RingArc, Space, Timestamp, Writer};
 
-/// Maximum number of entries, of some 150 bytes each: as many withdrawn spaces as 20 replicas hold
+/// What an entry takes, roughly.
+const ENTRY: usize = 150;
+/// Maximum number of entries: as many withdrawn spaces as 20 replicas hold
 /// of one record.
 const MAX: usize = 20 * 4_096;
 
@@ -82,10 +84,16 @@ impl DroppedSpaces {
         entries.fold(false, |is_news, (id, dropped)| self.insert(id, dropped) || is_news)
     }
 
+    /// How much memory they take, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        self.spaces.len().saturating_mul(ENTRY)
+    }
+
     fn insert(&mut self, id: [u8; 16], dropped: Dropped) -> bool {
         let known = self.spaces.get(&id).copied();
         let joined = known.map_or(dropped, |known| {
-            let latest = if known.missed > dropped.missed { known } else { dropped };
+            let order = |it: &Dropped| (it.missed, it.work, it.is_withdrawn);
+            let latest = std::cmp::max_by_key(known, dropped, order);
             let (replace, until) = (known.replace.max(dropped.replace), known.until);
             Dropped { replace, until: until.max(dropped.until), ..latest }
         });

@@ -19,7 +19,7 @@ use libp2p_kad::{GetRecordError, GetRecordOk, GetRecordResult};
 
 use super::{
     covered::Claims,
-    dropped::{TakenPlaces, ordered_place},
+    dropped::{DroppedSpaces, TakenPlaces, ordered_place},
     joined::{Answer, CheckedAnswer, JoinedAnswers, beyond},
     outcome::{Reading, Snapshot, Withheld},
     refused::RefusedAnswers,
@@ -326,8 +326,8 @@ impl RecordLookup {
     }
 
     /// How many bytes of answers are held, roughly.
-    pub(crate) const fn bytes(&self) -> usize {
-        self.shown.bytes()
+    pub(crate) fn bytes(&self) -> usize {
+        self.shown.bytes().saturating_add(self.joined.dropped().map_or(0, DroppedSpaces::bytes))
     }
 
     /// A peer that has answered with a value.
@@ -607,7 +607,11 @@ impl RecordLookup {
     /// and did.
     pub(crate) fn has_covered(&self, writer: &Writer, peers: usize) -> bool {
         let place = RingArc::place(&writer.rank(&self.key));
-        self.bounds.complete_at >= peers && self.has_settled() && self.covered().has(place)
+        let is_dropped = self.joined.dropped().is_some_and(|it| it.has(&self.key, writer));
+        self.bounds.complete_at >= peers
+            && self.has_settled()
+            && !is_dropped
+            && self.covered().has(place)
     }
 
     /// Whether what was found fits into one packet.

@@ -65,7 +65,7 @@ impl RecordPut {
         all.collect(store.clock().now());
         let is_small = !all.exceeds(store.config().chunk_bytes());
         let record = all.record().filter(|_| is_small)?;
-        self.expires_at = self.expires_at.max(record.retain_until());
+        self.expires_at = later(self.expires_at, record.retain_until());
         Some(record.encode().into())
     }
 
@@ -84,8 +84,11 @@ impl RecordPut {
             if !validator.contains(&self.key, best, written) {
                 return Err(ValidationError::Stale);
             }
-            let validity = validator.validate(&self.key, best, now)?;
-            self.expires_at = self.expires_at.max(validity.expires_at);
+            let Ok(validity) = validator.validate(&self.key, best, now) else {
+                // It has expired since it was found.
+                return Ok(());
+            };
+            self.expires_at = later(self.expires_at, validity.expires_at);
             self.chunks = [best.clone()].into();
         }
         Ok(())
@@ -125,4 +128,9 @@ impl RecordPut {
             }
         })
     }
+}
+
+/// The later of two ends. `None` is never.
+fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    a.zip(b).map(|(a, b)| a.max(b))
 }

@@ -37,6 +37,9 @@ impl StampedSpaces {
             && at > 0
         {
             known.insert(at, order);
+            if known.len() > 2 * AT_ONCE {
+                known.drain(..AT_ONCE);
+            }
         }
     }
 

@@ -777,7 +777,7 @@ async fn an_acknowledging_peer_without_the_write_or_with_a_newer_one_is_reported
         // Within a minute of a read, the write does not read again.
         assert!(author.client.get(key()).await.unwrap().is_complete());
         let mut signer = SpaceSigner::new(key(), keypair, Limits::default());
-        let later = SystemClock.now().saturating_add(Duration::from_secs(10));
+        let later = SystemClock.now().saturating_add(4 * MINUTE);
         signer.replace(says("newer"), later, MINUTE).unwrap();
         let newer = signer.record(later).encode();
         knows

@@ -85,8 +85,8 @@ impl Space {
     }
 
     /// The most bits of work that a [`Stamp`](super::Stamp) of its updates proves, for the
-    /// [rank](Writer::rank) of the space. An update that is added never lessens it, unless it is a
-    /// replace, which drops others.
+    /// [rank](Writer::rank) of the space. An update that is added never lessens it, unless others
+    /// are dropped for it: by a replace, or because the space is full.
     pub fn work(&self, rank: &[u8; 32]) -> u8 {
         self.updates.iter().map(|update| update.work(rank)).max().unwrap_or(0)
     }
