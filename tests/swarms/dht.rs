@@ -512,7 +512,8 @@ async fn a_put_that_cannot_be_sent_in_time_is_an_error_and_stored_locally() {
     within(async {
         let mut put = pin!(dht.put(KEY, board.encode()));
         assert!((&mut put).now_or_never().is_none());
-        for _ in 0..2 {
+        // The put, and the ends of the times of its read and of its lookup.
+        for _ in 0..3 {
             run_next(&mut driver, &mut swarm).await;
         }
         assert_eq!(put.await, Err(DhtError::TimedOut));
