@@ -18,6 +18,7 @@ pub(crate) const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 const SHORTEST: Duration = Duration::from_secs(1);
 /// Longest wait for a timer until the clock is read again, because timers may stop while the
 /// machine sleeps.
+#[cfg(any(feature = "presence", feature = "signed"))]
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A due time, and the longest wait for it.
