@@ -81,13 +81,13 @@ impl RecordPut {
         if let (JoinedAnswers::Value(validator, Some(best)), [written]) = (found, &self.chunks[..])
             && best != written
         {
-            if !validator.contains(&self.key, best, written) {
-                return Err(ValidationError::Stale);
-            }
             let Ok(validity) = validator.validate(&self.key, best, now) else {
                 // It has expired since it was found.
                 return Ok(());
             };
+            if !validator.contains(&self.key, best, written) {
+                return Err(ValidationError::Stale);
+            }
             self.expires_at = later(self.expires_at, validity.expires_at);
             self.chunks = [best.clone()].into();
         }

@@ -75,7 +75,12 @@ use crate::{key::RecordKey, time::Timestamp};
 /// struct Logged<V>(V);
 ///
 /// impl<V: Validator> Validator for Logged<V> {
-///     fn validate(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Validity, ValidationError> {
+///     fn validate(
+///         &self,
+///         key: &RecordKey,
+///         value: &[u8],
+///         now: Timestamp,
+///     ) -> Result<Validity, ValidationError> {
 ///         println!("{key}");
 ///         self.0.validate(key, value, now)
 ///     }
@@ -99,7 +104,12 @@ use crate::{key::RecordKey, time::Timestamp};
 /// struct Logged<V>(V);
 ///
 /// impl<V: Validator> Validator for Logged<V> {
-///     fn validate(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Validity, ValidationError> {
+///     fn validate(
+///         &self,
+///         key: &RecordKey,
+///         value: &[u8],
+///         now: Timestamp,
+///     ) -> Result<Validity, ValidationError> {
 ///         println!("{key}");
 ///         self.0.validate(key, value, now)
 ///     }

@@ -120,7 +120,12 @@ pub struct Namespaces<T> {
 /// struct Logged(Registry);
 ///
 /// impl Validator for Logged {
-///     fn validate(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Validity, ValidationError> {
+///     fn validate(
+///         &self,
+///         key: &RecordKey,
+///         value: &[u8],
+///         now: Timestamp,
+///     ) -> Result<Validity, ValidationError> {
 ///         println!("{key}");
 ///         self.0.validate(key, value, now)
 ///     }
@@ -145,7 +150,12 @@ pub struct Namespaces<T> {
 /// struct Logged(Registry);
 ///
 /// impl Validator for Logged {
-///     fn validate(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Validity, ValidationError> {
+///     fn validate(
+///         &self,
+///         key: &RecordKey,
+///         value: &[u8],
+///         now: Timestamp,
+///     ) -> Result<Validity, ValidationError> {
 ///         println!("{key}");
 ///         self.0.validate(key, value, now).map(|_| Validity::forever())
 ///     }

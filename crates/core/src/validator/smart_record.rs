@@ -37,7 +37,12 @@ use crate::{
 /// struct Logged(SpaceRules);
 ///
 /// impl Validator for Logged {
-///     fn validate(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Validity, ValidationError> {
+///     fn validate(
+///         &self,
+///         key: &RecordKey,
+///         value: &[u8],
+///         now: Timestamp,
+///     ) -> Result<Validity, ValidationError> {
 ///         println!("{key}");
 ///         self.0.validate(key, value, now)
 ///     }
@@ -62,7 +67,12 @@ use crate::{
 /// struct Logged(SpaceRules);
 ///
 /// impl Validator for Logged {
-///     fn validate(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Validity, ValidationError> {
+///     fn validate(
+///         &self,
+///         key: &RecordKey,
+///         value: &[u8],
+///         now: Timestamp,
+///     ) -> Result<Validity, ValidationError> {
 ///         println!("{key}");
 ///         self.0.validate(key, value, now).map(|_| Validity::forever())
 ///     }
