@@ -336,6 +336,14 @@ impl Admission for Counting {
         self.0.fetch_add(1, SeqCst);
         Ok(())
     }
+
+    fn min_work(&self, _: &RecordKey) -> u8 {
+        0
+    }
+
+    fn check_key(&self, _: &RecordKey) -> Result<(), PolicyRefusal> {
+        Ok(())
+    }
 }
 
 #[test]

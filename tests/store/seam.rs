@@ -33,6 +33,14 @@ impl Admission for Logging {
         }
         Ok(())
     }
+
+    fn min_work(&self, _: &RecordKey) -> u8 {
+        0
+    }
+
+    fn check_key(&self, _: &RecordKey) -> Result<(), PolicyRefusal> {
+        Ok(())
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::{key::RecordKey, peer::peer_id_from_text};
 /// Decides who may write under a key.
 ///
 /// It is called for each space of an incoming record, before any signature is checked, so it must
-/// be fast.
+/// be fast. No method has a default, so a policy that wraps another says what it does with each.
 pub trait Admission: Send + Sync + fmt::Debug + 'static {
     /// Checks that `writer` may write under `key`.
     ///
@@ -25,18 +25,14 @@ pub trait Admission: Send + Sync + fmt::Debug + 'static {
     fn admit(&self, key: &RecordKey, writer: &Writer) -> Result<(), PolicyRefusal>;
 
     /// The bits of work that each update under `key` has to prove with a [`Stamp`](super::Stamp),
-    /// withdrawals too. Defaults to 0. [`MinWork`] adds a minimum to another policy.
-    fn min_work(&self, _key: &RecordKey) -> u8 {
-        0
-    }
+    /// withdrawals too: 0 if none has to. [`MinWork`] adds a minimum to another policy.
+    fn min_work(&self, key: &RecordKey) -> u8;
 
-    /// Checks that at least one writer may write under `key`. By default every key passes.
+    /// Checks that at least one writer may write under `key`.
     ///
     /// # Errors
     /// [`PolicyRefusal`] if no writer may.
-    fn check_key(&self, _key: &RecordKey) -> Result<(), PolicyRefusal> {
-        Ok(())
-    }
+    fn check_key(&self, key: &RecordKey) -> Result<(), PolicyRefusal>;
 }
 
 /// Why a writer may not write under a key.
@@ -73,14 +69,22 @@ pub enum PolicyRefusal {
 /// An open board promises that what is shown was signed by its writer and has not expired, that
 /// nobody overwrites the space of another, and that what was withdrawn does not come back. It does
 /// not promise a place: keys are free, so whoever makes enough of them pushes out the others, in
-/// seconds of one core. Writers whose updates have a [`Stamp`](super::Stamp) go last: to push out
-/// `n` of them takes `n` times the work that each has spent, and no more than that. Where a place
-/// matters, use another policy; see `docs/security.md`.
+/// less than a second of one core. Writers whose updates have a [`Stamp`](super::Stamp) go last: to
+/// push out `n` of them takes `n` times the work that each has spent, and no more than that. Where
+/// a place matters, use another policy; see `docs/security.md`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Open;
 
 impl Admission for Open {
     fn admit(&self, _: &RecordKey, _: &Writer) -> Result<(), PolicyRefusal> {
+        Ok(())
+    }
+
+    fn min_work(&self, _: &RecordKey) -> u8 {
+        0
+    }
+
+    fn check_key(&self, _: &RecordKey) -> Result<(), PolicyRefusal> {
         Ok(())
     }
 }
@@ -139,6 +143,14 @@ impl Admission for AllowList {
         }
         Err(PolicyRefusal::NotListed)
     }
+
+    fn min_work(&self, _: &RecordKey) -> u8 {
+        0
+    }
+
+    fn check_key(&self, _: &RecordKey) -> Result<(), PolicyRefusal> {
+        Ok(())
+    }
 }
 
 /// Lets only the peer named in a key `/namespace/<peer id>` or `/namespace/<peer id>/…` write
@@ -165,6 +177,10 @@ impl Admission for KeyOwner {
             return Ok(());
         }
         Err(PolicyRefusal::NotOwner { owner })
+    }
+
+    fn min_work(&self, _: &RecordKey) -> u8 {
+        0
     }
 
     fn check_key(&self, key: &RecordKey) -> Result<(), PolicyRefusal> {
