@@ -23,7 +23,7 @@ use super::{budget::Reserved, config::BehaviourConfig, inbound::InboundRefusal};
 use crate::{
     meter::{Meter, Timed},
     query::{Answer, JoinedAnswers},
-    store::ValidatedRecord,
+    store::{Asker, ValidatedRecord},
 };
 use smart_record_core::{Clock, RecordKey, Registry, SignatureMemory, Timestamp, ValidationError};
 
@@ -68,6 +68,8 @@ pub(super) struct InboundRecord {
     pub(super) value: Vec<u8>,
     pub(super) publisher: Option<PeerId>,
     pub(super) expires_at: Option<Timestamp>,
+    /// `None` for what this node has read.
+    pub(super) asker: Option<Asker>,
     /// `None` for what this node has read.
     pub(super) reserved: Option<Reserved>,
 }
@@ -235,7 +237,7 @@ fn panicked() -> ValidationError {
 }
 
 async fn validate_and_ask(setup: &WorkerSetup, job: InboundRecord) -> (ValidatedRecord, Duration) {
-    let InboundRecord { source, key, value, publisher, expires_at, .. } = job;
+    let InboundRecord { source, key, value, publisher, expires_at, asker, .. } = job;
     let begun = setup.meter.begin();
     let check = || ValidatedRecord::new(&setup.registry, key.clone(), &value, setup.clock.now());
     let (checked, work) = setup.signatures.during(Duration::MAX, check);
@@ -245,7 +247,7 @@ async fn validate_and_ask(setup: &WorkerSetup, job: InboundRecord) -> (Validated
         _ => Ok(()),
     };
     let checked = match asked {
-        Ok(()) => checked.with_origin(publisher, expires_at),
+        Ok(()) => checked.with_origin(publisher, expires_at).brought_by(asker),
         Err(reason) => ValidatedRecord::refused(key, reason),
     };
     (checked, work)

@@ -217,6 +217,10 @@ impl StoreConfig {
         self.namespace_quotas.get(namespace).copied()
     }
 
+    pub(super) fn namespace_quotas(&self) -> impl Iterator<Item = (&str, Quota)> {
+        self.namespace_quotas.iter().map(|(name, quota)| (name.as_str(), *quota))
+    }
+
     /// Sets [`namespace_quota`](Self::namespace_quota) for one namespace.
     #[must_use]
     pub fn with_namespace_quota(mut self, namespace: impl Into<String>, quota: Quota) -> Self {

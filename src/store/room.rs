@@ -18,16 +18,17 @@
 //!
 //! [`EvictionMemory`]: super::eviction_memory::EvictionMemory
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError, StoreConfig,
-    candidates::CandidateKind,
     plan::WritePlan,
     quota::{Charge, ChargedTallies, Ledger},
+    record_candidates::CandidateKind,
     rows::{self, Place},
+    source::{Arrival, Source},
     storage::{Part, PartId, RecordId, SpaceId},
 };
 use crate::proto::storage::Board;
@@ -55,6 +56,8 @@ pub(super) struct PlannedRow<'a> {
     /// How many spaces the record may have, and how many withdrawn ones.
     pub(super) max_spaces: usize,
     pub(super) max_withdrawn: usize,
+    /// The source of the record, if it is new.
+    pub(super) source: Source,
     /// Whether it was evicted, and less is remembered of it than this row says.
     pub(super) adds_to_memory: bool,
     /// Whether it makes up for what is remembered of it.
@@ -68,6 +71,7 @@ impl<'a> PlannedRow<'a> {
         record: RecordId,
         part: Part<'static>,
         charge: &'a Charge,
+        source: Source,
     ) -> Self {
         Self {
             key,
@@ -78,6 +82,7 @@ impl<'a> PlannedRow<'a> {
             order: EvictionOrder::new(0, SpaceId::HEAD.0),
             max_spaces: 0,
             max_withdrawn: 0,
+            source,
             adds_to_memory: false,
             returns: false,
         }
@@ -110,7 +115,9 @@ impl SmartRecordStore {
             let Some(kind) = self.excess_kind(&charge)? else {
                 return Ok(());
             };
-            let Some(candidate) = self.candidates.next(&self.table, &charge, &kind, None)? else {
+            let none = BTreeMap::new();
+            let Some(candidate) = self.records.next(&self.table, &charge, &kind, None, &none)?
+            else {
                 return Ok(());
             };
             let candidates = vec![candidate.record];
@@ -200,7 +207,7 @@ impl SmartRecordStore {
             self.forget_places(wanted.id.record);
         }
         if wanted.place == Place::Open && wanted.id.space != SpaceId::HEAD {
-            self.candidates.notice_open(wanted.id.record, wanted.order);
+            self.notice_open(wanted.id.record, wanted.order);
         }
         Ok(Ok(()))
     }
@@ -248,8 +255,8 @@ impl SmartRecordStore {
         };
         match planned {
             Ok(plan) => {
-                let candidates =
-                    self.candidates.for_plan(&self.table, &self.config, wanted.charge, &plan)?;
+                let work = if wanted.place == Place::Open { wanted.order.work() } else { 0 };
+                let candidates = self.records.for_plan(&self.table, wanted.charge, &plan, work)?;
                 Ok(candidates.map(|candidates| (plan, candidates)))
             }
             Err(limit) => Ok(Err(limit)),
@@ -260,6 +267,7 @@ impl SmartRecordStore {
         let mut plan = WritePlan::default();
         let old = self.table.head_cost(wanted.id.record)?;
         plan.is_new_record = old.is_none();
+        plan.arrival = Arrival { at: wanted.part.stored_at, source: wanted.source };
         let old = old.map(|head| (head.bytes, head.charged));
         plan.set(wanted.id, wanted.part.clone(), old, wanted.charge.charged);
         Ok(plan)
@@ -369,10 +377,12 @@ impl SmartRecordStore {
             return Ok(());
         }
         plan.is_new_record = old.is_none();
-        let stored_at = old.map_or(part.stored_at, |old| old.stored_at);
+        let new = Arrival { at: part.stored_at, source: wanted.source };
+        let arrival = old.as_ref().map_or(new, |old| old.arrival);
+        plan.arrival = arrival;
         let key = Bytes::copy_from_slice(key.as_bytes());
         let old = old.map(|head| (head.bytes, head.charged));
-        plan.set(id.record.head(), rows::board_part(key, board, stored_at), old, charged);
+        plan.set(id.record.head(), rows::board_part(key, board, arrival), old, charged);
         Ok(())
     }
 
@@ -443,11 +453,12 @@ impl SmartRecordStore {
         let evicted_spaces = plan.evicted_spaces;
         let withdrawn = self.table.withdrawn_in(&plan);
         let written = plan.written().map(|(id, _)| id);
-        let is_candidate = |id: &PartId| id.record == charge.record && !charge.is_protected;
+        let is_candidate = |id: &PartId| {
+            id.record == charge.record && id.space != SpaceId::HEAD && !charge.is_protected
+        };
         let written: Vec<_> = written.filter(is_candidate).collect();
         self.apply(plan)?;
-        let namespace = charge.namespace_quota.as_ref().map(|(name, _)| name.as_str());
-        written.into_iter().for_each(|id| self.candidates.notice(id, namespace));
+        written.into_iter().for_each(|id| self.candidates.notice(id));
         self.candidates.notice_withdrawn(withdrawn);
         self.news.count(|c| &mut c.spaces_evicted, evicted_spaces);
         for candidate in candidates {

@@ -108,11 +108,6 @@ impl RecordId {
         Self(distance)
     }
 
-    /// The previous id.
-    pub(super) fn before(self) -> Option<Self> {
-        step(self.0, |byte| byte.overflowing_sub(1)).map(Self)
-    }
-
     /// The next id.
     pub(super) fn after(self) -> Option<Self> {
         step(self.0, |byte| byte.overflowing_add(1)).map(Self)
