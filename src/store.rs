@@ -260,7 +260,7 @@ impl SmartRecordStore {
             snapshot: Mutex::default(),
         };
         store.restore_notes();
-        if let Err(error) = store.records.read(&store.table) {
+        if let Err(error) = store.records.prepare(&store.table, usize::MAX) {
             store.news.read_failed(&error);
         }
         store

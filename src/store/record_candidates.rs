@@ -1,8 +1,8 @@
 //! Records that can be evicted when the store, or the quota of a namespace, is full.
 //!
 //! **Invariants.** Nothing protected is a candidate. The shares are those of the rows: they are
-//! read when the store is opened, change with each row, and are read again after a failed write.
-//! Work is looked for only in records that would go otherwise, once for each.
+//! read when the store is half full, a few with each write, change with each row, and are read again
+//! after a failed write. Work is looked for only in records that would go otherwise, once for each.
 //!
 //! **Spec.** `docs/design.md`, section "Shares of a full store".
 
@@ -28,6 +28,8 @@ pub(super) struct RecordCandidates {
     bounds: Vec<(Option<String>, Quota)>,
     /// In the order of the bounds. `None`: they have to be read.
     shares: Option<Vec<Shares>>,
+    /// From where on they have not been read.
+    unread: Option<RecordId>,
 }
 
 /// A record of which something is evicted.
@@ -55,38 +57,58 @@ impl RecordCandidates {
         let quotas = config.namespace_quotas();
         let namespaces = quotas.map(|(name, quota)| (Some(name.to_owned()), quota));
         let bounds = std::iter::once((None, store)).chain(namespaces).collect();
-        Self { bounds, shares: None }
+        Self { bounds, shares: None, unread: None }
     }
 
-    /// Reads the shares from the heads of the records, if they are not known.
-    pub(super) fn read(&mut self, table: &Table) -> Result<(), StorageError> {
-        if self.shares.is_some() {
-            return Ok(());
-        }
-        self.shares = Some(self.bounds.iter().map(|(_, bound)| Shares::new(*bound)).collect());
-        let read = self.read_all(table);
-        if read.is_err() {
-            self.forget();
-        }
-        read
+    /// Reads the next `max` records of the shares, if they may soon be needed. So they are known
+    /// when a bound is reached, and a store that is never full has no memory of them.
+    pub(super) fn prepare(&mut self, table: &Table, max: usize) -> Result<(), StorageError> {
+        let usage = table.storage.usage();
+        let is_near = |(name, bound): &(Option<String>, Quota)| {
+            name.is_some() || usage.records >= bound.count / 2 || usage.bytes >= bound.bytes / 2
+        };
+        if self.bounds.iter().any(is_near) { self.read(table, max) } else { Ok(()) }
     }
 
-    fn read_all(&mut self, table: &Table) -> Result<(), StorageError> {
-        let mut from = Some(PartId::MIN.record);
-        while let Some(record) = from {
-            // Rows that may be evicted need not be checked for that.
-            let Some(first) = table.storage.scan_unchecked(&record.head()).next() else { break };
-            let (PartId { record, space }, part) = first?;
-            if space == SpaceId::HEAD {
-                let (namespace, entry) = of_head(table, &part);
-                self.set(record, namespace.as_deref(), entry.map(unsure));
-            } else {
-                drop(part);
-                self.set(record, None, probed(table, record, None)?);
+    fn read(&mut self, table: &Table, max: usize) -> Result<(), StorageError> {
+        if self.shares.is_none() {
+            self.shares = Some(self.bounds.iter().map(|(_, bound)| Shares::new(*bound)).collect());
+            self.unread = Some(PartId::MIN.record);
+        }
+        for _ in 0..max {
+            let Some(from) = self.unread else { break };
+            match self.read_next(table, from) {
+                Ok(next) => self.unread = next,
+                Err(error) => {
+                    self.forget();
+                    return Err(error);
+                }
             }
-            from = record.after();
         }
         Ok(())
+    }
+
+    /// Reads the first record from `from` on. Returns where to go on.
+    fn read_next(
+        &mut self,
+        table: &Table,
+        from: RecordId,
+    ) -> Result<Option<RecordId>, StorageError> {
+        // Rows that may be evicted need not be checked for that.
+        let Some(first) = table.storage.scan_unchecked(&from.head()).next() else {
+            return Ok(None);
+        };
+        let (PartId { record, space }, part) = first?;
+        if self.shares.iter().flatten().any(|shares| shares.get(record).is_some()) {
+            // It was written in the meantime.
+        } else if space == SpaceId::HEAD {
+            let (namespace, entry) = of_head(table, &part);
+            self.set(record, namespace.as_deref(), entry.map(unsure));
+        } else {
+            drop(part);
+            self.set(record, None, probed(table, record, None)?);
+        }
+        Ok(record.after())
     }
 
     /// Forgets the shares: the rows may be others than those that were written.
@@ -266,7 +288,7 @@ impl RecordCandidates {
         writes: Option<(&WritePlan, u8)>,
         chosen: &BTreeMap<RecordId, EvictionCandidate>,
     ) -> Result<Option<EvictionCandidate>, StorageError> {
-        self.read(table)?;
+        self.read(table, usize::MAX)?;
         let CandidateKind { namespace, only_whole } = kind;
         let mut kinds = self.bounds.iter().zip(self.shares.iter_mut().flatten());
         let Some((_, shares)) = kinds.find(|((name, _), _)| name == namespace) else {

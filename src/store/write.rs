@@ -32,6 +32,10 @@ const COLLECT_PER_WRITE: usize = 32;
 /// evict instead: they must not hold the task.
 const COLLECT_FOR_ROOM: usize = 1_024;
 
+/// How many records of the shares of the store each write reads, if they are not known: so many
+/// that they are known long before a store that is half full is full.
+const READ_PER_WRITE: usize = 64;
+
 /// A space has more bytes than this: a public key of 36 and a signature of 64. Shorter ones are not
 /// looked up, so a packet of empty spaces causes no look-ups.
 const LEAST_SPACE: usize = 100;
@@ -269,6 +273,7 @@ impl SmartRecordStore {
         self.candidates.on_change();
         self.may_collect = if origin == Origin::Local { COLLECT_FOR_ROOM } else { 0 };
         self.collect_due(now, COLLECT_PER_WRITE)?;
+        self.records.prepare(&self.table, READ_PER_WRITE)?;
         self.shed(key, now)?;
         Ok(now)
     }
