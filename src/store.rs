@@ -176,8 +176,8 @@ impl SmartRecordStore {
     /// Different from `MemoryStore`:
     ///
     /// * The store holds 16,384 records and 64 MiB ([`StoreConfig`]) instead of 1,024 records. When
-    ///   it is full, a record that is closer to the local peer replaces the farthest one;
-    ///   `MemoryStore` refuses it.
+    ///   it is full it refuses new records as `MemoryStore` does, unless it knows who sends them
+    ///   ([`asked_by`](Self::asked_by)): see [`StoreConfig`].
     /// * An expired record is not returned, even before Kademlia has removed it.
     /// * The empty key is refused.
     /// * A refused remote write is acknowledged; see [`put`](libp2p_kad::store::RecordStore::put)

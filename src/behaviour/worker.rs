@@ -290,6 +290,45 @@ mod tests {
     }
 
     #[test]
+    fn what_is_validated_off_the_task_keeps_its_source() {
+        use crate::store::{MemoryStorage, Origin, SmartRecordStore, StoreConfig};
+        use smart_record_core::AcceptAny;
+        use smart_record_testing::ManualClock;
+
+        let registry = Registry::empty().with_fallback(AcceptAny::default());
+        let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
+        let setup = WorkerSetup {
+            registry: registry.clone(),
+            signatures: SignatureMemory::new(1),
+            asks: None,
+            clock: Arc::new(clock.clone()),
+            config: BehaviourConfig::default(),
+            meter: Meter::default(),
+        };
+        let config = StoreConfig::default().with_max_records(3);
+        let (local, storage) = (PeerId::random(), MemoryStorage::default());
+        let store = SmartRecordStore::with_storage(local, registry, config, storage, clock.clone());
+        let mut store = store.unwrap();
+        let mut bring = |key: &str, network: Option<u8>| {
+            clock.advance(Duration::from_secs(1));
+            let source = PeerId::random();
+            let address = network.map(|n| format!("/ip4/203.0.{n}.7/tcp/1").parse().unwrap());
+            let asker = address.map(|address| Asker::new(source, Some(&address)));
+            let (key, value) = (RecordKey::new(key), b"value".to_vec());
+            let (publisher, expires_at, reserved) = (None, None, None);
+            let job = InboundRecord { source, key, value, publisher, expires_at, asker, reserved };
+            let checked = futures::executor::block_on(validate(&setup, job));
+            store.insert(checked.record, Origin::Remote).is_ok()
+        };
+        assert!(bring("a", Some(1)) && bring("b", Some(1)) && bring("c", Some(1)));
+        // Another network has a share of its own, and so has what this node reads.
+        assert!(bring("d", Some(2)));
+        assert!(!bring("e", Some(1)) && !bring("f", Some(2)));
+        assert!(bring("g", None));
+        assert_eq!(store.counters().records_evicted, 2);
+    }
+
+    #[test]
     fn a_full_queue_refuses_new_items() {
         let (mut queue, mut inbox, results) = Queue::new(2);
         assert_eq!((queue.give(1), queue.give(2)), (Ok(()), Ok(())));

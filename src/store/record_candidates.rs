@@ -1,8 +1,9 @@
 //! Records that can be evicted when the store, or the quota of a namespace, is full.
 //!
 //! **Invariants.** Nothing protected is a candidate. The shares are those of the rows: they are
-//! read when the store is half full, a few with each write, change with each row, and are read again
-//! after a failed write. Work is looked for only in records that would go otherwise, once for each.
+//! read when the store is half full, a few with each write, change with each row, and are read
+//! again after a failed write. Work is looked for only in records that would go otherwise, once for
+//! each.
 //!
 //! **Spec.** `docs/design.md`, section "Shares of a full store".
 
@@ -278,8 +279,9 @@ impl RecordCandidates {
         Ok(None)
     }
 
-    /// The record of a kind that goes first, for a charge. Unless this is protected, it is granted
-    /// only what does not go first itself.
+    /// The record of a kind that goes first, after the chosen ones. `None` if there is none, or if
+    /// that is the one which is written, with this plan and work, for a charge that is not
+    /// protected.
     pub(super) fn next(
         &mut self,
         table: &Table,

@@ -6,9 +6,9 @@
 //!
 //! **Invariants.** Nothing is changed before there is room for the whole plan, and evictions are
 //! applied in the same step. Expired data goes first, as much of it as one write collects; a write
-//! of another peer collects little, and leaves the rest to the alarm. Then unprotected data of
-//! records farther from the local peer than the written one is evicted, the farthest first; for a
-//! protected writer, of all records. In a record with too many spaces or bytes, the unprotected
+//! of another peer collects little, and leaves the rest to the alarm. Then records are evicted that
+//! go before the written one ([`Shares`]); for a protected writer, any that are not protected. In a
+//! record with too many spaces or bytes, the unprotected
 //! spaces of the least work are evicted, and of equal work those of the highest ranks. Withdrawn
 //! spaces have slots of their own, and of these the last that was first stored goes first. What is
 //! evicted is remembered ([`EvictionMemory`]). A write that would be evicted itself is refused, a
@@ -17,6 +17,7 @@
 //! **Spec.** `docs/design.md`, sections "Store" and "Quotas".
 //!
 //! [`EvictionMemory`]: super::eviction_memory::EvictionMemory
+//! [`Shares`]: super::shares::Shares
 
 use std::collections::{BTreeMap, BTreeSet};
 
