@@ -224,8 +224,8 @@ fn within_a_share_what_has_work_goes_after_what_has_none() {
         assert!(!fixture.bring(source(1), &keys[6], &stamped(&keys[6], 6, 0)));
         assert!(fixture.bring(source(1), &keys[6], &stamped(&keys[6], 6, 8)));
         assert_eq!(kept(&mut fixture), [0, 1, 2, 3, 5, 6]);
-        for n in 7..9 {
-            assert!(fixture.bring(source(2), &keys[n], &stamped(&keys[n], n as u64, 0)));
+        for key in &keys[7..] {
+            assert!(fixture.bring(source(2), key, &stamped(key, 7, 0)));
         }
         assert_eq!(kept(&mut fixture), [2, 3, 5, 6, 7, 8]);
         // Then the least work goes first, and of equal work what was stored last.
@@ -257,7 +257,7 @@ fn a_source_that_hops_displaces_only_what_it_has_brought_itself() {
     let mut stored = 0;
     for n in 0..200_usize {
         let from = 10 + (n % 100) as u8;
-        stored += usize::from((0..4).filter(|i| fixture.value(from, 100 + 4 * n + i)).count());
+        stored += (0..4).filter(|i| fixture.value(from, 100 + 4 * n + i)).count();
     }
     let honest = fixture.kept(12);
     // Those that have the most may lose down to what the hopping ones have each.
