@@ -19,7 +19,7 @@ use libp2p_kad::{GetRecordError, GetRecordOk, GetRecordResult};
 
 use super::{
     covered::Claims,
-    dropped::{DroppedSpaces, TakenPlaces, ordered_place},
+    dropped::{DroppedSpaces, TakenPlaces, order_of, ordered_place},
     joined::{Answer, CheckedAnswer, JoinedAnswers, beyond},
     outcome::{Reading, Snapshot, Withheld},
     refused::RefusedAnswers,
@@ -27,8 +27,8 @@ use super::{
 };
 use crate::store::{SmartRecordStore, StoredValue, storage::RecordId};
 use smart_record_core::{
-    Arcs, EvictionOrder, Fault, RecordKey, Registry, RingArc, SmartRecord, Space, SpaceRules,
-    Timestamp, ValidationError, Writer,
+    Arcs, Fault, RecordKey, Registry, RingArc, SmartRecord, Space, SpaceRules, Timestamp,
+    ValidationError, Writer,
 };
 
 /// Condition for the result of a read to be returned.
@@ -562,10 +562,7 @@ impl RecordLookup {
             let is_large = || self.joined.exceeds(self.bounds.record_bytes / 2);
             let first_evicted = |spaces: &[(&Writer, &Space)], is_full: bool| {
                 let order = |(writer, space): &(&Writer, &Space)| {
-                    let rank = writer.rank(&self.key);
-                    // Of withdrawn spaces only the rank counts.
-                    let work = if space.is_withdrawn() { 0 } else { space.work(&rank) };
-                    ordered_place(EvictionOrder::new(work, rank))
+                    ordered_place(order_of(space, writer.rank(&self.key), limits.min_stamp_bits()))
                 };
                 spaces.iter().filter(|_| is_full).map(order).max()
             };

@@ -53,6 +53,7 @@ impl StampedSpaces {
         table: &Table,
         record: RecordId,
         below: Option<EvictionOrder>,
+        min_bits: u8,
     ) -> Result<Option<EvictionOrder>, StorageError> {
         if self.boards.len() >= MAX_BOARDS && !self.boards.contains_key(&record) {
             self.boards.clear();
@@ -60,7 +61,7 @@ impl StampedSpaces {
         let known = self.boards.entry(record).or_default();
         for is_read in [false, true] {
             if is_read {
-                let mut more = table.first_stamped(record, below, AT_ONCE)?;
+                let mut more = table.first_stamped(record, below, min_bits, AT_ONCE)?;
                 // What is kept goes before these.
                 more.append(known);
                 *known = more;
@@ -74,7 +75,8 @@ impl StampedSpaces {
                 // It may have been written or removed since.
                 let space = SpaceId(*order.rank());
                 if table.storage.get(&record.part(space))?.is_some_and(|part| {
-                    rows::order(space, &part) == order && table.place_of(&part) == Place::Open
+                    rows::order(space, &part, min_bits) == order
+                        && table.place_of(&part) == Place::Open
                 }) {
                     return Ok(Some(order));
                 }

@@ -84,10 +84,11 @@ fn leading_zeros(hash: &[u8; 32]) -> u32 {
     zeros
 }
 
-/// The bits of work that an encoded update proves; zero if it has no good stamp. Costs no hash if
-/// it has none at all.
-pub(super) fn work_of(update: &[u8], rank: &[u8; 32]) -> u8 {
-    claimed(update).map_or(0, |(seq, stamp)| stamp.work(rank, seq))
+/// The bits of work that an encoded update proves; zero if it has no good stamp of at least
+/// `min_bits`. Costs no hash if it has none at all, or one that claims less.
+pub(super) fn work_of(update: &[u8], rank: &[u8; 32], min_bits: u8) -> u8 {
+    let claimed = claimed(update).filter(|(_, stamp)| stamp.bits >= min_bits);
+    claimed.map_or(0, |(seq, stamp)| stamp.work(rank, seq))
 }
 
 /// The `seq` and the stamp of an encoded update, if it has a field of the form of one.
@@ -114,7 +115,7 @@ fn claimed(mut update: &[u8]) -> Option<(Seq, Stamp)> {
 
 /// The place of a space in the order in which spaces that are not withdrawn leave a record with too
 /// many of them: the greatest leaves first. The less work leaves first; of equal work, the higher
-/// rank.
+/// rank. Less work than [`Limits::min_stamp_bits`](crate::Limits::min_stamp_bits) is none here.
 ///
 /// ```
 /// use smart_record_core::EvictionOrder;
@@ -130,12 +131,22 @@ pub struct EvictionOrder {
 }
 
 impl EvictionOrder {
-    /// The place of a space of this work and [rank](super::Writer::rank).
+    /// The place of a space of this [rank](super::Writer::rank) and this work, as far as it counts.
     pub const fn new(work: u8, rank: [u8; 32]) -> Self {
         Self { work: Reverse(work), rank }
     }
 
-    /// The bits of work.
+    /// The place of a space of these encoded updates. A stamp of less than `min_bits` is none.
+    pub(super) fn of<'a>(
+        updates: impl Iterator<Item = &'a [u8]>,
+        rank: [u8; 32],
+        min_bits: u8,
+    ) -> Self {
+        let work = updates.map(|update| work_of(update, &rank, min_bits)).max();
+        Self::new(work.unwrap_or(0), rank)
+    }
+
+    /// The bits of work that count.
     pub const fn work(&self) -> u8 {
         self.work.0
     }

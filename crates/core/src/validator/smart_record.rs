@@ -456,7 +456,10 @@ impl SpaceRules {
         let max_withdrawn = self.limits.withdrawn_per_record();
         if spaces.len() > max.min(max_withdrawn) {
             // Drops what could not stay before any signature is verified, as `truncate` would.
-            spaces.sort_by_cached_key(|(writer, updates)| updates.eviction_order(writer.rank(key)));
+            let min_bits = self.limits.min_stamp_bits();
+            spaces.sort_by_cached_key(|(writer, updates)| {
+                updates.eviction_order(writer.rank(key), min_bits)
+            });
             let mut refuse = |writer: &Writer, limit, max: usize, count| {
                 let limit = LimitExceeded::new(limit, max.saturating_add(1), max);
                 refusals.push(Some(writer.peer_id()), limit.into(), count);
