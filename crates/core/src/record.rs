@@ -59,7 +59,7 @@ pub use self::{
     seq::{Position, Seq},
     signer::SpaceSigner,
     space::{InsertOutcome, Space},
-    stamp::{EvictionOrder, Stamp, StampSearch},
+    stamp::{EvictionOrder, Stamp, StampSearch, Stamps},
     update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
     view::{SpaceView, View},
     writer::{
