@@ -13,17 +13,12 @@ use super::{
     plan::WritePlan,
     quota::Charge,
     rows::{self, Place},
-    stamped::StampedSpaces,
+    stamped::{StampedSpaces, make_room},
     storage::{PartId, RecordId, SpaceId},
     table::Table,
 };
 use crate::proto::storage::{Board, head::Body};
 use smart_record_core::{EvictionOrder, Limit, LimitExceeded, RecordKey, Timestamp};
-
-/// For how many records the evictable spaces are indexed. Only records that are full and have
-/// protected or withdrawn spaces, or some with work, need it. When there are more, the index is
-/// built again.
-const MAX_BOARDS: usize = 64;
 
 /// How many of the withdrawn spaces of a record are kept in order, those that go first. One scan of
 /// a full record serves as many evictions.
@@ -224,9 +219,7 @@ impl EvictionCandidates {
         record: RecordId,
         except: &BTreeSet<SpaceId>,
     ) -> Result<Option<(Timestamp, SpaceId)>, StorageError> {
-        if self.withdrawn.len() >= MAX_BOARDS && !self.withdrawn.contains_key(&record) {
-            self.withdrawn.clear();
-        }
+        make_room(&mut self.withdrawn, record);
         for is_fresh in [false, true] {
             if is_fresh || !self.withdrawn.contains_key(&record) {
                 let max = WITHDRAWN.saturating_add(except.len());
@@ -316,9 +309,8 @@ impl EvictionCandidates {
                 None => return Ok(None),
             }
         }
-        if self.spaces.len() >= MAX_BOARDS && !self.spaces.contains_key(&record) {
-            self.spaces.clear();
-        }
+        // Only records that are full and have protected or withdrawn spaces, or some with work.
+        make_room(&mut self.spaces, record);
         let eviction_index = self.spaces.entry(record).or_default();
         let probe = |space| Ok(is_without_work(space)?.then_some(()));
         Ok(eviction_index.next(below, None, last, probe)?.map(|(space, ())| space))
