@@ -491,8 +491,17 @@ impl SpaceRules {
                 record.join_space(writer, space);
             }
         }
-        // A withdrawal that was claimed may not be valid.
-        record.truncate(&self.limits);
+        // A withdrawal or a stamp that was claimed may not be in a valid update.
+        for (writer, space) in record.truncate(&self.limits) {
+            let left = record.space(&writer).map_or(0, |space| space.updates().len());
+            let (limit, max) = match space.is_withdrawn() {
+                true => (Limit::WITHDRAWN_PER_RECORD, max_withdrawn),
+                false => (Limit::SPACES_PER_RECORD, max),
+            };
+            let exceeded = LimitExceeded::new(limit, max.saturating_add(1), max);
+            let count = space.updates().len().saturating_sub(left);
+            refusals.push(Some(writer.peer_id()), exceeded.into(), count);
+        }
         Ok((record, refusals))
     }
 

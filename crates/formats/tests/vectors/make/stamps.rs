@@ -104,6 +104,10 @@ pub fn limits() -> Vec<Value> {
             author.space([update])
         })
         .collect();
+    let forged = |author: &Author| {
+        let withdrawal = author.sign(&withdrawal(1, NOW + TTL));
+        SignedUpdate { signature: vec![1; 64], ..withdrawal }
+    };
     let withdrawn_before = |author: &Author| {
         let again = Update::saying(2).after(1);
         [author.sign(&withdrawal(0, NOW + TTL)), author.sign(&again)]
@@ -192,6 +196,20 @@ pub fn limits() -> Vec<Value> {
             &[plain(a), worked(e, 18), worked(f, 19)],
         )
         .limit("spaces_per_record", 2)
+        .done(),
+        Case::new(
+            "withdrawal-forged-in-one",
+            "6.4",
+            "A space that would be withdrawn if all of it were good takes a place, and has none.",
+            &[encode([
+                a.space([a.sign(&says)]),
+                b.space([b.sign(&says)]),
+                f.space([f.sign(&says), forged(f)]),
+            ])],
+        )
+        .limit("spaces_per_record", 2)
+        .refused(f, "limit", "spaces", 1)
+        .refused(f, "invalid", "signature", 1)
         .done(),
         Case::new(
             "work-or-withdrawn",
