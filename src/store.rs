@@ -243,7 +243,7 @@ impl SmartRecordStore {
             committed: Observed::new(storage.usage()),
             table: Table::new(local, storage, Protection::new(local, config.protected())),
             candidates: EvictionCandidates::default(),
-            records: RecordCandidates::new(&config),
+            records: RecordCandidates::new(&config, registry.clone()),
             memory,
             news: EventLog::default(),
             registry,

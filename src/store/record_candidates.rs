@@ -21,11 +21,12 @@ use super::{
     table::Table,
 };
 use crate::proto::storage::{Head, Value, head::Body};
-use smart_record_core::{Limit, LimitExceeded, RecordKey, Timestamp};
+use smart_record_core::{Limit, LimitExceeded, Namespace, RecordKey, Registry, Timestamp};
 
 /// The shares of the store, and of each namespace that has a quota.
 #[derive(Debug)]
 pub(super) struct RecordCandidates {
+    registry: Registry,
     bounds: Vec<(Option<String>, Quota)>,
     /// In the order of the bounds. `None`: they have to be read.
     shares: Option<Vec<Shares>>,
@@ -53,12 +54,12 @@ pub(super) struct CandidateKind {
 }
 
 impl RecordCandidates {
-    pub(super) fn new(config: &StoreConfig) -> Self {
+    pub(super) fn new(config: &StoreConfig, registry: Registry) -> Self {
         let store = Quota { count: config.max_records(), bytes: config.max_bytes() };
         let quotas = config.namespace_quotas();
         let namespaces = quotas.map(|(name, quota)| (Some(name.to_owned()), quota));
         let bounds = std::iter::once((None, store)).chain(namespaces).collect();
-        Self { bounds, shares: None, unread: None }
+        Self { registry, bounds, shares: None, unread: None }
     }
 
     /// Reads the next `max` records of the shares, if they may soon be needed. So they are known
@@ -107,7 +108,7 @@ impl RecordCandidates {
             self.set(record, namespace.as_deref(), entry.map(unsure));
         } else {
             drop(part);
-            self.set(record, None, probed(table, record, None)?);
+            self.set(record, None, probed(table, &self.registry, record, None)?);
         }
         Ok(record.after())
     }
@@ -159,7 +160,7 @@ impl RecordCandidates {
     ) -> Result<(), StorageError> {
         for record in headless {
             if table.last_space(record, SpaceId::MAX)?.is_some() {
-                self.set(record, None, probed(table, record, None)?);
+                self.set(record, None, probed(table, &self.registry, record, None)?);
             }
         }
         Ok(())
@@ -307,7 +308,9 @@ impl RecordCandidates {
                 Some(&Evictable { bytes, is_whole, is_sure: true, .. }) => {
                     return Ok(Some(EvictionCandidate { record, bytes, is_whole }));
                 }
-                _ => shares.set(record, probed(table, record, namespace.as_deref())?),
+                _ => {
+                    shares.set(record, probed(table, &self.registry, record, namespace.as_deref())?)
+                }
             }
         }
     }
@@ -358,6 +361,7 @@ fn of_head(table: &Table, part: &Part<'_>) -> (Option<String>, Option<Evictable>
 /// What can be evicted of a record, by its rows, if anything can and it is in the namespace.
 fn probed(
     table: &Table,
+    registry: &Registry,
     record: RecordId,
     namespace: Option<&str>,
 ) -> Result<Option<Evictable>, StorageError> {
@@ -379,7 +383,8 @@ fn probed(
         let entry = |bytes| Evictable { arrival, bytes, is_whole, work: 0, is_sure: true };
         return Ok(rest.map(entry));
     };
-    if namespace.is_some() && RecordKey::new(key).namespace() != namespace
+    let key = RecordKey::new(key);
+    if namespace.is_some() && key.namespace() != namespace
         || matches!(body, Some(Body::Value(Value { is_local: true, .. })))
     {
         return Ok(None);
@@ -390,7 +395,12 @@ fn probed(
     let is_whole = board.protected_spaces == 0;
     let own = if is_whole { rows::cost(part.bytes.len()) } else { 0 };
     let bytes = bytes.saturating_add(own);
-    let work = if spaces > 0 { table.work(record)? } else { 0 };
+    let work = match registry.resolve(&key) {
+        Ok(Namespace::Spaces(rules)) if spaces > 0 => {
+            table.work(record, rules.limits().min_stamp_bits())?
+        }
+        _ => 0,
+    };
     let entry = Evictable { arrival, bytes, is_whole, work, is_sure: true };
     Ok((is_whole || spaces > 0).then_some(entry))
 }

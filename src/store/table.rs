@@ -170,15 +170,19 @@ impl Table {
         &self,
         record: RecordId,
         below: Option<EvictionOrder>,
+        min_bits: u8,
         max: usize,
     ) -> Result<Vec<EvictionOrder>, StorageError> {
         let mut found = BTreeSet::new();
         for part in of_one(record, self.storage.scan_unchecked(&record.head())) {
             let (id, part) = part?;
-            let order = rows::order(id.space, &part);
+            let order = rows::order(id.space, &part, min_bits);
+            let is_full = found.len() >= max;
             if id.space != SpaceId::HEAD
                 && order.work() > 0
                 && below.is_none_or(|below| order < below)
+                // Otherwise it would not be among the first. Decoding its key costs more.
+                && !(is_full && found.first().is_some_and(|last| order < *last))
                 && self.place_of(&part) == Place::Open
             {
                 found.insert(order);
@@ -190,12 +194,13 @@ impl Table {
         Ok(found.into_iter().collect())
     }
 
-    /// The work of the open spaces of a record: the most of them.
-    pub(super) fn work(&self, record: RecordId) -> Result<u8, StorageError> {
+    /// The work of the open spaces of a record: the most of them. Stamps of less than `min_bits` do
+    /// not count.
+    pub(super) fn work(&self, record: RecordId, min_bits: u8) -> Result<u8, StorageError> {
         let mut most = 0;
         for part in self.unchecked_parts_of(record) {
             let (id, part) = part?;
-            let work = rows::order(id.space, &part).work();
+            let work = rows::order(id.space, &part, min_bits).work();
             let is_space = id.space != SpaceId::HEAD;
             if is_space && work > most && self.place_of(&part) == Place::Open {
                 most = work;

@@ -35,7 +35,9 @@ impl Fixture {
         let probe = Probe::over(self.rows.share());
         self.state = probe.state();
         let (config, clock) = (self.config.clone(), self.clock.clone());
-        let store = SmartRecordStore::with_storage(local(), registry(), config, probe, clock);
+        let limits = Limits::default().with_min_stamp_bits(8);
+        let registry = registry().with("stamped", SpaceRules::new(limits, Open)).unwrap();
+        let store = SmartRecordStore::with_storage(local(), registry, config, probe, clock);
         self.store = Some(store.unwrap());
     }
 
@@ -208,8 +210,9 @@ fn stamped(key: &RecordKey, writer: u64, bits: u8) -> Vec<u8> {
 fn within_a_share_what_has_work_goes_after_what_has_none() {
     for restarts in [false, true] {
         let mut fixture = full(6);
-        let keys: Vec<_> = (0..9).map(|n| RecordKey::new(format!("/sr/{n}"))).collect();
-        let bits = [0, 0, 8, 9, 0, 0];
+        let keys: Vec<_> = (0..9).map(|n| RecordKey::new(format!("/stamped/{n}"))).collect();
+        // Less than the least bits are none.
+        let bits = [0, 7, 8, 9, 0, 0];
         for (n, key) in keys[..6].iter().enumerate() {
             let from = if n < 5 { source(1) } else { source(2) };
             assert!(fixture.bring(from, key, &stamped(key, n as u64, bits[n])));
@@ -229,7 +232,8 @@ fn within_a_share_what_has_work_goes_after_what_has_none() {
         }
         assert_eq!(kept(&mut fixture), [2, 3, 5, 6, 7, 8]);
         // Then the least work goes first, and of equal work what was stored last.
-        let others: Vec<_> = (0..3).map(|n| RecordKey::new(format!("/sr/other/{n}"))).collect();
+        let others: Vec<_> =
+            (0..3).map(|n| RecordKey::new(format!("/stamped/other/{n}"))).collect();
         assert!(!fixture.bring(source(1), &others[0], &stamped(&others[0], 20, 8)));
         assert!(fixture.bring(source(1), &others[0], &stamped(&others[0], 20, 9)));
         assert_eq!(kept(&mut fixture), [2, 3, 5, 7, 8]);
