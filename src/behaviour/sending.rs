@@ -277,7 +277,7 @@ impl Sends {
         let _in_span = sending.span.clone().entered();
         let follow_up = sending.follow_up.as_mut().filter(|it| it.is_asking(request));
         if let Some(follow_up) = follow_up {
-            follow_up.on_outcome(env, &sending.content.key, &sending.delivery, request, outcome);
+            follow_up.on_outcome(env, &sending.content.key, request, outcome);
         } else {
             sending.on_delivered(env, peer, outcome);
         }

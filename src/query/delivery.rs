@@ -8,14 +8,14 @@
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use smart_record_core::{EncodedSpace, RecordKey, SmartRecord};
+use smart_record_core::{EncodedSpace, RecordKey};
 use smart_record_lookup::{Place, RequestId, Requests};
 
 use crate::store::VALUE_WORK;
@@ -125,20 +125,6 @@ impl Delivery {
         if let Some(parcel) = self.peers.get_mut(peer) {
             parcel.stage = Stage::Failed;
         }
-    }
-
-    /// Whether a peer has shown spaces that it was not sent. Such a peer joins records.
-    pub(crate) fn has_more(&self, peer: &PeerId, shown: &SmartRecord) -> bool {
-        let parcel = self.peers.get(peer);
-        let mut sent = BTreeSet::new();
-        for chunk in parcel.iter().flat_map(|parcel| parcel.chunks.iter()) {
-            let mut rest = &chunk[..];
-            while let Some((space, after)) = EncodedSpace::split_first(rest) {
-                sent.extend(space.writer());
-                rest = after;
-            }
-        }
-        shown.spaces().any(|(writer, _)| !sent.contains(writer))
     }
 
     /// Stops sending.
@@ -254,7 +240,7 @@ mod tests {
     #[test]
     fn a_chunk_that_takes_more_than_a_replica_does_for_a_value_is_sent_again() {
         use libp2p_identity::Keypair;
-        use smart_record_core::{Limits, SpaceSigner, Timestamp};
+        use smart_record_core::{Limits, SmartRecord, SpaceSigner, Timestamp};
 
         let now = Timestamp::from_millis(1_700_000_000_000);
         let mut record = SmartRecord::new("/sr/a".into());
@@ -282,7 +268,7 @@ mod tests {
     /// As many small updates of these writers as fit into a chunk.
     fn densest(keypairs: Vec<libp2p_identity::Keypair>, updates: usize) -> Bytes {
         use crate::{Clock, SystemClock};
-        use smart_record_core::{Limits, SpaceSigner};
+        use smart_record_core::{Limits, SmartRecord, SpaceSigner};
 
         let hour = Duration::from_secs(3_600);
         let mut record = SmartRecord::new("/sr/a".into());

@@ -19,8 +19,8 @@ use bytes::Bytes;
 
 use super::dropped::DroppedSpaces;
 use smart_record_core::{
-    Coverage, EncodedSpace, Namespace, RecordKey, Registry, SmartRecord, Space, SpaceRules,
-    Timestamp, ValidationError, Validator, Writer,
+    AskerTag, Coverage, EncodedSpace, Namespace, RecordKey, Registry, SmartRecord, Space,
+    SpaceRules, Timestamp, ValidationError, Validator, Writer,
 };
 
 /// The valid content of answers longer than this is copied, because a single space would keep the
@@ -42,6 +42,8 @@ pub(crate) struct Answer {
     pub(crate) shown: CheckedAnswer,
     /// What it says that it covers: no arcs if a part of it was refused unread.
     pub(crate) coverage: Option<Coverage>,
+    /// For whom it is, if it says so.
+    pub(crate) asker: Option<AskerTag>,
     /// When it was checked.
     pub(crate) at: Timestamp,
 }
@@ -97,10 +99,12 @@ impl JoinedAnswers {
         value: Bytes,
         now: Timestamp,
     ) -> Result<Answer, ValidationError> {
+        let mut asker = None;
         let (shown, coverage) = match self {
             Self::Record(rules, known, _) => {
                 let is_long = value.len() > LONG;
                 let coverage = Coverage::of_answer(&value);
+                asker = AskerTag::of_answer(&value);
                 let (mut record, refusals) = rules.read_knowing(known, value, now)?;
                 if is_long {
                     record = copy(&record);
@@ -118,7 +122,7 @@ impl JoinedAnswers {
                 (CheckedAnswer::Value(value), None)
             }
         };
-        Ok(Answer { shown, coverage, at: now })
+        Ok(Answer { shown, coverage, asker, at: now })
     }
 
     /// Adds the valid content of an answer. Returns whether it was news.

@@ -27,8 +27,8 @@ use super::{
 };
 use crate::store::{SmartRecordStore, StoredValue, storage::RecordId};
 use smart_record_core::{
-    Arcs, EvictionOrder, Fault, RecordKey, Registry, RingArc, SmartRecord, Space, SpaceRules,
-    Timestamp, ValidationError, Writer,
+    Arcs, AskerTag, EvictionOrder, Fault, RecordKey, Registry, RingArc, SmartRecord, Space,
+    SpaceRules, Timestamp, ValidationError, Writer,
 };
 
 /// Condition for the result of a read to be returned.
@@ -124,6 +124,10 @@ pub(crate) struct RecordLookup {
     joined: JoinedAnswers,
     shown: Shown,
     claims: Claims,
+    /// For whom answers to this node are, if its id is known.
+    asker: Option<AskerTag>,
+    /// The holders that say for whom their answers are, and whether that is this node.
+    joining: BTreeMap<PeerId, bool>,
     /// The place of the ring that is enough, if it is not all of it.
     wanted: Option<u64>,
     /// Number of the closest peers that were asked, if known.
@@ -166,6 +170,8 @@ impl RecordLookup {
             joined: JoinedAnswers::new(registry, &key)?,
             shown: Shown::new(key.clone(), bounds.record_bytes),
             claims: Claims::default(),
+            asker: None,
+            joining: BTreeMap::new(),
             wanted: None,
             asked: None,
             checked_at: Timestamp::EPOCH,
@@ -210,6 +216,7 @@ impl RecordLookup {
         now: Timestamp,
     ) -> Result<Self, ValidationError> {
         let mut lookup = Self::new(key, policy, bounds, store.registry())?;
+        lookup.asker = Some(AskerTag::of(&store.local_peer()));
         let local = match &lookup.joined {
             JoinedAnswers::Record(rules, ..) => {
                 // The clock may have been set back since it was stored.
@@ -384,7 +391,7 @@ impl RecordLookup {
             Ok((answer, is_news))
         });
         match taken {
-            Ok((Answer { shown, coverage, at }, is_news)) => {
+            Ok((Answer { shown, coverage, asker, at }, is_news)) => {
                 self.answers = self.answers.saturating_add(1);
                 self.without_news = if is_news { 0 } else { self.without_news.saturating_add(1) };
                 self.news = self.news.saturating_add(usize::from(is_news));
@@ -394,7 +401,10 @@ impl RecordLookup {
                     self.hashed.digest = OnceLock::new();
                 }
                 let is_new = self.shown.add(peer, shown);
-                if let Some(coverage) = coverage
+                let is_for_us = asker.zip(self.asker).map(|(asker, us)| asker == us);
+                self.joining.extend(is_for_us.map(|joins| (peer, joins)));
+                // What was for another was put there as it was, and says nothing of this holder.
+                if let Some(coverage) = coverage.filter(|_| is_for_us != Some(false))
                     && self.claims.add(peer, &coverage, is_new, self.bounds.patience)
                 {
                     self.overclaimed = self.overclaimed.saturating_add(1);
@@ -665,9 +675,15 @@ impl RecordLookup {
         self.shown.is_holder(peer) || self.empty.contains(peer) || self.refused.contains_key(peer)
     }
 
-    /// Whether a peer says what its answers cover.
+    /// Whether a peer says what its answers to this node cover.
     pub(crate) fn says_coverage(&self, peer: &PeerId) -> bool {
         self.claims.get(peer).is_some()
+    }
+
+    /// The holders that are known to have made their answers themselves, because these were for this
+    /// node, or not to. The first join what they are sent; the others keep the last PUT.
+    pub(crate) fn joining(&self) -> impl Iterator<Item = (&PeerId, bool)> {
+        self.joining.iter().map(|(peer, joins)| (peer, *joins))
     }
 
     /// The valid content of a peer's answers, as far as it is remembered.
@@ -927,6 +943,24 @@ mod tests {
     }
 
     #[test]
+    fn kept_answers_for_others_cover_nothing() {
+        let (old, peers, local) = (board(3, 1), peers(2), PeerId::random());
+        let is_other = |it: &PeerId| AskerTag::of(it) != AskerTag::of(&local);
+        let other = std::iter::repeat_with(PeerId::random).find(is_other);
+        for (asker, covers, joins) in [(Some(local), true, 2), (None, true, 0), (other, false, 0)] {
+            let mut test = Test::new(ReadPolicy::All);
+            test.0.asker = Some(AskerTag::of(&local));
+            let mut answer = old.encode();
+            Coverage::new([RingArc::RING], 3, old.digest(NOW)).append_to(&mut answer);
+            asker.into_iter().for_each(|asker| AskerTag::of(&asker).append_to(&mut answer));
+            peers.iter().for_each(|peer| drop(test.answer(*peer, &answer)));
+            assert_eq!(test.0.joined().record(), Some(&old));
+            assert_eq!((test.0.is_complete(), test.0.says_coverage(&peers[0])), (covers, covers));
+            assert_eq!(test.0.joining().filter(|(_, joins)| *joins).count(), joins);
+        }
+    }
+
+    #[test]
     fn a_sliced_record_is_read_until_enough_have_covered_it_or_the_rounds_run_out() {
         let (peers, board) = (peers(2), board(60, 600));
         let slices: Vec<_> = board.chunks(8 * 1_024).collect();
@@ -985,7 +1019,11 @@ mod tests {
         // What has expired is not in the digest any more.
         let later = NOW.saturating_add(Duration::from_secs(49 * 3_600));
         let shown = CheckedAnswer::Record(board.clone());
-        test.0.on_answer(peers[2], Ok(Answer { shown, coverage: None, at: later }), None);
+        test.0.on_answer(
+            peers[2],
+            Ok(Answer { shown, coverage: None, asker: None, at: later }),
+            None,
+        );
         assert!(test.0.hashed.digest.get().is_none());
         // News is hashed.
         test.0.extent();

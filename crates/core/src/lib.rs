@@ -51,7 +51,7 @@ pub use crate::{
     peer::{parse_peer_id, peer_id_from_bytes, peer_id_from_text},
     protobuf::ProtobufError,
     record::{
-        Admission, AllowList, Arcs, BadSignature, Chunks, Coverage, DEFAULT_KEY_BYTES,
+        Admission, AllowList, Arcs, AskerTag, BadSignature, Chunks, Coverage, DEFAULT_KEY_BYTES,
         EncodedSpace, EvictionOrder, ExtensionError, Extensions, Incoming, InsertOutcome,
         KeptDocument, KeyMismatch, KeyOwner, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES,
         MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, MinWork, Open, PolicyRefusal, Position, Purpose,

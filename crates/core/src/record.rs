@@ -8,6 +8,7 @@
 //! * [`SmartRecord`]: the spaces under one key.
 //! * [`View`]: a record at an instant.
 //! * [`Coverage`], [`Arcs`]: which part of a record an answer shows, and several answers.
+//!   [`AskerTag`]: for whom an answer is.
 //! * [`SpaceSigner`]: signs updates. [`SigningHistory`]: the earlier updates that a signer knows.
 //!   [`KeptDocument`]: a document that is signed again before it expires.
 //! * [`Limits`], [`Admission`]: the bounds, and who may write.
@@ -46,7 +47,7 @@ use prost::Message;
 pub use self::{
     admission::{Admission, AllowList, KeyOwner, MinWork, Open, PolicyRefusal},
     chunk::{Chunks, Slice},
-    coverage::{Arcs, Coverage, RingArc},
+    coverage::{Arcs, AskerTag, Coverage, RingArc},
     encoded::EncodedSpace,
     extensions::{ExtensionError, Extensions},
     history::SigningHistory,

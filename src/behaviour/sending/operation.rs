@@ -133,10 +133,8 @@ impl Sending {
                 if !self.delivery.on_taken(peer) {
                     return;
                 }
-                let now = env.net.now();
-                env.holders.on_taken(&self.content.key, peer, now);
                 if let Some(follow_up) = &mut self.follow_up {
-                    follow_up.on_acknowledged(peer, now);
+                    follow_up.on_acknowledged(peer, env.net.now());
                 }
                 ReplicaState::Acknowledged
             }
