@@ -13,17 +13,12 @@ use super::{
     plan::WritePlan,
     quota::Charge,
     rows::{self, Place},
-    stamped::StampedSpaces,
+    stamped::{StampedSpaces, make_room},
     storage::{PartId, RecordId, SpaceId},
     table::Table,
 };
 use crate::proto::storage::{Board, head::Body};
 use smart_record_core::{EvictionOrder, Limit, LimitExceeded, RecordKey, Timestamp};
-
-/// For how many records the evictable spaces are indexed. Only records that are full and have
-/// protected or withdrawn spaces, or some with work, need it. When there are more, the index is
-/// built again.
-const MAX_BOARDS: usize = 64;
 
 /// How many of the withdrawn spaces of a record are kept in order, those that go first. One scan of
 /// a full record serves as many evictions.
@@ -224,9 +219,7 @@ impl EvictionCandidates {
         record: RecordId,
         except: &BTreeSet<SpaceId>,
     ) -> Result<Option<(Timestamp, SpaceId)>, StorageError> {
-        if self.withdrawn.len() >= MAX_BOARDS && !self.withdrawn.contains_key(&record) {
-            self.withdrawn.clear();
-        }
+        make_room(&mut self.withdrawn, record);
         for is_fresh in [false, true] {
             if is_fresh || !self.withdrawn.contains_key(&record) {
                 let max = WITHDRAWN.saturating_add(except.len());
@@ -248,20 +241,22 @@ impl EvictionCandidates {
     }
 
     /// The unprotected space that is not withdrawn and is evicted first, of those that go after
-    /// `below`: of the least work, and of equal work of the highest rank.
+    /// `below`: of the least work, and of equal work of the highest rank. Stamps of less than
+    /// `min_bits` do not count.
     pub(super) fn next_open_space(
         &mut self,
         table: &Table,
         record: RecordId,
         board: &Board,
         below: Option<EvictionOrder>,
+        min_bits: u8,
     ) -> Result<Option<EvictionOrder>, StorageError> {
         if below.is_none()
             && let Some((_, first)) = self.first.filter(|(of, _)| *of == record)
         {
             return Ok(Some(first));
         }
-        let found = self.find_open_space(table, record, board, below)?;
+        let found = self.find_open_space(table, record, board, below, min_bits)?;
         if below.is_none() {
             self.first = found.map(|found| (record, found));
         }
@@ -274,15 +269,16 @@ impl EvictionCandidates {
         record: RecordId,
         board: &Board,
         below: Option<EvictionOrder>,
+        min_bits: u8,
     ) -> Result<Option<EvictionOrder>, StorageError> {
         // Those without work go first.
         if below.is_none_or(|below| below.work() == 0) {
             let below = below.map(|below| SpaceId(*below.rank()));
-            if let Some(space) = self.next_without_work(table, record, board, below)? {
+            if let Some(space) = self.next_without_work(table, record, board, below, min_bits)? {
                 return Ok(Some(EvictionOrder::new(0, space.0)));
             }
         }
-        self.stamped.next(table, record, below)
+        self.stamped.next(table, record, below, min_bits)
     }
 
     /// The open space without work of the highest rank, below `below`.
@@ -292,12 +288,14 @@ impl EvictionCandidates {
         record: RecordId,
         board: &Board,
         below: Option<SpaceId>,
+        min_bits: u8,
     ) -> Result<Option<SpaceId>, StorageError> {
         let last = |up_to| table.last_space(record, up_to);
         let is_without_work = |space: SpaceId| -> Result<bool, StorageError> {
             let part = table.storage.get(&record.part(space))?;
             Ok(part.is_some_and(|part| {
-                table.place_of(&part) == Place::Open && rows::order(space, &part).work() == 0
+                let has_work = rows::order(space, &part, min_bits).work() > 0;
+                table.place_of(&part) == Place::Open && !has_work
             }))
         };
         if board.protected_spaces == 0 && board.withdrawn_spaces == 0 {
@@ -311,9 +309,8 @@ impl EvictionCandidates {
                 None => return Ok(None),
             }
         }
-        if self.spaces.len() >= MAX_BOARDS && !self.spaces.contains_key(&record) {
-            self.spaces.clear();
-        }
+        // Only records that are full and have protected or withdrawn spaces, or some with work.
+        make_room(&mut self.spaces, record);
         let eviction_index = self.spaces.entry(record).or_default();
         let probe = |space| Ok(is_without_work(space)?.then_some(()));
         Ok(eviction_index.next(below, None, last, probe)?.map(|(space, ())| space))

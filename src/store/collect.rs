@@ -169,7 +169,7 @@ impl SmartRecordStore {
         };
         let charge = self.charge(&key, old.writer.as_ref());
         let max = self.max_spaces(&key);
-        let order = rows::order(id.space, &part);
+        let order = rows::order(id.space, &part, max.min_bits);
         let wanted = PlannedRow {
             key: &key,
             id,
@@ -179,6 +179,7 @@ impl SmartRecordStore {
             order,
             max_spaces: max.open,
             max_withdrawn: max.withdrawn,
+            min_bits: max.min_bits,
             adds_to_memory: false,
             returns: false,
         };
@@ -219,7 +220,8 @@ impl SmartRecordStore {
         match rest {
             Some(part) => {
                 let place = self.table.place_of(&part);
-                open = (place == Place::Open).then(|| rows::order(id.space, &part));
+                let key = key.as_ref().filter(|_| place == Place::Open);
+                open = key.map(|key| rows::order(id.space, &part, self.max_spaces(key).min_bits));
                 board.add(part.bytes.len(), place);
                 plan.set(id, part, Some((old, charged)), charged);
             }

@@ -55,6 +55,8 @@ pub(super) struct PlannedRow<'a> {
     /// How many spaces the record may have, and how many withdrawn ones.
     pub(super) max_spaces: usize,
     pub(super) max_withdrawn: usize,
+    /// The least number of bits of a stamp that counts in the order of eviction.
+    pub(super) min_bits: u8,
     /// Whether it was evicted, and less is remembered of it than this row says.
     pub(super) adds_to_memory: bool,
     /// Whether it makes up for what is remembered of it.
@@ -78,6 +80,7 @@ impl<'a> PlannedRow<'a> {
             order: EvictionOrder::new(0, SpaceId::HEAD.0),
             max_spaces: 0,
             max_withdrawn: 0,
+            min_bits: 0,
             adds_to_memory: false,
             returns: false,
         }
@@ -151,6 +154,7 @@ impl SmartRecordStore {
     ) -> Result<Option<LimitExceeded>, StorageError> {
         let PlannedRow { id, ref part, charge, place, order, max_spaces, max_withdrawn, .. } =
             newcomer;
+        let min_bits = newcomer.min_bits;
         let least = part.bytes.len();
         let cost = rows::cost(least);
         let board = self.table.board(id.record)?;
@@ -163,7 +167,8 @@ impl SmartRecordStore {
             && (place != Place::Withdrawn || taken < max_withdrawn);
         if is_roomy && taken >= max_spaces && place == Place::Open {
             // If only the number of spaces is reached, one may be evicted for it.
-            let last = self.candidates.next_open_space(&self.table, id.record, &board, None)?;
+            let (table, candidates) = (&self.table, &mut self.candidates);
+            let last = candidates.next_open_space(table, id.record, &board, None, min_bits)?;
             is_roomy = last.is_some_and(|last| last > order);
         }
         if is_roomy {
@@ -296,8 +301,10 @@ impl SmartRecordStore {
             if excess.is_none() && !clears {
                 break;
             }
-            match (self.candidates.next_open_space(&self.table, id.record, &board, below)?, excess)
-            {
+            let (table, candidates) = (&self.table, &mut self.candidates);
+            let next =
+                candidates.next_open_space(table, id.record, &board, below, wanted.min_bits)?;
+            match (next, excess) {
                 // The row that is written, as it was.
                 (Some(last), _) if *last.rank() == id.space.0 => below = Some(last),
                 (Some(last), _) if clears || last > order => {

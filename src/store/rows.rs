@@ -36,20 +36,26 @@ pub(super) fn encoded<'a>(part: &'a Part<'_>) -> EncodedSpace<'a> {
     EncodedSpace::new(&part.bytes)
 }
 
-/// The place of the space in a row in the order of eviction.
-pub(super) fn order(id: SpaceId, part: &Part<'_>) -> EvictionOrder {
-    encoded(part).eviction_order(id.0)
+/// The place of the space in a row in the order of eviction. Stamps of less than `min_bits` do not
+/// count.
+pub(super) fn order(id: SpaceId, part: &Part<'_>, min_bits: u8) -> EvictionOrder {
+    encoded(part).eviction_order(id.0, min_bits)
 }
 
 /// The same without what has expired.
-pub(super) fn live_order(id: SpaceId, part: &Part<'_>, now: Timestamp) -> EvictionOrder {
+pub(super) fn live_order(
+    id: SpaceId,
+    part: &Part<'_>,
+    min_bits: u8,
+    now: Timestamp,
+) -> EvictionOrder {
     match part.due_at {
         Some(at) if at <= now => {
             let mut space = read_space(part).unwrap_or_default();
             space.collect(now);
-            space.eviction_order(id.0)
+            space.eviction_order(id.0, min_bits)
         }
-        _ => order(id, part),
+        _ => order(id, part, min_bits),
     }
 }
 

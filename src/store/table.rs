@@ -161,15 +161,19 @@ impl Table {
         &self,
         record: RecordId,
         below: Option<EvictionOrder>,
+        min_bits: u8,
         max: usize,
     ) -> Result<Vec<EvictionOrder>, StorageError> {
         let mut found = BTreeSet::new();
         for part in of_one(record, self.storage.scan_unchecked(&record.head())) {
             let (id, part) = part?;
-            let order = rows::order(id.space, &part);
+            let order = rows::order(id.space, &part, min_bits);
+            let is_full = found.len() >= max;
             if id.space != SpaceId::HEAD
                 && order.work() > 0
                 && below.is_none_or(|below| order < below)
+                // Otherwise it would not be among the first. Decoding its key costs more.
+                && !(is_full && found.first().is_some_and(|last| order < *last))
                 && self.place_of(&part) == Place::Open
             {
                 found.insert(order);

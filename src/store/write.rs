@@ -310,9 +310,10 @@ impl SmartRecordStore {
         let mut outcome = WriteOutcome { known, refusals, ..WriteOutcome::default() };
         // Those that are evicted last come first, so that no space is stored and then evicted for a
         // later one.
-        let ordered = spaces
-            .into_iter()
-            .map(|(writer, updates)| (updates.eviction_order(writer.rank(key)), writer, updates));
+        let min_bits = rules.limits().min_stamp_bits();
+        let ordered = spaces.into_iter().map(|(writer, updates)| {
+            (updates.eviction_order(writer.rank(key), min_bits), writer, updates)
+        });
         let mut spaces: Vec<_> = ordered.collect();
         spaces.sort_unstable_by_key(|(order, ..)| *order);
         let record = self.table.record_id(key);
@@ -384,7 +385,8 @@ impl SmartRecordStore {
     ) -> Result<(usize, usize), StorageError> {
         let charge = self.charge(key, Some(&writer.peer_id()));
         let limits = rules.limits();
-        let mut order = updates.eviction_order(id.space.0);
+        let min_bits = limits.min_stamp_bits();
+        let mut order = updates.eviction_order(id.space.0, min_bits);
         let wanted = |part, place, order, adds_to_memory, returns| PlannedRow {
             key,
             id,
@@ -394,6 +396,7 @@ impl SmartRecordStore {
             order,
             max_spaces: limits.spaces_per_record(),
             max_withdrawn: limits.withdrawn_per_record(),
+            min_bits,
             adds_to_memory,
             returns,
         };
@@ -475,7 +478,7 @@ impl SmartRecordStore {
             .saturating_sub(space.updates().len());
         let place = if space.is_withdrawn() { Place::Withdrawn } else { Place::Open };
         let part = rows::space_part(&space, writer, stored_at);
-        order = space.eviction_order(id.space.0);
+        order = space.eviction_order(id.space.0, min_bits);
         let adds_to_memory = remembered.is_some() && !is_all_remembered;
         let row = wanted(part, place, order, adds_to_memory, returns);
         let refused = self.put_row(&row, now)?.err();
