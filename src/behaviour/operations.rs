@@ -412,7 +412,7 @@ impl Operations {
         let _in_span = span.entered();
         let now = env.now();
         let key = lookup.key().clone();
-        self.watches.on_read_ended(&key, now, env.net.now());
+        self.watches.on_read_ended(&key, lookup.joined(), now, env.net.now());
         lookup.joining().for_each(|(peer, joins)| env.holders.on_shown(*peer, joins));
         if lookup.has_settled() && !asks_on {
             let is_small = !lookup.joined().exceeds(env.bounds.chunk_bytes);

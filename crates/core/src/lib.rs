@@ -31,6 +31,7 @@ mod protobuf;
 mod record;
 mod settings;
 mod shard;
+mod shared_map;
 mod signatures;
 mod text;
 mod time;
@@ -56,10 +57,10 @@ pub use crate::{
         KeptDocument, KeyMismatch, KeyOwner, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES,
         MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, MinWork, Open, PolicyRefusal, Position, Purpose,
         RecordError, RingArc, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Seq, SignError,
-        SignedUpdate, SigningHistory, Slice, SmartRecord, Space, SpaceSigner, SpaceView, Stamp,
-        StampSearch, Stamps, UnverifiedSpace, Update, UpdateError, UpdateKind, View, Writer,
-        WriterError, ZeroLifetime, check_signature_len, check_signature_work, envelope_bytes,
-        verification_work,
+        SignedUpdate, SigningHistory, Slice, SmartRecord, Space, SpaceIter, SpaceSigner, SpaceView,
+        Stamp, StampSearch, Stamps, UnverifiedSpace, Update, UpdateError, UpdateKind, View,
+        ViewIter, Writer, WriterError, ZeroLifetime, check_signature_len, check_signature_work,
+        envelope_bytes, verification_work,
     },
     shard::{NotAShard, ShardError, ShardedKey, ShardedRecord},
     signatures::{SignatureCounts, SignatureMemory},

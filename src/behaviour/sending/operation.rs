@@ -120,9 +120,15 @@ impl Sending {
     }
 
     /// Sets the recipients.
-    pub(super) fn send_to(&mut self, closest: Closest, chunks: &Arc<[Bytes]>, is_guess: bool) {
+    pub(super) fn send_to(
+        &mut self,
+        env: &Env,
+        closest: Closest,
+        chunks: &Arc<[Bytes]>,
+        is_guess: bool,
+    ) {
         self.target = Target::Known { answering: closest.answered, is_guess };
-        let peers = self.delivery.add_recipients(closest.replicas, chunks);
+        let peers = self.delivery.add_recipients(closest.replicas, chunks, &env.registry);
         self.note(peers, ReplicaState::Sent);
     }
 
