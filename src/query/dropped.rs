@@ -160,7 +160,7 @@ impl DroppedSpaces {
     }
 
     /// Whether nothing was forgotten because there was too much.
-    pub(super) const fn is_whole(&self) -> bool {
+    pub(crate) const fn is_whole(&self) -> bool {
         !self.has_too_many
     }
 

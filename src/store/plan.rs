@@ -22,6 +22,8 @@ pub(super) struct WritePlan {
     pub(super) removed: usize,
     pub(super) is_new_record: bool,
     pub(super) evicted_spaces: usize,
+    /// How many of them were withdrawn.
+    pub(super) evicted_withdrawals: usize,
     /// The evicted parts.
     pub(super) evicted: Vec<Departed>,
 }
