@@ -1,15 +1,15 @@
 //! Budget of the work for other peers: a total rate, shared fairly among the peers.
 //!
 //! Work is counted in the time of a [reference core](smart_record_core::SignatureMemory). The
-//! estimated work of a request is reserved first, and replaced by its actual work afterwards.
-//! What cannot be refused, receiving a message or a GET, is counted afterwards only, and the next
+//! estimated work of a request is reserved first, and replaced by its actual work afterwards. What
+//! cannot be refused, receiving a message or a GET, is counted afterwards only, and the next
 //! message waits if there is no work for it. A *pool* of work for all other peers fills at the
 //! configured rate. While at least half of it is left, every message is read and every request is
-//! served. Below that, they are if their source has used no more than the average: its network (an IPv4 address, a /48 of IPv6) among networks, its part of that (a /56 of
-//! IPv6) among the parts of the network, its peer among the peers of the part. So a source that
-//! takes all that it can leaves half of the pool to the others, and a thousand peer ids in one
-//! network get no more than one. All connections without a known IP address, relayed ones among
-//! them, count as one network.
+//! served. Below that, they are if their source has used no more than the average: its network (an
+//! IPv4 address, a /48 of IPv6) among networks, its part of that (a /56 of IPv6) among the parts of
+//! the network, its peer among the peers of the part. So a source that takes all that it can leaves
+//! half of the pool to the others, and a thousand peer ids in one network get no more than one. All
+//! connections without a known IP address, relayed ones among them, count as one network.
 //!
 //! **Invariants.** Pure: the time is an argument. The number of accounts is bounded, and a newcomer
 //! always gets one: peer ids, which are free, take no accounts from networks. Admitted work exceeds
@@ -729,8 +729,8 @@ mod tests {
                 budget.check();
             }
             // Each is settled some seconds later, or almost.
-            if let Some((_, reserved)) = waiting.pop_front_if(|(at, _)| *at + 6 * SECOND <= now) {
-                budget.settle(reserved, 59 * MS);
+            if waiting.front().is_some_and(|(at, _)| *at + 6 * SECOND <= now) {
+                budget.settle(waiting.pop_front().unwrap().1, 59 * MS);
             }
         }
         for (_, reserved) in waiting {

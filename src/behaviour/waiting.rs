@@ -152,7 +152,8 @@ impl<M> Network<M> {
         for _ in 0..LOOKS.min(self.turns.len()) {
             let peer = self.turns.pop_front()?;
             let messages = self.peers.get_mut(&peer)?;
-            let next = messages.pop_front_if(|held| may(&held.source, Some(held)));
+            let goes_on = messages.front().is_some_and(|held| may(&held.source, Some(held)));
+            let next = if goes_on { messages.pop_front() } else { None };
             if messages.is_empty() {
                 self.peers.remove(&peer);
             } else {
