@@ -18,8 +18,9 @@
 //!   `budget`: work for other peers. These are pure, as are reads and writes themselves
 //!   (see [`query`](crate::query)).
 //! * `worker`: validation off the swarm's task. `inbound`: why records are refused unread.
-//!   `waiting`: messages that are handled later. `remotes`: addresses of connected peers. `subnets`:
-//!   which peers share a subnet. `routing`: which peers and addresses stay in the routing table.
+//!   `waiting`: messages that are handled later. `remotes`: addresses of connected peers.
+//!   `subnets`: which peers share a subnet. `routing`: which peers and addresses stay in the
+//!   routing table.
 //!
 //! **Invariants.** No answer of a peer is trusted. The number and duration of all operations are
 //! bounded. The behaviour starts no queries of Kademlia, so all their events are the user's.
