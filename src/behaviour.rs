@@ -78,7 +78,7 @@ use self::{
     env::Env,
     inbound::TooMuchWork,
     operations::Operations,
-    waiting::{Held, Waiting},
+    waiting::{Held, Waiting, expects_answer},
 };
 pub use self::{
     builder::Builder,
@@ -289,6 +289,10 @@ impl Behaviour {
         if self.env.budget.is_far_over(&source, now) {
             return self.disconnect(peer);
         }
+        if !expects_answer(&held.message) {
+            self.env.budget.refused(&source);
+            return self.operations.on_refused(&mut self.env, peer, InboundRefusal::OverBudget);
+        }
         if let Some(gone) = self.waiting.hold(held) {
             self.disconnect(gone);
         }
@@ -302,13 +306,11 @@ impl Behaviour {
             return false;
         }
         let (budget, now) = (&mut self.env.budget, self.env.net.now());
-        let mut next = self.waiting.next(|source, _| budget.has_work_for(source, now));
-        if next.is_none() {
-            let is_old = |held: &Held<_>| now.saturating_sub(held.since) >= PATIENCE;
-            next = self
-                .waiting
-                .next(|_, held| held.is_none_or(|held| is_old(held) && budget.takes_spare(now)));
-        }
+        let is_old = |held: &Held<_>| now.saturating_sub(held.since) >= PATIENCE;
+        let next = self.waiting.next(|source, held| {
+            budget.has_work_for(&source.network(), now)
+                || held.is_none_or(|held| is_old(held) && budget.takes_spare(now))
+        });
         let Some(held) = next else {
             if self.look_at <= now {
                 self.look_at = now.saturating_add(LOOK_AFTER);
@@ -361,7 +363,7 @@ impl Behaviour {
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
         loop {
             if let Some(peer_id) = self.closing.pop_front() {
-                tracing::debug!(peer = %peer_id, "disconnected: it asks for too much work");
+                tracing::debug!(peer = %peer_id, "disconnected: it asks for too much work, or too many messages wait");
                 self.env.count(|c| &mut c.disconnected, 1);
                 self.env.events.push_back(Event::Disconnected { peer: peer_id });
                 let connection = CloseConnection::All;
@@ -510,12 +512,14 @@ impl NetworkBehaviour for Behaviour {
             // What is closed does not include it.
             self.leaving.remove(&established.peer_id);
         }
-        if let FromSwarm::ConnectionClosed(closed) = &event
-            && closed.remaining_established == 0
-        {
-            self.leaving.remove(&closed.peer_id);
-            self.waiting.forget(&closed.peer_id);
+        if let FromSwarm::ConnectionClosed(closed) = &event {
+            // No answer can go there, and its work would count for another address.
+            let connection = closed.connection_id;
+            self.waiting.forget_if(&closed.peer_id, |held| held.connection == connection);
             self.count_waiting();
+            if closed.remaining_established == 0 {
+                self.leaving.remove(&closed.peer_id);
+            }
         }
         self.env.net.outbound.on_swarm_event(event);
         self.env.kad.on_swarm_event(event);

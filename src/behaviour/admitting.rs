@@ -139,7 +139,7 @@ impl Admission {
     }
 
     /// Counts a refusal, and emits an event once per run of refusals with the same reason.
-    fn note(&mut self, env: &mut Env, source: PeerId, admitted: Admitted) {
+    pub(super) fn note(&mut self, env: &mut Env, source: PeerId, admitted: Admitted) {
         let Err(reason) = admitted else {
             self.last_refusal.take_if(|(last, _)| *last == source);
             return;

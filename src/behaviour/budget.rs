@@ -48,6 +48,8 @@ const GREEDY: u32 = 4;
 
 /// The part of all work in which messages are read of those who have used more than their share.
 const SPARE: u32 = 8;
+/// Seconds after which the last of them has been read, if no more come.
+const LONGEST_WAIT: u32 = 5;
 /// How many of them are read at once at most.
 const AT_ONCE: u32 = 32;
 
@@ -228,6 +230,14 @@ impl Budget {
         left.map(|left| self.spare = left).is_some()
     }
 
+    /// How many messages may wait: what is read of them in half of the time for which peers wait
+    /// for an answer.
+    pub(super) fn most_waiting(&self) -> usize {
+        let of_spare = average(self.rate.saturating_mul(LONGEST_WAIT), SPARE);
+        let messages = of_spare.as_nanos().checked_div(MESSAGE.as_nanos()).unwrap_or_default();
+        usize::try_from(messages).unwrap_or(usize::MAX).max(64)
+    }
+
     /// Number of accounts, and how many were closed because there were too many.
     pub(super) fn accounts(&self) -> (usize, u64) {
         (self.accounts.len(), self.closed)
@@ -242,10 +252,15 @@ impl Budget {
             is_crowded || self.is_short() || self.all.reserved >= average(self.capacity(), 8);
         let may = !self.pool.is_zero() && (!is_short || self.is_within_share(source, self.slack()));
         if !may {
-            let path = self.open(source);
-            self.change(&path, |account| account.asked = account.asked.saturating_add(REFUSED));
+            self.refused(source);
         }
         !may
+    }
+
+    /// Counts a refusal.
+    pub(super) fn refused(&mut self, source: &Source) {
+        let path = self.open(source);
+        self.change(&path, |account| account.asked = account.asked.saturating_add(REFUSED));
     }
 
     /// Reserves work for a source, unless it is [refused](Self::refuses).

@@ -217,7 +217,7 @@ impl Builder {
             store_events,
             closing: VecDeque::new(),
             leaving: HashSet::new(),
-            waiting: Waiting::new(),
+            waiting: Waiting::new(env.budget.most_waiting()),
             look_at: Duration::ZERO,
             alarm: Alarm::new(env.now()),
             pulse,

@@ -79,7 +79,8 @@ pub enum Event {
         reason: InboundRefusal,
     },
     /// A peer was disconnected, because it asked for far more work than
-    /// [`work_per_second`](super::BehaviourConfig::work_per_second).
+    /// [`work_per_second`](super::BehaviourConfig::work_per_second), or because too many messages
+    /// waited and the most were its own.
     Disconnected {
         /// The peer.
         peer: PeerId,

@@ -22,6 +22,8 @@ use smart_record_core::{
 
 /// Delay before the first retry of a failed renewal. A guess.
 pub(super) const FIRST_RETRY: Duration = Duration::from_secs(30);
+/// The longest delay of a retry.
+const LAST_RETRY: Duration = Duration::from_secs(3_600);
 
 /// Id of the handle; `None` for what was detached.
 type Keeper = Option<KeepId>;
@@ -109,12 +111,13 @@ impl KeptDocuments {
         KeptDocument::renew(self.documents.values(), signer, now)
     }
 
-    /// Schedules a retry with growing delays after a failure, no later than the regular renewal.
+    /// Schedules a retry with growing delays after a failure, no later than the regular renewal and
+    /// at least once an hour: a stamp may be good from midnight on.
     pub(super) fn on_renewed(&mut self, now: Timestamp, is_done: bool) {
         if is_done {
             return self.retry.succeeded();
         }
-        let delay = self.retry.failed(FIRST_RETRY, Duration::MAX);
+        let delay = self.retry.failed(FIRST_RETRY, LAST_RETRY);
         if let Some(due) = &mut self.renewal {
             due.hasten(now, delay);
         }

@@ -10,13 +10,14 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use libp2p_identity::Keypair;
+use libp2p_identity::{Keypair, PeerId};
 use libp2p_kad as kad;
 
 use super::{
     admitting::Admission,
     env::Env,
     event::Event,
+    inbound::InboundRefusal,
     network::{NetworkEvent, OperationId, RequestOutcome},
     reading::{ReadResult, Reader, Reads},
     replicate::Replicate,
@@ -319,6 +320,11 @@ impl Operations {
             }
         }
         Poll::Ready(())
+    }
+
+    /// Counts and tells that a message was refused unread.
+    pub(super) fn on_refused(&mut self, env: &mut Env, source: PeerId, reason: InboundRefusal) {
+        self.admission.note(env, source, Err(reason));
     }
 
     /// Stores the next piece of a record found by a read. Returns whether there was one.

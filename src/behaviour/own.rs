@@ -167,6 +167,7 @@ impl OwnRecords {
     pub(super) fn clear(&mut self) {
         self.records.clear();
         self.stamps.clear();
+        self.stamps_left = 0;
         self.deadlines.clear();
     }
 

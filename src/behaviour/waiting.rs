@@ -1,16 +1,18 @@
 //! Messages of other peers that wait until there is work for them.
 //!
 //! Kademlia does not answer a message that waits, so whoever waits for answers sends no more. A
-//! stream carries one message at a time, and a connection has at most 32 streams.
+//! stream carries one request at a time, and a connection has at most 32 streams. What expects no
+//! answer must not wait here: its senders go on, and nothing bounds what it takes.
 //!
 //! **Invariants.** Pure. Networks take turns, and in each of them its peers. The messages of a peer
-//! keep their order. Not more than [`MOST`] messages wait: further ones take the place of those of
-//! the network that has the most.
+//! keep their order. Only so many messages wait: further ones take the place of those of the peer
+//! that has the most.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Work for others".
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt::{self, Write},
     time::Duration,
 };
 
@@ -20,9 +22,29 @@ use libp2p_swarm::ConnectionId;
 use super::budget::Source;
 
 /// Maximum number of messages: 64 MiB if each is as large as a packet may be.
-const MOST: usize = 4_096;
+pub(super) const MOST: usize = 4_096;
 /// How many networks, and peers of one, are asked for at a time whether there is work for them.
 const LOOKS: usize = 8;
+
+/// Whether the sender of a message to Kademlia waits for an answer: it does not if it says that it
+/// provides something. The type of the messages is private, so its `Debug` has to do, which begins
+/// with the variant's name.
+pub(super) fn expects_answer(message: &impl fmt::Debug) -> bool {
+    /// Takes the first piece of the text, and ends it.
+    struct Name {
+        is_provider: bool,
+    }
+    impl Write for Name {
+        fn write_str(&mut self, piece: &str) -> fmt::Result {
+            self.is_provider = piece == "AddProvider";
+            Err(fmt::Error)
+        }
+    }
+    let mut name = Name { is_provider: false };
+    // It fails after the first piece.
+    let _ = write!(name, "{message:?}");
+    !name.is_provider
+}
 
 /// A message that waits.
 #[derive(Debug)]
@@ -40,6 +62,7 @@ pub(super) struct Waiting<M> {
     networks: HashMap<Source, Network<M>>,
     turns: VecDeque<Source>,
     count: usize,
+    max: usize,
 }
 
 /// The messages of a network.
@@ -51,8 +74,9 @@ struct Network<M> {
 }
 
 impl<M> Waiting<M> {
-    pub(super) fn new() -> Self {
-        Self { networks: HashMap::new(), turns: VecDeque::new(), count: 0 }
+    /// Room for `max` messages, [`MOST`] at most.
+    pub(super) fn new(max: usize) -> Self {
+        Self { networks: HashMap::new(), turns: VecDeque::new(), count: 0, max: max.min(MOST) }
     }
 
     /// Number of messages.
@@ -70,9 +94,9 @@ impl<M> Waiting<M> {
     }
 
     /// Adds a message. Returns the peer whose messages have been removed for it, if there were too
-    /// many: that of the network with the most messages which has the most there.
+    /// many: that which has the most; of several, that of the network which has the most.
     pub(super) fn hold(&mut self, held: Held<M>) -> Option<PeerId> {
-        let gone = if self.count < MOST { None } else { self.peer_with_most() };
+        let gone = if self.count < self.max { None } else { self.peer_with_most() };
         if let Some(gone) = gone {
             self.forget(&gone);
             if gone == held.peer {
@@ -121,17 +145,25 @@ impl<M> Waiting<M> {
 
     /// Removes the messages of a peer.
     pub(super) fn forget(&mut self, peer: &PeerId) {
-        if self.count == 0 {
-            return;
-        }
+        self.forget_if(peer, |_| true);
+    }
+
+    /// Removes those messages of a peer for which `is_gone` is true.
+    pub(super) fn forget_if(&mut self, peer: &PeerId, is_gone: impl Fn(&Held<M>) -> bool) {
         let mut removed = 0_usize;
         self.networks.retain(|_, network| {
-            let messages = network.peers.remove(peer).map_or(0, |messages| messages.len());
-            if messages > 0 {
+            let Some(messages) = network.peers.get_mut(peer) else {
+                return true;
+            };
+            let before = messages.len();
+            messages.retain(|held| !is_gone(held));
+            let fewer = before.saturating_sub(messages.len());
+            if messages.is_empty() {
+                network.peers.remove(peer);
                 network.turns.retain(|other| other != peer);
-                network.count = network.count.saturating_sub(messages);
-                removed = removed.saturating_add(messages);
             }
+            network.count = network.count.saturating_sub(fewer);
+            removed = removed.saturating_add(fewer);
             network.count > 0
         });
         if removed > 0 {
@@ -141,9 +173,10 @@ impl<M> Waiting<M> {
     }
 
     fn peer_with_most(&self) -> Option<PeerId> {
-        let network = self.networks.values().max_by_key(|network| network.count)?;
-        let most = network.peers.iter().max_by_key(|(_, messages)| messages.len());
-        most.map(|(peer, _)| *peer)
+        let peers = self.networks.values().flat_map(|network| {
+            network.peers.iter().map(|(peer, messages)| (messages.len(), network.count, *peer))
+        });
+        peers.max().map(|(.., peer)| peer)
     }
 }
 
@@ -189,7 +222,7 @@ mod tests {
 
     #[test]
     fn networks_take_turns_and_in_each_its_peers() {
-        let (mut waiting, [a, b, c]) = (Waiting::new(), [(); 3].map(|()| PeerId::random()));
+        let (mut waiting, [a, b, c]) = (Waiting::new(MOST), [(); 3].map(|()| PeerId::random()));
         let [first, second] = ["/ip4/198.51.100.1/tcp/1", "/ip4/198.51.100.2/tcp/1"];
         for n in 0..3 {
             assert_eq!(waiting.hold(message(a, first, n)), None);
@@ -205,7 +238,7 @@ mod tests {
 
     #[test]
     fn who_has_no_work_waits_while_others_go_on() {
-        let (mut waiting, [a, b, c]) = (Waiting::new(), [(); 3].map(|()| PeerId::random()));
+        let (mut waiting, [a, b, c]) = (Waiting::new(MOST), [(); 3].map(|()| PeerId::random()));
         let [first, second] = ["/ip4/198.51.100.1/tcp/1", "/ip4/198.51.100.2/tcp/1"];
         for (peer, address, n) in [(a, first, 0), (b, first, 1), (c, second, 2)] {
             assert_eq!(waiting.hold(message(peer, address, n)), None);
@@ -219,8 +252,8 @@ mod tests {
     }
 
     #[test]
-    fn when_too_many_wait_the_network_with_the_most_gives_way() {
-        let mut waiting = Waiting::new();
+    fn when_too_many_wait_the_peer_with_the_most_gives_way() {
+        let mut waiting = Waiting::new(MOST);
         let (honest, other) = ("/ip4/198.51.100.1/tcp/1", "/ip4/198.51.100.2/tcp/1");
         let (quiet, greedy) = (PeerId::random(), PeerId::random());
         assert_eq!(waiting.hold(message(quiet, honest, 0)), None);
@@ -242,5 +275,34 @@ mod tests {
         }
         assert_eq!(gone, Some(greedy));
         assert!(waiting.len() <= MOST && waiting.networks.len() == 2);
+    }
+    #[test]
+    fn a_crowd_does_not_give_way_to_a_peer_that_sends_more_than_each_of_it() {
+        let mut waiting = Waiting::new(64);
+        let crowd = (0..60).map(|_| message(PeerId::random(), "/ip4/198.51.100.1/tcp/1", 0));
+        for held in crowd {
+            assert_eq!(waiting.hold(held), None);
+        }
+        let greedy = PeerId::random();
+        for n in 0..4 {
+            assert_eq!(waiting.hold(message(greedy, "/ip4/198.51.100.2/tcp/1", n)), None);
+        }
+        let one_more = message(PeerId::random(), "/ip4/198.51.100.1/tcp/1", 0);
+        assert_eq!(waiting.hold(one_more), Some(greedy));
+        assert_eq!((waiting.len(), waiting.networks.len()), (61, 1));
+    }
+
+    #[test]
+    fn what_came_over_a_closed_connection_is_forgotten_and_the_rest_stays() {
+        let (mut waiting, peer) = (Waiting::new(MOST), PeerId::random());
+        for n in 0..6 {
+            let connection = ConnectionId::new_unchecked((n % 2) as usize);
+            let held = Held { connection, ..message(peer, "/ip4/198.51.100.1/tcp/1", n) };
+            assert_eq!(waiting.hold(held), None);
+        }
+        let is_first = |held: &Held<u32>| held.connection == ConnectionId::new_unchecked(0);
+        waiting.forget_if(&peer, is_first);
+        assert_eq!((waiting.len(), all(&mut waiting)), (3, vec![1, 3, 5]));
+        assert!(waiting.turns.is_empty() && waiting.networks.is_empty());
     }
 }

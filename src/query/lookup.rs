@@ -103,6 +103,8 @@ struct Extent {
     /// The last place at which a space that is missing was not evicted for want of room. `None`:
     /// there is room at all.
     last: Option<u64>,
+    /// Whether holders may evict spaces for want of bytes.
+    is_large: bool,
     /// Whether a space was shown that would have a place now, but had none when it was shown.
     misses: bool,
     /// Whether holders may have no place for one more withdrawn space: half of the places are
@@ -115,6 +117,8 @@ struct Extent {
 struct Places {
     /// See [`Extent::last`].
     last: Option<u64>,
+    /// See [`Extent::is_large`].
+    is_large: bool,
     taken: TakenPlaces,
 }
 
@@ -225,7 +229,7 @@ impl RecordLookup {
         now: Timestamp,
     ) -> Result<Self, ValidationError> {
         let mut lookup = Self::new(key, policy, bounds, store.registry())?;
-        lookup.asker = Some(AskerTag::of(&store.local_peer()));
+        lookup.set_asker(&store.local_peer());
         let local = match &lookup.joined {
             JoinedAnswers::Record(rules, ..) => {
                 // The clock may have been set back since it was stored.
@@ -395,6 +399,11 @@ impl RecordLookup {
         Ok(is_news)
     }
 
+    /// Sets for whom the answers are.
+    pub(crate) fn set_asker(&mut self, local: &PeerId) {
+        self.asker = Some(AskerTag::of(local));
+    }
+
     /// Adds a checked answer. `expires_at` is the expiry that the holder states. Returns whether
     /// the answers are now enough.
     pub(crate) fn on_answer(
@@ -550,25 +559,35 @@ impl RecordLookup {
             let shown = closest.iter().filter(|peer| self.shown.is_holder(peer)).count();
             let is_enough = self.has_answers() && shown.saturating_add(empty) >= n;
             let covered = if is_enough { Arcs::ring() } else { Arcs::new() };
-            let (last, misses, dismisses_withdrawn) = (None, false, false);
-            return Extent { digest: None, covered, last, misses, dismisses_withdrawn };
+            return Extent {
+                digest: None,
+                covered,
+                last: None,
+                is_large: false,
+                misses: false,
+                dismisses_withdrawn: false,
+            };
         };
         let is_retained = |space: &Space| space.retain_until() > Some(self.checked_at);
         let spaces = joined.spaces().filter(|(_, space)| is_retained(space)).count();
         let may_agree = compares && self.claims.has_spaces(spaces);
         let digest = may_agree.then(|| self.hashed.digest(joined, rules.limits(), self.checked_at));
-        let covered = match dropped.is_whole() {
+        // Whoever was refused for its time has a record, and has shown nothing of it.
+        let unseen = self.ahead.keys().filter(|peer| !self.shown.is_holder(peer)).count();
+        let covered = match dropped.is_whole() && (unseen < n || unseen < empty) {
             true => self.claims.covered(digest, empty, n),
             false => Arcs::new(),
         };
         let withdrawn = joined.spaces().filter(|(_, space)| space.is_withdrawn()).count();
         let max = rules.limits().withdrawn_per_record();
         let dismisses_withdrawn = withdrawn.saturating_mul(2) >= max;
-        let Some(Places { last, taken }) = compares.then(|| self.places(rules, joined)) else {
-            return Extent { digest, covered, last: None, misses: true, dismisses_withdrawn };
+        let Some(Places { last, is_large, taken }) = compares.then(|| self.places(rules, joined))
+        else {
+            let (last, is_large, misses) = (None, false, true);
+            return Extent { digest, covered, last, is_large, misses, dismisses_withdrawn };
         };
         let misses = dropped.misses_any(taken);
-        Extent { digest, covered, last, misses, dismisses_withdrawn }
+        Extent { digest, covered, last, is_large, misses, dismisses_withdrawn }
     }
 
     /// The highest places of the spaces of each kind, if so many were found that holders evict
@@ -584,7 +603,8 @@ impl RecordLookup {
         let last = last.map(|(Reverse(work), place)| if work == 0 { place } else { 0 });
         let withdrawn_are_full = withdrawn.count >= limits.withdrawn_per_record();
         let withdrawn = withdrawn.last.filter(|_| withdrawn_are_full);
-        Places { last, taken: TakenPlaces { open: open.last.filter(|_| is_full), withdrawn } }
+        let taken = TakenPlaces { open: open.last.filter(|_| is_full), withdrawn };
+        Places { last, is_large, taken }
     }
 
     /// Number of peers that have to cover a place, no more than there are.
@@ -595,11 +615,18 @@ impl RecordLookup {
         self.bounds.complete_at.min(asked).max(1)
     }
 
-    /// Whether enough holders have shown an update of a writer that is from the future by this
-    /// clock. Then at least one of them is honest and has it, so the space is not known.
+    /// Whether as many holders that say what they cover as have to cover a place, or all of them,
+    /// have shown an update of a writer that is from the future by this clock. Then the space is
+    /// not known. Others may have kept what somebody has put there: its signature is not verified.
     fn is_ahead(&self, writer: &PeerId) -> bool {
-        let holders = self.ahead.values().filter(|writers| writers.contains(writer));
-        holders.count() >= self.bounds.complete_at.max(1)
+        if self.ahead.is_empty() {
+            return false;
+        }
+        let claims = |peer: &PeerId| self.claims.get(peer).is_some();
+        let claiming = self.shown.holders().filter(|peer| claims(peer)).count();
+        let shows =
+            |(peer, them): &(&PeerId, &BTreeSet<PeerId>)| them.contains(writer) && claims(peer);
+        self.ahead.iter().filter(shows).count() >= self.needed().min(claiming).max(1)
     }
 
     /// Whether enough peers have covered the space of a writer, so that what they have not shown of
@@ -610,8 +637,10 @@ impl RecordLookup {
             return false;
         };
         let place = RingArc::place(&writer.rank(&self.key));
-        // What has a slot in the join has one at each holder, whatever its place.
-        let has_slot = record.space(writer).is_some_and(|space| !space.is_withdrawn());
+        // What has a slot in the join has one at each holder, whatever its place, unless holders
+        // evict it for want of bytes.
+        let has_slot = !self.extent().is_large
+            && record.space(writer).is_some_and(|space| !space.is_withdrawn());
         let is_beyond = !has_slot && self.extent().last.is_some_and(|last| place > last);
         let may_be_dismissed = self.extent().dismisses_withdrawn && record.space(writer).is_none();
         self.has_answers()
@@ -725,7 +754,8 @@ impl RecordLookup {
 
     /// The repairs: what to send to those of the closest peers that are behind, have an expired
     /// copy, or have no record. A peer that does not `join` what it is sent may keep the last PUT,
-    /// so it is also sent what it has shown.
+    /// so it is also sent what it has shown; last, if it may join after all, because it says what
+    /// it covers.
     pub(crate) fn repairs(&self, local: &PeerId, joins: impl Fn(&PeerId) -> bool) -> Vec<Repair> {
         if self.joined.is_empty() {
             return Vec::new();
@@ -771,7 +801,12 @@ impl RecordLookup {
                 Some(chunks) if !fits => {
                     let plain = shown.as_ref().filter(|_| !joins(peer));
                     let all = |shown| self.joined.renewed(shown, self.bounds.chunk_bytes);
-                    plain.and_then(all).unwrap_or(chunks)
+                    match plain.and_then(all) {
+                        Some(renewed) if claim.is_some() => {
+                            chunks.into_iter().chain(renewed).collect()
+                        }
+                        renewed => renewed.unwrap_or(chunks),
+                    }
                 }
                 _ => all.get_or_insert_with(|| lacking(None)).clone(),
             };
@@ -812,8 +847,10 @@ impl RecordLookup {
         let (is_complete, expires_at) = (self.is_complete(), self.expires_at());
         let (has_settled, Extent { digest, covered, .. }) =
             (self.has_settled(), self.extent().clone());
-        let ahead = self.ahead.values().flatten().copied().collect::<BTreeSet<_>>();
-        let ahead = ahead.into_iter().filter(|writer| self.is_ahead(writer)).collect();
+        // An interim result makes nothing of it.
+        let named = self.ahead.values().filter(|_| has_settled).flatten();
+        let named = named.copied().collect::<BTreeSet<_>>();
+        let ahead = named.into_iter().filter(|writer| self.is_ahead(writer)).collect();
         let sent = |peer: &PeerId| repairs.iter().any(|repair| repair.peers.contains(peer));
         let stale = self.shown.holders().copied().filter(|peer| sent(peer)).collect();
         let empty = self.empty.iter().copied().filter(|peer| !self.shown.is_holder(peer)).collect();

@@ -29,8 +29,8 @@ pub struct Snapshot {
     pub content: Content,
     /// The instant of the snapshot.
     pub at: Timestamp,
-    /// The view, once it is known.
-    view: OnceLock<View>,
+    /// The view, once it is known, and its instant.
+    view: OnceLock<(Timestamp, View)>,
 }
 
 impl PartialEq for Snapshot {
@@ -71,7 +71,7 @@ impl Snapshot {
     /// Returns a record without expired updates, with its view at `at`.
     pub(crate) fn viewed(record: SmartRecord, view: View, at: Timestamp) -> Self {
         let snapshot = Self::of(record.key().clone(), Content::Record(record), at);
-        Self { view: view.into(), ..snapshot }
+        Self { view: (at, view).into(), ..snapshot }
     }
 
     /// The smart record; `None` for values.
@@ -91,11 +91,13 @@ impl Snapshot {
     }
 
     /// The view of a smart record at the instant of the snapshot; empty for values. It is made
-    /// once. In a snapshot of a [`Watch`](crate::client::Watch) it is there already, and shares
-    /// with the last one what has not changed.
+    /// once for the instant, and not anew if the content is changed. In a snapshot of a
+    /// [`Watch`](crate::client::Watch) it is there already, and shares with the last one what has
+    /// not changed.
     pub fn view(&self) -> View {
         let view = || self.record().map(|record| record.view(self.at)).unwrap_or_default();
-        self.view.get_or_init(view).clone()
+        let (at, known) = self.view.get_or_init(|| (self.at, view()));
+        if *at == self.at { known.clone() } else { view() }
     }
 
     /// Whether nothing was known.

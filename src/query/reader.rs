@@ -6,6 +6,7 @@
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Bare Kademlia".
 
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, GetRecordOk, GetRecordResult};
 
 use super::{Bounds, JoinedAnswers, ReadPolicy, Reading, RecordLookup};
@@ -18,8 +19,9 @@ use smart_record_core::{Malformed, RecordKey, Registry, Timestamp, ValidationErr
 /// Reads one record through queries that the user starts. Checks each answer by the rules of its
 /// namespace, joins the valid ones, and knows when a large record is complete.
 ///
-/// The store of the `kad::Behaviour` need not be one of this crate. Every event of the query goes
-/// to [`on_progress`](Self::on_progress):
+/// The store of the `kad::Behaviour` need not be one of this crate. Whoever puts what was found
+/// puts the record of the [`Reading`], not the bytes of an answer, which say what their holder
+/// covers. Every event of the query goes to [`on_progress`](Self::on_progress):
 ///
 /// ```no_run
 /// # use futures::StreamExt;
@@ -29,7 +31,7 @@ use smart_record_core::{Malformed, RecordKey, Registry, Timestamp, ValidationErr
 /// # async fn run(mut swarm: Swarm<Kad>) -> Result<(), Box<dyn std::error::Error>> {
 /// let key = RecordKey::new("/sr/rooms/lobby");
 /// let ask = |kad: &mut Kad| kad.get_record(kad::RecordKey::new(&key));
-/// let mut reader = RecordReader::new(&Registry::default(), key.clone())?;
+/// let mut reader = RecordReader::new(&Registry::default(), key.clone())?.for_peer(swarm.local_peer_id());
 /// let mut query = ask(swarm.behaviour_mut());
 /// let reading = loop {
 ///     let SwarmEvent::Behaviour(kad::Event::OutboundQueryProgressed {
@@ -105,6 +107,15 @@ impl RecordReader {
         store.registry().check_key(&key)?;
         let lookup = RecordLookup::begin(store, key, ReadPolicy::All, bounds(store.config()), now)?;
         Ok(Self { lookup, is_finished: false })
+    }
+
+    /// Sets for whom the answers are: the local peer. Answers that other peers keep as they were
+    /// made for another reader then cover nothing. Without it two such peers may make a reading
+    /// complete.
+    #[must_use]
+    pub fn for_peer(mut self, local: &PeerId) -> Self {
+        self.lookup.set_asker(local);
+        self
     }
 
     /// Sets the maximum number of lookups for a large record. A read that would need more is not

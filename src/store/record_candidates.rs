@@ -192,10 +192,12 @@ impl RecordCandidates {
     /// The same without what a head does not say: the work, and what had to be read before.
     fn update(&mut self, record: RecordId, namespace: Option<&str>, entry: Option<Evictable>) {
         let old = self.shares.iter().flatten().find_map(|shares| shares.get(record).copied());
+        let is_unread = self.unread.is_some_and(|from| record >= from);
         let entry = entry.map(|entry| match old {
             Some(old) => {
                 Evictable { work: old.work, is_sure: entry.is_sure && old.is_sure, ..entry }
             }
+            None if is_unread => unsure(entry),
             None => entry,
         });
         self.set(record, namespace, entry);
@@ -302,6 +304,13 @@ impl RecordCandidates {
             let claim = writes.map(|(plan, work)| claim(shares, charge.record, plan, work));
             let Some(record) = shares.first(claim.as_ref(), charge.record, chosen, *only_whole)
             else {
+                // Only then is it looked for how much work the record itself has.
+                let is_unsure = |it: &Evictable| !it.is_sure && claim.is_some();
+                if shares.get(charge.record).is_some_and(is_unsure) {
+                    let of = namespace.as_deref();
+                    shares.set(charge.record, probed(table, &self.registry, charge.record, of)?);
+                    continue;
+                }
                 return Ok(None);
             };
             match shares.get(record) {
@@ -323,7 +332,7 @@ fn claim(shares: &Shares, record: RecordId, plan: &WritePlan, work: u8) -> Claim
     let (work, is_whole) = old.map_or((work, true), |old| (old.work.max(work), old.is_whole));
     Claim {
         source: arrival.source,
-        turn: Turn::new(record, is_whole, work, arrival.at),
+        turn: Turn::new(record, is_whole, work, arrival),
         records: usize::from(plan.is_new_record),
         bytes: plan.growth(),
     }

@@ -48,12 +48,14 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    pub(super) const fn new(record: RecordId, is_whole: bool, work: u8, at: Timestamp) -> Self {
-        Self { is_partial: !is_whole, work, at: Reverse(at), record: Reverse(record) }
+    /// Work does not count among those of unknown source, where anybody may be.
+    pub(super) fn new(record: RecordId, is_whole: bool, work: u8, arrival: Arrival) -> Self {
+        let work = if arrival.source == Source::UNKNOWN { 0 } else { work };
+        Self { is_partial: !is_whole, work, at: Reverse(arrival.at), record: Reverse(record) }
     }
 
     fn of(record: RecordId, entry: &Evictable) -> Self {
-        Self::new(record, entry.is_whole, entry.work, entry.arrival.at)
+        Self::new(record, entry.is_whole, entry.work, entry.arrival)
     }
 }
 
@@ -288,7 +290,7 @@ mod tests {
             let source = old.map_or(Source::from_wire(source), |old| old.arrival.source);
             let at = old.map_or(Timestamp::from_millis(at), |old| old.arrival.at);
             let (is_whole, work) = old.map_or((true, 0), |old| (old.is_whole, old.work));
-            let turn = Turn::new(id(n), is_whole, work, at);
+            let turn = Turn::new(id(n), is_whole, work, Arrival { at, source });
             let claim = Claim { source, turn, records: usize::from(old.is_none()), bytes };
             let granted = Amount { records: claim.records, bytes };
             let mut chosen = BTreeMap::new();

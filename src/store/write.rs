@@ -273,7 +273,10 @@ impl SmartRecordStore {
         self.candidates.on_change();
         self.may_collect = if origin == Origin::Local { COLLECT_FOR_ROOM } else { 0 };
         self.collect_due(now, COLLECT_PER_WRITE)?;
-        self.records.prepare(&self.table, READ_PER_WRITE)?;
+        // A write that needs no room does not need the shares.
+        if let Err(error) = self.records.prepare(&self.table, READ_PER_WRITE) {
+            self.news.read_failed(&error);
+        }
         self.shed(key, now)?;
         Ok(now)
     }

@@ -141,15 +141,22 @@ pub async fn publish(arguments: Publish, format: Format) -> Result<ExitCode> {
     write.run(&key, None, &node, format, async |client, key| client.put(key, value).await).await
 }
 
-/// Finds a stamp of these bits for what the signer writes under a key today.
+/// Finds a stamp of these bits for what the signer writes under a key today. If the day ends during
+/// the search, another one is found.
 fn stamp(key: &RecordKey, keypair: &Keypair, bits: u8) -> Stamp {
     let rank = Writer::from(&keypair.public()).rank(key);
-    let mut search = StampSearch::new(rank, Seq::next(None, SystemClock.now()), bits);
-    let expected = search.expected();
-    output::search("finding a stamp", expected, || {
-        let found = search.step(TRIES);
-        (search.tried(), found)
-    })
+    let today = || Seq::next(None, SystemClock.now());
+    loop {
+        let mut search = StampSearch::new(rank, today(), bits);
+        let expected = search.expected();
+        let found = output::search("finding a stamp", expected, || {
+            let found = search.step(TRIES);
+            (search.tried(), found)
+        });
+        if found.work(&rank, today()) > 0 {
+            return found;
+        }
+    }
 }
 
 /// Checks that the signer is the one that the key names.

@@ -280,6 +280,48 @@ fn a_reading_says_that_this_clock_is_behind_and_does_not_tell_of_who_is_ahead() 
     }
 }
 
+/// Whoever has only what is from the future by this clock has a record, and peers without one do
+/// not replace it. Peers that say nothing of coverage may have kept what was forged.
+#[test]
+fn peers_without_a_record_do_not_complete_one_that_this_clock_refuses() {
+    let skew = Limits::default().max_clock_skew();
+    let ahead = NOW.saturating_add(skew + Duration::from_millis(1));
+    let mut late = signer();
+    late.merge([("x", "x")].into_iter().collect(), ahead, Duration::from_secs(60)).unwrap();
+    let (writer, record) = (late.writer().clone(), late.record(ahead));
+    for (holders, empty) in [(3, 2), (2, 2), (1, 2), (0, 2)] {
+        let mut test = Test::new(ReadPolicy::All);
+        for peer in peers(holders) {
+            test.says(peer, record.encode(), &record, &[RingArc::RING]);
+        }
+        test.0.on_empty(peers(empty));
+        let is_known = holders < BOUNDS.complete_at;
+        assert_eq!(test.0.covered().is_ring(), is_known, "{holders} holders");
+        let reading = test.0.into_reading(&[], Vec::new(), NOW);
+        assert_eq!(reading.ahead_of_clock.len(), holders);
+        assert_eq!(reading.is_complete_for(&writer), is_known);
+    }
+    // All holders of two nodes, and two that keep what was forged.
+    let mut old = signer();
+    old.merge([("x", "x")].into_iter().collect(), NOW, Duration::from_secs(60)).unwrap();
+    let (old_writer, before) = (old.writer().clone(), old.record(NOW));
+    let mut after = before.clone();
+    old.merge([("x", "y")].into_iter().collect(), ahead, Duration::from_secs(60)).unwrap();
+    after.join(old.record(ahead)).unwrap();
+    let mut test = Test::new(ReadPolicy::All);
+    test.says(PeerId::random(), after.encode(), &after, &[RingArc::RING]);
+    test.0.on_empty(peers(2));
+    assert!(!test.0.has_covered(&old_writer, 2), "the only holder has more");
+    let mut test = Test::new(ReadPolicy::All);
+    for peer in peers(3) {
+        test.says(peer, before.encode(), &before, &[RingArc::RING]);
+    }
+    for peer in peers(2) {
+        test.answer(peer, &after.encode());
+    }
+    assert!(test.0.has_covered(&old_writer, 2) && test.0.tells(&old_writer));
+}
+
 #[test]
 fn a_first_write_waits_for_its_own_space_alone() {
     let (peers, board) = (peers(2), board(30, 600));

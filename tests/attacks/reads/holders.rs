@@ -176,8 +176,10 @@ pub fn read_within(
     holders: &mut [Holder],
     mut between: impl FnMut(usize, &mut [Holder]) -> BTreeSet<usize>,
 ) -> (Reading, usize) {
-    let mut reader =
-        RecordReader::new(registry, key.clone()).unwrap().with_complete_at(complete_at);
+    let mut reader = RecordReader::new(registry, key.clone())
+        .unwrap()
+        .for_peer(&asker)
+        .with_complete_at(complete_at);
     let target = KBucketKey::new(KadKey::new(key));
     for round in 1.. {
         let lost = between(round, holders);

@@ -479,8 +479,42 @@ async fn a_flooding_peer_is_limited_and_does_not_affect_others() {
 }
 
 #[tokio::test]
+async fn what_expects_no_answer_does_not_wait_while_there_is_no_work_for_it() {
+    let config = quiet().with_work_per_second(Duration::from_millis(20));
+    let clock = ManualClock::at(forge::at(forge::NOW));
+    let mut b = Setup::with_config(config).at(&clock).start().await;
+    let (a, mut flooder) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b, &flooder]).await;
+    let (target, source) = (b.id, a.id);
+    let flooding = async {
+        loop {
+            flood(&mut flooder, target).await;
+        }
+    };
+    let provides = async {
+        while b.smart(|smart| smart.counters().messages_held).await == 0 {
+            b.wake().await;
+        }
+        let key = kad::RecordKey::new(&key());
+        let starts = a.smart(move |smart| smart.kad_mut().start_providing(key).map(drop));
+        starts.await.unwrap();
+        b.until(|event| {
+            matches!(event, Event::InboundRefused { source: it, .. } if *it == source).then_some(())
+        })
+        .await;
+    };
+    within(async {
+        tokio::select! {
+            () = flooding => unreachable!("it does not end"),
+            () = provides => {}
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_peer_that_is_far_over_the_budget_is_disconnected() {
-    // Two records of the flood take more than there is for ten seconds.
+    // Three records of the flood take more than there is for ten seconds.
     let config = quiet().with_work_per_second(Duration::from_millis(1));
     let clock = ManualClock::at(forge::at(forge::NOW));
     let mut b = Setup::with_config(config).at(&clock).start().await;

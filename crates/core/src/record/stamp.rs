@@ -7,7 +7,7 @@
 //!
 //! **Invariants.** A stamp that is not good is no stamp: the update stays valid. Checking one takes
 //! one hash of one block, whatever the key and its type. Work decides which spaces stay when a
-//! record has too many, and nothing else.
+//! record has too many, and nothing else that replicas have to agree on.
 //!
 //! **Spec.** `docs/wire.md`, section "Stamps".
 

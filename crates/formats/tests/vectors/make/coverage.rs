@@ -137,6 +137,11 @@ pub fn coverage() -> Vec<Value> {
             "The last one counts.",
             [whole.clone(), field(3, &[1, 2]), field(3, &[3, 4])].concat(),
         ),
+        answer(
+            "asker-behind-another-type",
+            "A field of another wire type is in front of it.",
+            [whole.clone(), varint(9, 1), field(3, &[1, 2])].concat(),
+        ),
         answer("asker-of-3-bytes", "It counts as none.", [&whole[..], &field(3, &[1; 3])].concat()),
         answer("expired", "What has expired is no part of the digest.", encode(expired)),
     ]
