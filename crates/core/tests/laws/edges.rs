@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 use smart_record_core::{
-    Arcs, BadSignature, Coverage, EvictionOrder, Incoming, InsertOutcome, Position, RecordError,
-    Refusals, RingArc, check_signature_len,
+    Arcs, BadSignature, Coverage, EvictionOrder, Incoming, InsertOutcome, LimitExceeded, Position,
+    RecordError, Refusals, RingArc, SignatureMemory, check_signature_len, check_signature_work,
 };
 
 use super::*;
@@ -423,7 +423,12 @@ fn updates_are_equal_if_bytes_and_signature_are() {
     assert_eq!(merged(&greater, &[&one]), (0, 1, 0));
     assert_eq!(merged(&forged, &[&one]), (0, 0, 1));
     let mut record = SmartRecord::new(key());
-    assert_eq!(record.insert(writer(), forged), Err(BadSignature));
+    assert_eq!(record.insert(writer(), forged.clone()), Err(BadSignature));
+    // What is known byte for byte is not verified again: a reader trusts what it has.
+    let known = self::record(&[&forged]);
+    let (read, refusals) = rules.read_knowing(&known, known.encode().into(), at(0)).unwrap();
+    assert_eq!((&read, refusals.first()), (&known, None));
+    assert!(rules.read_knowing(&record, known.encode().into(), at(0)).is_err());
 }
 
 #[test]
@@ -550,6 +555,30 @@ fn a_limit_allows_as_much_as_it_says() {
     assert!(check_signature_len(&vec![0; most + 1]).is_err());
     let zero = |nanos| smart_record_core::ZeroLifetime::check(Duration::from_nanos(nanos)).is_err();
     assert_eq!([0, 999_999, 1_000_000].map(zero), [true, true, false]);
+}
+
+#[test]
+fn the_rest_of_a_value_is_unread_once_the_allowed_work_is_done() {
+    let value = record(&[&merge(1, "a"), &merge(2, "b"), &merge(3, "c")]).encode();
+    let known = SmartRecord::new(key());
+    let read = |allowed| {
+        let memory = SignatureMemory::new(1_024);
+        let read = || {
+            assert_eq!(check_signature_work(), Ok(()));
+            let rules = SpaceRules::default();
+            let (read, refusals) = rules.read_knowing(&known, value.clone().into(), at(0)).unwrap();
+            let updates = read.space(&writer()).unwrap().updates().len();
+            let refused: Vec<_> = refusals.into_entries().map(|it| (it.count, it.reason)).collect();
+            (updates, refused, check_signature_work())
+        };
+        let (read, _) = memory.during(allowed, read);
+        (read, memory.counts().verified)
+    };
+    assert_eq!(read(Duration::MAX), ((3, vec![], Ok(())), 3));
+    let micros = Duration::from_micros(1);
+    let error = LimitExceeded { limit: Limit::SIGNATURE_WORK, got: None, max: 1 };
+    let refused = vec![(2, ValidationError::LimitExceeded(error.clone()))];
+    assert_eq!(read(micros), ((1, refused, Err(error)), 1));
 }
 
 #[test]
