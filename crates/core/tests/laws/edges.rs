@@ -512,7 +512,7 @@ fn the_work_of_an_update_is_that_of_its_stamp_alone() {
     assert_eq!(most(&[]), 0);
     assert_eq!(most(&[&works[0]]), 0);
     assert_eq!(most(&[&works[0], &works[1], &works[2]]), 4);
-    assert_eq!(space(&[&works[1]]).eviction_order(rank), EvictionOrder::new(4, rank));
+    assert_eq!(space(&[&works[1]]).eviction_order(rank, 4), EvictionOrder::new(4, rank));
     // A policy that demands work sees the same.
     for (min, admitted) in [(0, true), (4, true), (5, false)] {
         let policy = smart_record_core::MinWork::new(min, Open);
