@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 use smart_record_core::{
-    Arcs, BadSignature, Coverage, EvictionOrder, Incoming, InsertOutcome, LimitExceeded, Position,
-    RecordError, Refusals, RingArc, SignatureMemory, check_signature_len, check_signature_work,
+    Arcs, AskerTag, BadSignature, Coverage, EvictionOrder, Incoming, InsertOutcome, LimitExceeded,
+    Position, RecordError, Refusals, RingArc, SignatureMemory, Stamps, check_signature_len,
+    check_signature_work,
 };
 
 use super::*;
@@ -238,6 +239,10 @@ fn an_update_is_collected_at_the_end_of_its_retention() {
         // A space that is left empty is gone.
         assert_eq!(record.spaces().len(), usize::from(!left.is_empty()));
         assert_eq!(record.space(&writer()).cloned().unwrap_or_default(), space);
+        let mut alone = self::record(&[&short, &long]);
+        assert_eq!(alone.collect_space(&Writer::from(&keypair(2).public()), at(now)), 0);
+        assert_eq!(alone.collect_space(&writer(), at(now)), 2 - left.len());
+        assert_eq!(alone, record);
     }
 }
 
@@ -513,6 +518,10 @@ fn the_work_of_an_update_is_that_of_its_stamp_alone() {
     assert_eq!(most(&[&works[0]]), 0);
     assert_eq!(most(&[&works[0], &works[1], &works[2]]), 4);
     assert_eq!(space(&[&works[1]]).eviction_order(rank, 4), EvictionOrder::new(4, rank));
+    for (min_bits, counts) in [(0, 4), (4, 4), (5, 0)] {
+        let order = EvictionOrder::new(counts, rank);
+        assert_eq!(space(&[&works[0], &works[1]]).eviction_order(rank, min_bits), order);
+    }
     // A policy that demands work sees the same.
     for (min, admitted) in [(0, true), (4, true), (5, false)] {
         let policy = smart_record_core::MinWork::new(min, Open);
@@ -521,6 +530,45 @@ fn the_work_of_an_update_is_that_of_its_stamp_alone() {
         let bare = rules.read(&key(), &record(&[&works[0]]).encode(), at(0));
         assert_eq!(bare.is_ok(), min == 0);
     }
+}
+
+#[test]
+fn the_stamp_that_was_set_before_the_last_counts_too() {
+    let (rank, day) = ([7; 32], 86_400_000_000);
+    let [today, tomorrow] = [day, 2 * day].map(Seq::from_micros);
+    let found = |seq, bits| StampSearch::new(rank, seq, bits).step(1 << 16).unwrap();
+    let (few, more, next) = (found(today, 8), found(today, 10), found(tomorrow, 9));
+    let mut stamps = Stamps::new();
+    for (set, good_today, good_tomorrow) in [
+        (None, None, None),
+        (Some(few), Some(few), None),
+        // Again, which is no other one.
+        (Some(few), Some(few), None),
+        (Some(next), Some(few), Some(next)),
+        (Some(next), Some(few), Some(next)),
+        (Some(more), Some(more), Some(next)),
+        (Some(few), Some(more), None),
+        (None, None, None),
+        (Some(next), None, Some(next)),
+    ] {
+        stamps.set(set);
+        for (seq, good) in [(today, good_today), (tomorrow, good_tomorrow)] {
+            assert_eq!(stamps.best(&rank, seq), good);
+            assert_eq!(stamps.work(&rank, seq), good.map_or(0, Stamp::bits));
+        }
+    }
+}
+
+#[test]
+fn the_tag_of_an_asker_is_two_bytes_of_its_hash() {
+    let asker = keypair(1).public().to_peer_id();
+    let hash = Sha256::digest(asker.to_bytes());
+    let tag = AskerTag::of(&asker);
+    assert_eq!(tag.to_bytes()[..], hash[..2]);
+    let mut answer = b"\x7a\x00".to_vec();
+    tag.append_to(&mut answer);
+    assert_eq!(answer, [b"\x7a\x00\x1a\x02", &hash[..2]].concat());
+    assert_eq!(AskerTag::of_answer(&answer), Some(tag));
 }
 
 #[test]
