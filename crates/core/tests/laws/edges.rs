@@ -448,6 +448,9 @@ fn a_view_has_the_writers_with_live_content_and_finds_their_nodes() {
     assert_eq!((view.len(), view.is_empty()), (2, false));
     assert_eq!(view.iter().map(|(writer, _)| writer.clone()).collect::<Vec<_>>(), writers);
     assert_eq!((&view).into_iter().count(), 2);
+    let mut left = view.iter();
+    assert_eq!((left.size_hint(), left.nth(1).is_some()), ((2, Some(2)), true));
+    assert_eq!((left.size_hint(), left.next()), ((0, Some(0)), None));
     for writer in &writers {
         let space = view.get(&writer.peer_id()).unwrap();
         assert_eq!(Some(space), record.space(writer).unwrap().view(at(0)).as_ref());
