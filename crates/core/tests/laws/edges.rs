@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 use smart_record_core::{
     Arcs, AskerTag, BadSignature, Coverage, EvictionOrder, Incoming, InsertOutcome, LimitExceeded,
-    Position, RecordError, Refusals, RingArc, SignatureMemory, Stamps, check_signature_len,
-    check_signature_work,
+    Position, RecordError, Refusals, RingArc, SignatureMemory, SpaceView, Stamps,
+    check_signature_len, check_signature_work,
 };
 
 use super::*;
@@ -736,4 +736,28 @@ fn a_coverage_has_the_bytes_that_it_always_had() {
     let mut answer = Vec::new();
     prost::encoding::bytes::encode(2, &coverage, &mut answer);
     assert_eq!(Coverage::of_answer(&answer), None);
+}
+
+#[test]
+fn a_view_says_whether_what_is_set_is_news() {
+    let record = crowd(&[2, 3], &[]);
+    let [(one, shown), (other, _)] = &record.spaces().collect::<Vec<_>>()[..] else {
+        panic!("two writers")
+    };
+    let shown = shown.view(at(0));
+    let mut view = View::default();
+    let later = shown.clone().map(|view| SpaceView { expires_at: at(2 * MINUTE), ..view });
+    for (writer, space, is_news, len) in [
+        (one, None, false, 0),
+        (one, shown.clone(), true, 1),
+        (one, shown.clone(), false, 1),
+        (other, shown.clone(), true, 2),
+        (one, later, true, 2),
+        (one, shown.clone(), true, 2),
+        (one, None, true, 1),
+        (one, None, false, 1),
+    ] {
+        assert_eq!(view.set(writer, space.clone()), is_news);
+        assert_eq!((view.len(), view.get(&writer.peer_id()).cloned()), (len, space));
+    }
 }
