@@ -1,5 +1,5 @@
-//! Growth of costs: with the length of an update, the spaces of a board, and the difference of two
-//! boards.
+//! Growth of costs: with the length of an update, the spaces of a board, the difference of two
+//! boards, and the size of documents that are merged.
 //!
 //! `cargo bench --all-features --bench curves` measures all; `-- get` only those whose names
 //! contain `get`.
@@ -22,7 +22,9 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use libp2p_kad::{Record, store::RecordStore};
-use libp2p_smart_record::{Dict, Limits, SpaceRules, SpaceSigner, store::SmartRecordStore};
+use libp2p_smart_record::{
+    Dict, KeptDocument, Limits, Set, SpaceRules, SpaceSigner, store::SmartRecordStore,
+};
 use ratios::fixtures::{HOUR, NOW, board, board_key, keypair, store, value};
 
 const SPACES: [u64; 4] = [1, 10, 100, 1_000];
@@ -117,5 +119,43 @@ fn consolidate(c: &mut Criterion) {
     }
 }
 
-criterion_group!(curves, admit, put, get, join, consolidate);
+/// Documents of `n` pairs, or of a set of `n` elements: one, one that shares none of them, and one
+/// with a single pair or element.
+type Documents = fn(n: u32) -> [Dict; 3];
+
+fn merge(c: &mut Criterion) {
+    fn name(n: u32) -> String {
+        format!("key {n:06}")
+    }
+    let documents: [(&str, Documents); 2] = [
+        ("pairs", |n| {
+            let pairs = |from, to| (from..to).step_by(2).map(|n| (name(n), i64::from(n))).collect();
+            [pairs(0, 2 * n), pairs(1, 2 * n), pairs(1, 2)]
+        }),
+        ("elements", |n| {
+            let set = |from, to| (from..to).step_by(2).map(name).collect::<Set>();
+            [set(0, 2 * n), set(1, 2 * n), set(1, 2)].map(|set| Dict::from([("set", set)]))
+        }),
+    ];
+    for (what, documents) in documents {
+        for n in [10, 100, 1_000, 10_000] {
+            let [older, many, one] = documents(n);
+            let older = KeptDocument::new(older, HOUR).unwrap();
+            c.bench_function(&format!("merge_as_many_{what}/{n}"), |b| {
+                let documents = || (older.clone(), many.clone());
+                b.iter_batched(documents, |(a, b)| a.and(b, HOUR), BatchSize::LargeInput);
+            });
+            c.bench_function(&format!("merge_without_as_many_{what}/{n}"), |b| {
+                b.iter_batched(|| older.clone(), |a| a.without(&many), BatchSize::LargeInput);
+            });
+            // Into the same document again and again, because a copy of it costs more than this.
+            let mut merged = Some(older);
+            c.bench_function(&format!("merge_one_into_{what}/{n}"), |b| {
+                b.iter(|| merged = merged.take().map(|all| all.and(one.clone(), HOUR)));
+            });
+        }
+    }
+}
+
+criterion_group!(curves, admit, put, get, join, consolidate, merge);
 criterion_main!(curves);

@@ -6,6 +6,7 @@ use super::*;
 
 mod conforming;
 mod device;
+mod earlier;
 mod failing;
 mod growth;
 mod mending;

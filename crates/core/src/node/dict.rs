@@ -32,6 +32,11 @@ impl Dict {
         self.pairs.get(&key.into().without_lifetimes())
     }
 
+    /// The node of a key without lifetimes, as the keys of another Dict are.
+    pub(crate) fn find(&self, key: &Kind) -> Option<&Node> {
+        self.pairs.get(key)
+    }
+
     /// The number of pairs.
     pub fn len(&self) -> usize {
         self.pairs.len()

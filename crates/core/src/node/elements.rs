@@ -62,6 +62,25 @@ impl Set {
         }
     }
 
+    /// The elements of both. An element of both lives as long as either.
+    pub(super) fn merge(mut self, newer: Self) -> Self {
+        self.elements.extend(newer);
+        Self::sorted(self.elements)
+    }
+
+    /// The set of these nodes. Takes linear time if they are one or two ascending sequences.
+    fn sorted(mut elements: Vec<Node>) -> Self {
+        elements.sort_by(Node::cmp_content);
+        elements.dedup_by(|node, before| {
+            let is_same = node.cmp_content(before).is_eq();
+            if is_same {
+                before.extend_lifetimes(node);
+            }
+            is_same
+        });
+        Self { elements }
+    }
+
     /// Whether the set has a node of this content, with any lifetime.
     pub fn contains(&self, node: &Node) -> bool {
         self.elements.binary_search_by(|element| element.cmp_content(node)).is_ok()
@@ -75,12 +94,9 @@ impl<N: Into<Node>> FromIterator<N> for List {
 }
 
 impl<N: Into<Node>> FromIterator<N> for Set {
+    /// Merges nodes of the same content, which live as long as any of them.
     fn from_iter<I: IntoIterator<Item = N>>(nodes: I) -> Self {
-        let mut set = Self::new();
-        for node in nodes {
-            set.insert(node);
-        }
-        set
+        Self::sorted(nodes.into_iter().map(Into::into).collect())
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "View".
 
-use super::{Dict, Kind, Node, Predicate, Set};
+use super::{Dict, Kind, Node, Predicate};
 use crate::time::Timestamp;
 
 /// The table of how documents merge, as text for `#[doc = …]`.
@@ -92,15 +92,6 @@ impl Node {
     }
 }
 
-impl Set {
-    fn merge(mut self, newer: Self) -> Self {
-        for node in newer {
-            self.insert(node);
-        }
-        self
-    }
-}
-
 impl Dict {
     fn merge(mut self, newer: Self) -> Self {
         for (key, node) in newer {
@@ -132,7 +123,7 @@ pub(crate) fn visible_document(document: Dict, now: Timestamp) -> Dict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::List;
+    use crate::node::{List, Set};
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)

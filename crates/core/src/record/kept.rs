@@ -172,8 +172,8 @@ fn replace(
 /// A document without the content that `said` has in the same positions.
 fn minus(document: Dict, said: &Dict) -> Dict {
     let left = document.into_iter().filter_map(|(key, node)| {
-        let node = match said.iter().find(|(other, _)| **other == key) {
-            Some((_, said)) => node_minus(node, said)?,
+        let node = match said.find(&key) {
+            Some(said) => node_minus(node, said)?,
             None => node,
         };
         Some((key, node))
@@ -213,8 +213,8 @@ fn latest_end(node: &Node) -> Timestamp {
 /// A document without the content that a newer one overwrites.
 fn without(document: Dict, newer: &Dict) -> Dict {
     let left = document.into_iter().filter_map(|(key, node)| {
-        let node = match newer.iter().find(|(other, _)| **other == key) {
-            Some((_, newer)) => node_without(node, newer)?,
+        let node = match newer.find(&key) {
+            Some(newer) => node_without(node, newer)?,
             None => node,
         };
         Some((key, node))

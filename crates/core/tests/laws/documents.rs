@@ -183,6 +183,9 @@ proptest! {
         Dice(seed).shuffle(&mut shuffled);
         let again: Set = nodes.iter().chain(&shuffled).cloned().collect();
         prop_assert_eq!(&again, &set);
+        let mut one_by_one = Set::new();
+        shuffled.iter().for_each(|node| one_by_one.insert(node.clone()));
+        prop_assert_eq!(&one_by_one, &set);
         for pair in set.iter().collect::<Vec<_>>().windows(2) {
             prop_assert_eq!(pair[0].cmp_content(pair[1]), Ordering::Less);
         }

@@ -13,7 +13,9 @@
 
 mod coverage;
 mod documents;
+mod edges;
 mod histories;
+mod order;
 mod records;
 mod shards;
 
