@@ -6,8 +6,8 @@ pub struct SmartRecord {
     pub spaces: ::prost::alloc::vec::Vec<Space>,
 }
 /// What an answer to a GET says about itself. It is field 2 of the answer, beside
-/// `SmartRecord.spaces`. Nobody signs it, so it stands in answers only. In a PUT it is an unknown
-/// field: it is ignored, and never stored.
+/// `SmartRecord.spaces`; field 3, of two bytes, says for whom the answer is. Nobody signs them, so
+/// they stand in answers only. In a PUT they are unknown fields: ignored, and never stored.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Coverage {
     /// At most eight arcs of the ring of ranks, of 16 bytes each: the first and the last place, both
