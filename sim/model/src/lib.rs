@@ -1,0 +1,1 @@
+//! A modelled network of a hundred thousand nodes.

@@ -1,0 +1,1 @@
+//! Real nodes in virtual time, over a network in memory.
