@@ -1,0 +1,23 @@
+//! The scenarios, a file each.
+
+mod churn;
+mod clocks;
+mod partition;
+mod restart;
+mod silence;
+mod steady;
+
+use crate::scenario::Scenario;
+
+/// All scenarios.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    vec![
+        steady::scenario(),
+        churn::scenario(),
+        partition::scenario(),
+        silence::scenario(),
+        restart::scenario(),
+        clocks::scenario(),
+    ]
+}
