@@ -1,1 +1,0 @@
-//! A modelled network of a hundred thousand nodes.

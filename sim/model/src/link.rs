@@ -1,0 +1,59 @@
+//! What it takes and costs to send a message.
+//!
+//! **Departs from real links.** No loss and no limit of bandwidth: latency alone. A message that is
+//! lost is one to a peer that is silent, gone, or on the other side of a partition.
+
+use crate::{
+    ids::hash,
+    node::Node,
+    time::{MILLISECOND, SECOND, Time},
+};
+
+/// Number of regions. Nodes are spread over them evenly.
+pub(crate) const REGIONS: u64 = 5;
+
+/// Round trips between regions in milliseconds: Europe, eastern and western North America, eastern
+/// Asia, South America. Assumed; of the order that providers of cloud regions publish.
+const ROUND_TRIPS: [[u64; 5]; 5] = [
+    [20, 90, 150, 230, 200],
+    [90, 20, 65, 190, 120],
+    [150, 65, 20, 120, 170],
+    [230, 190, 120, 40, 280],
+    [200, 120, 170, 280, 30],
+];
+
+/// Each node adds up to this many milliseconds to a round trip: its own access.
+const ACCESS_MS: u64 = 40;
+
+/// Round trips of a request over a connection that is there: one to agree on the protocol of its
+/// stream, one for the question.
+const REQUEST: u64 = 2;
+/// Further ones of a request that has to connect first: TCP, then Noise and the multiplexer.
+const CONNECT: u64 = 3;
+
+/// A connection without a request for longer than this is closed, as swarms do by default.
+pub(crate) const IDLE: Time = 10 * SECOND;
+
+/// Bytes each way of a new connection: handshake, and identify.
+pub(crate) const CONNECT_BYTES: u64 = 1_500;
+/// Bytes of a request or an answer beside key, record and named peers: frames, protocol names.
+pub(crate) const FRAME_BYTES: u64 = 120;
+/// Bytes of a named peer with one address: what `docs/performance.md` measures for a read, over its
+/// answers and the 20 peers in each.
+pub(crate) const NAMED_BYTES: u64 = 107;
+
+fn access(node: &Node) -> Time {
+    hash(node.salt, 33) % (ACCESS_MS * MILLISECOND)
+}
+
+/// One round trip.
+pub(crate) fn round_trip(a: &Node, b: &Node) -> Time {
+    let between = ROUND_TRIPS[usize::from(a.region)][usize::from(b.region)];
+    between * MILLISECOND + access(a) + access(b)
+}
+
+/// From a request to its answer.
+pub(crate) fn exchange(a: &Node, b: &Node, is_connected: bool) -> Time {
+    let trips = if is_connected { REQUEST } else { REQUEST + CONNECT };
+    round_trip(a, b) * trips
+}
