@@ -136,7 +136,7 @@ impl World {
         let start = self.ids.known_to(&self.nodes, id, of_key.point, self.partition, self.now);
         let start: Vec<Named> = start.into_iter().map(|node| self.named(node)).collect();
         let local = self.nodes[id as usize].peer;
-        let config = LookupConfig::default();
+        let config = LookupConfig::default().with_parallelism(self.config.parallelism);
         let lookup = Lookup::new(of_key.place, LookupKind::Value, local, config, start);
         let (node, rules) = (&mut self.nodes[id as usize], &self.rules);
         let reader = match &node.store {

@@ -64,13 +64,14 @@ pub(crate) struct Measures {
 /// What must never happen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
-    /// An acknowledged update was not found although a peer that had taken it is up and has it.
+    /// An acknowledged update was not found although one of the peers that had taken it is up,
+    /// honest and connected.
     pub(crate) lost: u64,
     /// What has expired was visible.
     pub(crate) expired: u64,
     /// What was withdrawn, with an acknowledgement before the read began, was visible.
     pub(crate) withdrawn: u64,
-    /// A complete reading lacked an update that one of those who were asked has.
+    /// As `lost`, by a reading that was complete, and the peer still has it.
     pub(crate) falsely_complete: u64,
 }
 
@@ -114,16 +115,15 @@ impl World {
                 continue;
             }
             not_found += 1;
-            let has_it = acknowledged.by.iter().any(|node| {
-                let node = &self.nodes[*node as usize];
-                let is_asked = node.is_honest() && !self.partition.is_on();
-                is_asked && {
-                    let record = node.record(&self.rules, &self.keys[key as usize].key);
-                    let space = record.as_ref().and_then(|record| record.space(&writer.id));
-                    space.and_then(|space| space.newest()) >= Some(acknowledged.position)
-                }
+            let takers = acknowledged.by.iter().map(|node| &self.nodes[*node as usize]);
+            let mut takers = takers.filter(|node| node.is_honest() && !self.partition.is_on());
+            let is_lost = takers.clone().next().is_some();
+            let has_it = takers.any(|node| {
+                let record = node.record(&self.rules, &self.keys[key as usize].key);
+                let space = record.as_ref().and_then(|record| record.space(&writer.id));
+                space.and_then(|space| space.newest()) >= Some(acknowledged.position)
             });
-            faults.lost += u64::from(has_it);
+            faults.lost += u64::from(is_lost);
             faults.falsely_complete += u64::from(has_it && reading.is_complete());
         }
         self.measures.found += shown_count;

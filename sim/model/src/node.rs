@@ -133,6 +133,7 @@ impl Node {
     /// Handles a PUT.
     pub(crate) fn put(&mut self, rules: &Rules, checked: &ValidatedRecord, value: &Bytes) {
         match self.kind {
+            Kind::Ours if rules.forgets && self.record(rules, checked.key()).is_some() => {}
             Kind::Ours => {
                 // What is refused is acknowledged all the same.
                 let _ = self.ours(rules).insert(checked.clone(), Origin::Remote);
@@ -188,6 +189,8 @@ pub(crate) struct Rules {
     pub(crate) clock: ModelClock,
     /// The clocks of nodes are off by up to this, either way.
     pub(crate) skew_ms: u64,
+    /// A planted fault: nodes of ours acknowledge what they should join, and keep what they had.
+    pub(crate) forgets: bool,
 }
 
 impl Rules {

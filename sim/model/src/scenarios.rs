@@ -5,6 +5,7 @@ pub(crate) mod faults;
 pub(crate) mod growth;
 pub(crate) mod hostile;
 pub(crate) mod presence;
+pub(crate) mod short;
 
 use crate::{
     asker::Purpose,

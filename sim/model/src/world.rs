@@ -17,7 +17,7 @@ use libp2p_smart_record::{
     Clock, RecordKey, Registry, SignatureMemory, Timestamp,
     store::{StoreConfig, ValidatedRecord},
 };
-use smart_record_lookup::{Place, RequestId, Subnet};
+use smart_record_lookup::{LookupConfig, Place, RequestId, Subnet};
 use smart_record_sim_entropy::Random;
 
 use crate::{
@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) sybils_lie: bool,
     pub(crate) refresh: Time,
     pub(crate) replicate: Option<Time>,
+    /// Of lookups.
+    pub(crate) parallelism: usize,
     pub(crate) store: StoreConfig,
     /// Whether clients forget what they know of peers between two operations, to save memory.
     pub(crate) clients_forget: bool,
@@ -67,6 +69,7 @@ impl Config {
             sybils_lie: false,
             refresh: time(defaults.refresh_interval()),
             replicate: defaults.replication_interval().map(time),
+            parallelism: LookupConfig::default().parallelism(),
             store: StoreConfig::default(),
             clients_forget: false,
         }
@@ -220,6 +223,7 @@ impl World {
             store: config.store.clone(),
             clock,
             skew_ms: config.skew_ms,
+            forgets: false,
         };
         let by_peer = (0..).zip(&nodes).map(|(id, node)| (node.peer, id)).collect();
         let mut world = Self {

@@ -177,27 +177,31 @@ pub(crate) fn intervals(
         Some(time) => format!("{} h", time / HOUR),
     };
     let mut lines: Vec<Line> = Vec::new();
-    for (name, sessions) in [("as measured", Sessions::MEASURED), ("half-life 2 h", HARSH)] {
-        for (refresh, replicate) in [
-            (None, Some(15 * MINUTE)),
-            (None, Some(30 * MINUTE)),
-            (None, Some(HOUR)),
-            (None, Some(2 * HOUR)),
-            (None, Some(4 * HOUR)),
-            (None, Some(8 * HOUR)),
-            (None, None),
-            (Some(30 * MINUTE), None),
-            (Some(HOUR), None),
-            (Some(2 * HOUR), None),
-            (Some(4 * HOUR), None),
-            (Some(12 * HOUR), None),
-            (Some(HOUR), Some(HOUR)),
-            (Some(2 * HOUR), Some(2 * HOUR)),
-            (Some(4 * HOUR), Some(2 * HOUR)),
-            (Some(4 * HOUR), Some(4 * HOUR)),
-            (Some(12 * HOUR), Some(2 * HOUR)),
-            (Some(12 * HOUR), Some(4 * HOUR)),
-        ] {
+    let measured: &[(Option<Time>, Option<Time>)] = &[
+        (None, Some(HOUR)),
+        (None, Some(4 * HOUR)),
+        (None, None),
+        (Some(HOUR), None),
+        (Some(4 * HOUR), Some(4 * HOUR)),
+        (Some(12 * HOUR), Some(4 * HOUR)),
+    ];
+    let harsh: &[(Option<Time>, Option<Time>)] = &[
+        (None, Some(30 * MINUTE)),
+        (None, Some(HOUR)),
+        (None, Some(2 * HOUR)),
+        (None, Some(4 * HOUR)),
+        (None, None),
+        (Some(HOUR), None),
+        (Some(2 * HOUR), None),
+        (Some(4 * HOUR), None),
+        (Some(2 * HOUR), Some(2 * HOUR)),
+        (Some(4 * HOUR), Some(2 * HOUR)),
+        (Some(12 * HOUR), Some(2 * HOUR)),
+    ];
+    for (name, sessions, intervals) in
+        [("as measured", Sessions::MEASURED, measured), ("half-life 2 h", HARSH, harsh)]
+    {
+        for (refresh, replicate) in intervals.iter().copied() {
             let setting = Setting {
                 servers,
                 records,

@@ -78,3 +78,43 @@ pub(crate) fn run(
     }
     Ok(())
 }
+
+/// What other widths of a lookup than the default would do, with and without silent nodes.
+pub(crate) fn widths(report: &Report, size: usize) -> Result<(), Box<dyn Error>> {
+    let mut table = Table::new([
+        "silent",
+        "requests at a time",
+        "get, median ms",
+        "get, 99 % ms",
+        "gets that end at their deadline",
+        "publish, median ms",
+        "publish, 99 % ms",
+        "requests of a lookup",
+        "faults",
+    ]);
+    for silent in [0, 10, 33] {
+        for parallelism in [3, 6, 10, 16] {
+            let mut config = Config::new(1, size);
+            config.silent_percent = silent;
+            config.parallelism = parallelism;
+            config.replicate = None;
+            let mut world = World::new(config);
+            publish(&mut world, RECORDS / 2, 12 * HOUR, false, 10 * MINUTE);
+            world.measures.timed_out = 0;
+            read_all(&mut world, 5 * MINUTE);
+            let m = &world.measures;
+            table.row([
+                &format!("{silent} %"),
+                &parallelism,
+                &ms(m.reads.quantile(0.5)),
+                &ms(m.reads.quantile(0.99)),
+                &format!("{} of {}", m.timed_out, RECORDS / 2),
+                &ms(m.writes.quantile(0.5)),
+                &ms(m.writes.quantile(0.99)),
+                &format!("{:.1}", m.lookups.mean()),
+                &verdict(&m.faults),
+            ]);
+        }
+    }
+    report.table("widths", &table)
+}
