@@ -12,18 +12,18 @@ use crate::{
 /// Number of regions. Nodes are spread over them evenly.
 pub(crate) const REGIONS: u64 = 5;
 
-/// Round trips between regions in milliseconds: Europe, eastern and western North America, eastern
-/// Asia, South America. Assumed; of the order that providers of cloud regions publish.
+/// Round trips between regions in milliseconds, with 20 ms of access: Europe, eastern and western
+/// North America, eastern Asia, South America. As in `sim/net`.
 const ROUND_TRIPS: [[u64; 5]; 5] = [
-    [20, 90, 150, 230, 200],
-    [90, 20, 65, 190, 120],
-    [150, 65, 20, 120, 170],
-    [230, 190, 120, 40, 280],
-    [200, 120, 170, 280, 30],
+    [40, 100, 160, 250, 210],
+    [100, 40, 90, 180, 140],
+    [160, 90, 40, 130, 200],
+    [250, 180, 130, 60, 290],
+    [210, 140, 200, 290, 50],
 ];
 
-/// Each node adds up to this many milliseconds to a round trip: its own access.
-const ACCESS_MS: u64 = 40;
+/// A round trip takes up to this part longer, by its two ends.
+const JITTER: u64 = 5;
 
 /// Round trips of a request over a connection that is there: one to agree on the protocol of its
 /// stream, one for the question.
@@ -31,10 +31,10 @@ const REQUEST: u64 = 2;
 /// Further ones of a request that has to connect first: TCP, then Noise and the multiplexer.
 const CONNECT: u64 = 3;
 
-/// A connection without a request for longer than this is closed, as swarms do by default.
-pub(crate) const IDLE: Time = 10 * SECOND;
+/// A connection without a request for longer than this is closed, as in `smart-record-host`.
+pub(crate) const IDLE: Time = 60 * SECOND;
 
-/// Bytes each way of a new connection: handshake, and identify.
+/// Bytes each way of a new connection: half a kilobyte of handshakes, and identify. A guess.
 pub(crate) const CONNECT_BYTES: u64 = 1_500;
 /// Bytes of a request or an answer beside key, record and named peers: frames, protocol names.
 pub(crate) const FRAME_BYTES: u64 = 120;
@@ -42,14 +42,10 @@ pub(crate) const FRAME_BYTES: u64 = 120;
 /// answers and the 20 peers in each.
 pub(crate) const NAMED_BYTES: u64 = 107;
 
-fn access(node: &Node) -> Time {
-    hash(node.salt, 33) % (ACCESS_MS * MILLISECOND)
-}
-
 /// One round trip.
 pub(crate) fn round_trip(a: &Node, b: &Node) -> Time {
-    let between = ROUND_TRIPS[usize::from(a.region)][usize::from(b.region)];
-    between * MILLISECOND + access(a) + access(b)
+    let between = ROUND_TRIPS[usize::from(a.region)][usize::from(b.region)] * MILLISECOND;
+    between + hash(a.salt ^ b.salt, 33) % (between / JITTER)
 }
 
 /// From a request to its answer.

@@ -39,8 +39,8 @@ use crate::{
 const USAGE: &str = "usage: smart-record-model results DOCUMENT [NAME…] | check SEED | trace SEED
 
 results  runs the scenarios (all, or those named) and writes their tables into DOCUMENT, and CSV and
-         SVG into the folder of its name: growth silent widths churn intervals partition restart
-         mixed crowd flood sybils presence
+         SVG into the folder of its name: growth silent calibration widths churn intervals
+         partition restart mixed crowd flood sybils presence
 check    runs small networks and fails if a check does; the same seed prints the same
 trace    prints a hash of an hour of a small network that changes; the same seed gives the same";
 
@@ -74,6 +74,9 @@ fn results(document: &Path, names: &[&str]) -> Result<(), Box<dyn Error>> {
     }
     if wants("silent") {
         growth::run(&report, &[1_000, 10_000], 33)?;
+    }
+    if wants("calibration") {
+        growth::calibrate(&report, &[24, 100, 300, 1_000])?;
     }
     if wants("widths") {
         growth::widths(&report, 10_000)?;

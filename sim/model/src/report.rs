@@ -108,7 +108,7 @@ impl Report {
         area.fill(&WHITE)?;
         let mut builder = ChartBuilder::on(&area);
         builder
-            .caption(axes.title, ("sans-serif", 18))
+            .caption(axes.title, ("sans-serif", 22))
             .margin(12)
             .x_label_area_size(42)
             .y_label_area_size(60);
@@ -116,7 +116,14 @@ impl Report {
         macro_rules! draw {
             ($x:expr) => {{
                 let mut chart = builder.build_cartesian_2d($x, 0.0..most_y)?;
-                chart.configure_mesh().x_desc(axes.x).y_desc(axes.y).draw()?;
+                chart
+                    .configure_mesh()
+                    .x_desc(axes.x)
+                    .y_desc(axes.y)
+                    .max_light_lines(0)
+                    .label_style(("sans-serif", 16))
+                    .x_label_formatter(&|x| format!("{x}"))
+                    .draw()?;
                 for (number, (line, points)) in lines.iter().enumerate() {
                     let color = Palette99::pick(number).to_rgba();
                     let style = color.stroke_width(2);
@@ -129,6 +136,7 @@ impl Report {
                 }
                 chart
                     .configure_series_labels()
+                    .label_font(("sans-serif", 16))
                     .background_style(WHITE.mix(0.8))
                     .border_style(BLACK.mix(0.3))
                     .position(SeriesLabelPosition::LowerLeft)

@@ -394,6 +394,16 @@ impl World {
         self.sent_to.iter_mut().for_each(BTreeSet::clear);
     }
 
+    /// A server of ours that is up, drawn at random.
+    pub(crate) fn any_server(&mut self) -> NodeId {
+        loop {
+            let drawn = self.random.below(self.nodes.len() as u64) as usize;
+            if self.nodes[drawn].is_server && self.nodes[drawn].is_honest() {
+                return id(drawn);
+            }
+        }
+    }
+
     /// The servers that are up and closest to a key, the closest first.
     pub(crate) fn closest(&self, key: KeyId, count: usize) -> Vec<NodeId> {
         let point = self.keys[key as usize].point;

@@ -3,13 +3,15 @@
 use std::error::Error;
 
 use crate::{
+    asker::Purpose,
+    node::Node,
     report::{Axes, Report, Table, kb, ms, thousands},
     scenarios::{publish, read_all, verdict},
     time::{HOUR, MINUTE},
     world::{Config, World},
 };
 
-const RECORDS: usize = 400;
+const RECORDS: usize = 200;
 
 pub(crate) fn run(
     report: &Report,
@@ -99,7 +101,7 @@ pub(crate) fn widths(report: &Report, size: usize) -> Result<(), Box<dyn Error>>
             config.parallelism = parallelism;
             config.replicate = None;
             let mut world = World::new(config);
-            publish(&mut world, RECORDS / 2, 12 * HOUR, false, 10 * MINUTE);
+            publish(&mut world, RECORDS, 12 * HOUR, false, 10 * MINUTE);
             world.measures.timed_out = 0;
             read_all(&mut world, 5 * MINUTE);
             let m = &world.measures;
@@ -108,7 +110,7 @@ pub(crate) fn widths(report: &Report, size: usize) -> Result<(), Box<dyn Error>>
                 &parallelism,
                 &ms(m.reads.quantile(0.5)),
                 &ms(m.reads.quantile(0.99)),
-                &format!("{} of {}", m.timed_out, RECORDS / 2),
+                &format!("{} of {}", m.timed_out, RECORDS),
                 &ms(m.writes.quantile(0.5)),
                 &ms(m.writes.quantile(0.99)),
                 &format!("{:.1}", m.lookups.mean()),
@@ -117,4 +119,66 @@ pub(crate) fn widths(report: &Report, size: usize) -> Result<(), Box<dyn Error>>
         }
     }
     report.table("widths", &table)
+}
+
+/// The load of the scenario `steady` on real nodes (`sim/net`), for a comparison: ten boards of
+/// three writers, who write every 20 minutes and withdraw each fifth time, and four readers, who
+/// read every five minutes.
+pub(crate) fn calibrate(report: &Report, sizes: &[usize]) -> Result<(), Box<dyn Error>> {
+    const BOARDS: usize = 10;
+    let mut table = Table::new([
+        "nodes",
+        "a server sends, MB an hour",
+        "the busiest, MB",
+        "reads",
+        "complete",
+        "get, median ms",
+        "publish, median ms",
+        "faults",
+    ]);
+    for size in sizes {
+        let mut world = World::new(Config::new(1, *size));
+        let readers: Vec<_> = (0..4).map(|_| world.add_client()).collect();
+        let mut writers = Vec::new();
+        for n in 0..BOARDS * 3 {
+            let key = format!("/sr/board/{}", n % BOARDS);
+            // Half of the writers are servers.
+            let node = if n % 2 == 0 { world.any_server() } else { world.add_client() };
+            writers.push(world.add_writer_at(node, &key, 2 * HOUR, true));
+        }
+        let mut reads = 0;
+        for minute in 0..120 {
+            for (n, writer) in writers.iter().enumerate() {
+                if (minute + n) % 20 == 0 {
+                    match (minute + n) % 100 {
+                        80 => world.withdraw(*writer),
+                        _ => world.publish(*writer),
+                    }
+                }
+            }
+            for (n, reader) in readers.iter().enumerate() {
+                if (minute + n) % 5 == 0 {
+                    let key = (minute + n) / 5 % BOARDS;
+                    world.begin(*reader, key as u32, Purpose::Get);
+                    reads += 1;
+                }
+            }
+            world.run_until((minute as u64 + 1) * MINUTE);
+        }
+        let sent = |node: &Node| node.traffic.sent as f64 / 2e6;
+        let servers = world.nodes.iter().filter(|node| node.is_server).map(sent);
+        let most = servers.clone().fold(0.0, f64::max);
+        let m = &world.measures;
+        table.row([
+            size,
+            &format!("{:.2}", servers.sum::<f64>() / *size as f64),
+            &format!("{most:.2}"),
+            &reads,
+            &m.complete,
+            &ms(m.reads.quantile(0.5)),
+            &ms(m.writes.quantile(0.5)),
+            &verdict(&m.faults),
+        ]);
+    }
+    report.table("calibration", &table)
 }
