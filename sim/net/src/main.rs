@@ -116,7 +116,7 @@ fn memory() -> Option<u64> {
 }
 
 fn run(options: &Options) -> Result<Report, Failure> {
-    smart_record_sim_entropy::seed(options.seed);
+    smart_record_sim_entropy::seed(options.seed)?;
     let trace = if options.trace.is_some() { Trace::with_text() } else { Trace::default() };
     let world = World::new(options.scenario.clone(), options.seed, trace.clone());
     let begun = Instant::now();
