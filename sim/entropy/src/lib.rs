@@ -7,7 +7,10 @@
 //! **Invariants.** The same seed and the same calls give the same bytes. Only one thread draws.
 
 use std::{
+    error::Error,
     ffi::{c_uint, c_void},
+    fmt::{self, Display, Formatter},
+    hash::RandomState,
     slice,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -15,10 +18,53 @@ use std::{
 /// State of SplitMix64.
 static STATE: AtomicU64 = AtomicU64::new(0);
 
+/// The randomness of this process is not that of this package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotSeeded {
+    /// Hash maps of this thread have drawn their seeds before, or the standard library does not
+    /// take the symbol.
+    HashMaps,
+    /// The crate `getrandom` does not take the symbol.
+    Crate,
+}
+
+impl Display for NotSeeded {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HashMaps => "the seeds of hash maps were not drawn from the seed of the run",
+            Self::Crate => "the crate getrandom does not draw from the seed of the run",
+        })
+    }
+}
+
+impl Error for NotSeeded {}
+
 /// Seeds the randomness of this process. Call it first: hash maps take their seeds when the first
 /// one is made.
-pub fn seed(seed: u64) {
+///
+/// # Errors
+/// [`NotSeeded`] if the standard library or the crate `getrandom` draws from elsewhere.
+pub fn seed(seed: u64) -> Result<(), NotSeeded> {
     STATE.store(seed, Ordering::Relaxed);
+    let draws = |draw: &dyn Fn()| {
+        let before = STATE.load(Ordering::Relaxed);
+        draw();
+        STATE.load(Ordering::Relaxed) != before
+    };
+    let draw = || {
+        let _ = RandomState::new();
+    };
+    if !draws(&draw) {
+        return Err(NotSeeded::HashMaps);
+    }
+    let draw = || {
+        let _ = getrandom::u64();
+    };
+    if !draws(&draw) {
+        return Err(NotSeeded::Crate);
+    }
+    Ok(())
 }
 
 /// The next number of the process.

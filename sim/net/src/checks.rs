@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::{self, Display, Formatter},
+    fmt::{self, Debug, Display, Formatter},
     time::Duration,
 };
 
@@ -63,8 +63,8 @@ impl Display for Violation {
     }
 }
 
-/// A write that was acknowledged.
-#[derive(Clone, Debug)]
+/// A write; its holders are known once it was acknowledged.
+#[derive(Clone)]
 pub(crate) struct Acknowledged {
     pub(crate) at: Duration,
     pub(crate) seq: Seq,
@@ -74,6 +74,14 @@ pub(crate) struct Acknowledged {
     /// As it is signed, in milliseconds since 1970.
     pub(crate) expires_at: u64,
     pub(crate) holders: Vec<PeerId>,
+}
+
+impl Debug for Acknowledged {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let what = self.document.as_deref().unwrap_or("a withdrawal");
+        let (at, seq, holders) = (self.at.as_secs_f64(), self.seq, self.holders.len());
+        write!(f, "{what} ({seq}, at {at:.0} s, shown by {holders})")
+    }
 }
 
 /// What is known of a space.

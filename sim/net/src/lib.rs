@@ -18,6 +18,7 @@ pub mod network;
 pub mod node;
 pub mod scenario;
 pub mod scenarios;
+pub mod shrink;
 mod storage;
 pub mod trace;
 mod transport;

@@ -44,8 +44,7 @@ const IDLE: Duration = Duration::from_secs(60);
 pub struct Planted {
     /// In their storage.
     pub storage: Option<StorageFault>,
-    /// Requests with a record that they send are lost, unless the node has clients that write: a
-    /// replication that skips.
+    /// Requests with a record that servers send are lost: a replication that skips.
     pub loses_records: bool,
 }
 
@@ -58,6 +57,8 @@ pub struct Setup {
     pub mode: kad::Mode,
     /// Settings of its behaviour.
     pub behaviour: BehaviourConfig,
+    /// Time between Kademlia's own lookups that refresh the routing table.
+    pub bootstrap_every: Duration,
     /// Whether it validates off its task.
     pub is_off_task: bool,
     /// Faults.
@@ -139,6 +140,8 @@ impl Node {
             clock.clone(),
         );
         let store = store.expect("the disk is that of this node");
+        let mut kad = store.kad_config(PROTOCOL);
+        kad.set_periodic_bootstrap_interval(Some(setup.bootstrap_every));
         let mut behaviour = setup.behaviour.clone();
         if setup.is_off_task {
             behaviour = behaviour.with_validation(Validation::OffTask);
@@ -147,7 +150,7 @@ impl Node {
         let builder = Behaviour::builder(keypair.clone())
             .with_store(store)
             .expect("the store is that of this node")
-            .with_protocol(PROTOCOL)
+            .with_kad_config(kad)
             .with_config(behaviour)
             .with_executor(move |work| tasks.spawn(work));
         let (mut records, client) = builder.build();

@@ -2,6 +2,7 @@
 
 mod churn;
 mod clocks;
+mod orphans;
 mod partition;
 mod restart;
 mod silence;
@@ -19,5 +20,6 @@ pub fn all() -> Vec<Scenario> {
         silence::scenario(),
         restart::scenario(),
         clocks::scenario(),
+        orphans::scenario(),
     ]
 }

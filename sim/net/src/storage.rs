@@ -20,9 +20,9 @@ use libp2p_smart_record::{
 /// A fault that is planted in every storage of a network, to see whether the checks find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StorageFault {
-    /// Storing a space removes another one of its record: a join that forgets.
+    /// Storing a space removes all others of its record: a join that forgets.
     ForgetsSpaces,
-    /// Every fourth change of a space is undone with the next write: a repair that rolls back.
+    /// Each change of a space is undone with the next write: a repair that rolls back.
     RollsBack,
 }
 
@@ -34,7 +34,6 @@ pub(crate) struct DiskStorage {
     rows: MemoryStorage,
     disk: Disk,
     fault: Option<StorageFault>,
-    changes: u64,
     /// What is to be written again, by the fault.
     older: BTreeMap<PartId, Part<'static>>,
 }
@@ -47,7 +46,6 @@ impl DiskStorage {
             rows: rows.unwrap_or_default(),
             disk: Arc::clone(disk),
             fault,
-            changes: 0,
             older: BTreeMap::new(),
         }
     }
@@ -64,22 +62,20 @@ impl DiskStorage {
         match self.fault {
             None => {}
             Some(StorageFault::ForgetsSpaces) => {
-                for id in set {
-                    let others = self.rows.scan(&id.record.head());
-                    let mut others = others.filter_map(Result::ok).map(|(other, _)| other);
-                    let other =
-                        others.find(|other| other.record == id.record && other.space > id.space);
-                    changes.extend(other.map(Change::Remove));
+                for id in &set {
+                    let rows = self.rows.scan(&id.record.head()).filter_map(Result::ok);
+                    let of_record = rows.take_while(|(other, _)| other.record == id.record);
+                    let others = of_record
+                        .map(|(other, _)| other)
+                        .filter(|other| other.space != SpaceId::HEAD && !set.contains(other));
+                    changes.extend(others.map(Change::Remove));
                 }
             }
             Some(StorageFault::RollsBack) => {
                 let older = std::mem::take(&mut self.older);
                 changes.extend(older.into_iter().map(|(id, part)| Change::Set(id, part)));
                 for id in set {
-                    self.changes += 1;
-                    if self.changes.is_multiple_of(4)
-                        && let Some(part) = self.rows.get(&id)?
-                    {
+                    if let Some(part) = self.rows.get(&id)? {
                         let bytes = part.bytes.into_owned().into();
                         self.older.insert(id, Part { bytes, ..part });
                     }

@@ -149,15 +149,15 @@ impl World {
             let keypair = Keypair::ed25519_from_bytes(secret).expect("32 bytes are a key");
             let is_server = host < scenario.servers;
             network.set_reachable(HostId(host), is_server);
-            let writes = host < scenario.writing_servers() || !is_server;
             let mut planted = scenario.planted;
-            planted.loses_records &= !writes;
+            planted.loses_records &= is_server;
             let mode = if is_server { kad::Mode::Server } else { kad::Mode::Client };
             Place {
                 setup: Setup {
                     host: HostId(host),
                     mode,
                     behaviour: scenario.behaviour.clone(),
+                    bootstrap_every: scenario.bootstrap_every,
                     is_off_task: host.is_multiple_of(3),
                     planted,
                 },
@@ -288,6 +288,16 @@ impl World {
                     }
                 }
             }
+            Act::StopWriters => {
+                for writer in 0..self.scenario.all_writers() {
+                    let node = self.scenario.writer(writer);
+                    self.kill(node);
+                    if node < self.scenario.servers {
+                        self.start(node);
+                    }
+                }
+            }
+            Act::Join(nodes) => nodes.iter().for_each(|node| self.start(*node)),
             Act::Write(writer) => self.write(*writer),
             Act::Read(reader, board) => self.read(*reader, *board),
         }

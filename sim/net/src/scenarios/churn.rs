@@ -4,7 +4,7 @@ use crate::scenario::{Scenario, hours};
 
 pub(super) fn scenario() -> Scenario {
     Scenario::new("churn", "half of the servers are gone after two hours, and come back later")
-        .servers(40)
+        .servers(30)
         .churn(hours(2))
-        .lasts(hours(8))
+        .lasts(hours(6))
 }
