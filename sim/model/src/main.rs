@@ -39,7 +39,7 @@ use crate::{
 const USAGE: &str = "usage: smart-record-model results DOCUMENT [NAME…] | check SEED | trace SEED
 
 results  runs the scenarios (all, or those named) and writes their tables into DOCUMENT, and CSV and
-         SVG into the folder of its name: growth silent calibration widths churn intervals
+         SVG into the folder of its name: growth silent calibration widths churn intervals turns
          partition restart mixed crowd flood sybils presence
 check    runs small networks and fails if a check does; the same seed prints the same
 trace    prints a hash of an hour of a small network that changes; the same seed gives the same";
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
 const SIZES: [usize; 7] = [100, 300, 1_000, 3_000, 10_000, 30_000, 100_000];
 
 fn results(document: &Path, names: &[&str]) -> Result<(), Box<dyn Error>> {
-    smart_record_sim_entropy::seed(1);
+    smart_record_sim_entropy::seed(1)?;
     let report = Report::new(document)?;
     let wants = |name| names.is_empty() || names.contains(&name);
     if wants("growth") {
@@ -85,16 +85,19 @@ fn results(document: &Path, names: &[&str]) -> Result<(), Box<dyn Error>> {
         day::copies(&report, 10_000, 200)?;
     }
     if wants("intervals") {
-        day::intervals(&report, 10_000, 100)?;
+        day::intervals(&report, 3_000, 60)?;
+    }
+    if wants("turns") {
+        day::turns(&report, 3_000, 300)?;
     }
     if wants("partition") {
-        faults::partition(&report, &[100, 1_000, 10_000, 100_000], 100)?;
+        faults::partition(&report, &[1_000, 10_000], 40)?;
     }
     if wants("restart") {
-        faults::restart(&report, 10_000, 500)?;
+        faults::restart(&report, 10_000, 200)?;
     }
     if wants("mixed") {
-        faults::mixed(&report, 1_000, 100)?;
+        faults::mixed(&report, 1_000, 30)?;
     }
     if wants("crowd") {
         presence::crowd(&report, 1_000)?;
@@ -113,7 +116,7 @@ fn results(document: &Path, names: &[&str]) -> Result<(), Box<dyn Error>> {
 
 fn check(seed: &str) -> Result<(), Box<dyn Error>> {
     let seed = seed.parse()?;
-    smart_record_sim_entropy::seed(seed);
+    smart_record_sim_entropy::seed(seed)?;
     let mut faults = 0;
     for name in short::NAMES {
         let world = short::run(name, seed);
@@ -126,7 +129,7 @@ fn check(seed: &str) -> Result<(), Box<dyn Error>> {
 
 fn trace(seed: &str) -> Result<(), Box<dyn Error>> {
     let seed = seed.parse()?;
-    smart_record_sim_entropy::seed(seed);
+    smart_record_sim_entropy::seed(seed)?;
     let mut config = Config::new(seed, 1_000);
     config.sessions = Some(churn::Sessions::HalfLife(HOUR));
     config.plain_percent = 20;

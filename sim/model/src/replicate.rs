@@ -12,7 +12,7 @@ use crate::{
     ids::{K, NodeId, hash},
     node::{KeyId, Store, Turns},
     time::{MILLISECOND, Time},
-    world::World,
+    world::{TurnsBy, World},
 };
 
 /// Least time between two turns.
@@ -44,7 +44,9 @@ impl World {
             self.nodes[id as usize].turns.is_scheduled = false;
             return;
         }
-        let Turns { keys, cursor, round, .. } = &mut self.nodes[id as usize].turns;
+        let node = &mut self.nodes[id as usize];
+        let (joined_at, salt) = (node.joined_at, node.salt);
+        let Turns { keys, cursor, round, .. } = &mut node.turns;
         let pace = (interval / keys.len() as u64).max(SHORTEST);
         let after = cursor.map_or(Bound::Unbounded, Bound::Excluded);
         let mut next = keys.range((after, Bound::Unbounded)).next();
@@ -54,7 +56,9 @@ impl World {
         }
         let Some((distance, key)) = next.map(|(distance, key)| (*distance, *key)) else { return };
         *cursor = Some(distance);
-        let round = *round;
+        // Who was there before the start has begun anywhere.
+        let before = if joined_at == 0 { hash(salt, 12) % 1_024 } else { 0 };
+        let round = *round + before;
         self.turn_at(self.now + pace, id);
         // What has expired is not there any more.
         let of_key = &self.keys[key as usize];
@@ -71,7 +75,11 @@ impl World {
         let is_closer =
             |other: &&NodeId| self.nodes[**other as usize].place ^ of_key.point < distance;
         let rank = known.iter().filter(is_closer).count().min(K);
-        let turn = round + u64::from(of_key.offset);
+        let offset = match self.config.turns {
+            TurnsBy::Key => u64::from(of_key.offset),
+            TurnsBy::KeyAndPeer => hash(salt, of_key.point as u64) % 256,
+        };
+        let turn = round + offset;
         if turn % (rank as u64 + 1) == 0 {
             self.measures.turns += 1;
             self.begin(id, key, Purpose::Replicate);

@@ -48,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) sybils_lie: bool,
     pub(crate) refresh: Time,
     pub(crate) replicate: Option<Time>,
+    pub(crate) turns: TurnsBy,
     /// Of lookups.
     pub(crate) parallelism: usize,
     pub(crate) store: StoreConfig,
@@ -69,11 +70,20 @@ impl Config {
             sybils_lie: false,
             refresh: time(defaults.refresh_interval()),
             replicate: defaults.replication_interval().map(time),
+            turns: TurnsBy::Key,
             parallelism: LookupConfig::default().parallelism(),
             store: StoreConfig::default(),
             clients_forget: false,
         }
     }
+}
+
+/// What decides where the turns of a record begin at a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TurnsBy {
+    /// The key alone, as in the product.
+    Key,
+    KeyAndPeer,
 }
 
 /// A key, in all forms in which it is needed.

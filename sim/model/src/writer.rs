@@ -101,6 +101,23 @@ impl World {
         self.send_own(number, true);
     }
 
+    /// As if a writer had published up to a refresh interval ago: its space is at the closest
+    /// servers, and it sends it again in time.
+    pub(crate) fn be_published(&mut self, number: usize) {
+        self.sign(number, false);
+        let now = self.wall_clock();
+        let Writer { key, .. } = self.writers[number];
+        let value = self.writers[number].signer.record(now).encode().into();
+        let closest = self.closest(key, crate::ids::K);
+        closest.iter().for_each(|id| self.store(*id, key, &value));
+        self.on_written(number, &closest);
+        let refresh = self.config.refresh;
+        let due = self.now + self.random.below(refresh);
+        let writer = &mut self.writers[number];
+        writer.refresh_at = due;
+        self.due_at(due, number);
+    }
+
     /// Withdraws the space.
     pub(crate) fn withdraw(&mut self, number: usize) {
         self.sign(number, true);
@@ -126,6 +143,7 @@ impl World {
         let expires_at = update.expires_at();
         writer.newest = Some((update.position(), expires_at));
         writer.is_withdrawn = is_withdrawal;
+        writer.withdrawn_at = None;
         writer.keeps &= !is_withdrawal;
         // Between three quarters and all of half of its lifetime, and of the interval.
         let share = |time: Time| time - (time / 4 * jitter >> 20);

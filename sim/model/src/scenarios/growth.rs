@@ -9,9 +9,10 @@ use crate::{
     scenarios::{publish, read_all, verdict},
     time::{HOUR, MINUTE},
     world::{Config, World},
+    writer::Writer,
 };
 
-const RECORDS: usize = 200;
+const RECORDS: usize = 100;
 
 pub(crate) fn run(
     report: &Report,
@@ -122,8 +123,8 @@ pub(crate) fn widths(report: &Report, size: usize) -> Result<(), Box<dyn Error>>
 }
 
 /// The load of the scenario `steady` on real nodes (`sim/net`), for a comparison: ten boards of
-/// three writers, who write every 20 minutes and withdraw each fifth time, and four readers, who
-/// read every five minutes.
+/// three writers, who write every 20 minutes, read it back, and withdraw each fifth time, and four
+/// readers, who read every five minutes.
 pub(crate) fn calibrate(report: &Report, sizes: &[usize]) -> Result<(), Box<dyn Error>> {
     const BOARDS: usize = 10;
     let mut table = Table::new([
@@ -154,6 +155,13 @@ pub(crate) fn calibrate(report: &Report, sizes: &[usize]) -> Result<(), Box<dyn 
                         80 => world.withdraw(*writer),
                         _ => world.publish(*writer),
                     }
+                }
+            }
+            // Who has written reads it back.
+            for (n, writer) in writers.iter().enumerate() {
+                if (minute + n) % 20 == 1 {
+                    let Writer { node, key, .. } = world.writers[*writer];
+                    world.begin(node, key, Purpose::Get);
                 }
             }
             for (n, reader) in readers.iter().enumerate() {
