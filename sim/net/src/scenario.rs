@@ -130,6 +130,13 @@ impl Scenario {
         self
     }
 
+    /// Sets how many nodes read.
+    #[must_use]
+    pub const fn readers(mut self, readers: u32) -> Self {
+        self.readers = readers;
+        self
+    }
+
     /// Sets how long it lasts.
     #[must_use]
     pub const fn lasts(mut self, lasts: Duration) -> Self {
