@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod boards;
 pub mod damage;
 pub mod documents;
 pub mod laws;

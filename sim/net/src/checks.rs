@@ -118,13 +118,13 @@ pub(crate) struct Read {
 /// Milliseconds within which the clock of a reader may have moved while it read.
 const WHILE_READING: u64 = 1_000;
 
-/// Compares a reading with what is known of the spaces of its board. `is_connected` tells whether the reader reaches this
-/// holder of a write, and the holder has been up since.
+/// Compares a reading with what is known of the spaces of its board. `is_connected` tells whether
+/// this holder of a write is up and the reader reaches it.
 pub(crate) fn check_read(
     read: &Read,
     truths: &BTreeMap<PeerId, SpaceTruth>,
     skew: u64,
-    is_connected: impl Fn(&PeerId, Duration) -> bool,
+    is_connected: impl Fn(&PeerId) -> bool,
 ) -> Vec<(Check, String)> {
     let mut found = Vec::new();
     let reader = read.reader;
@@ -145,7 +145,7 @@ pub(crate) fn check_read(
         let before = truth.acknowledged.iter().rev().find(|it| it.at <= read.began);
         let Some(last) = before else { continue };
         let shown = read.spaces.iter().find(|shown| shown.writer == *writer);
-        let is_reached = last.holders.iter().any(|holder| is_connected(holder, last.at));
+        let is_reached = last.holders.iter().any(|holder| is_connected(holder));
         if !is_reached {
             continue;
         }

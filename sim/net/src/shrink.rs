@@ -42,7 +42,7 @@ impl Size {
             for next in [now / 2, now * 3 / 4, now.saturating_sub(1)] {
                 let mut size = self.clone();
                 size.numbers[at] = next.max(least);
-                if size != *self && !smaller.contains(&size) {
+                if size.numbers[at] < now && !smaller.contains(&size) {
                     smaller.push(size);
                 }
             }

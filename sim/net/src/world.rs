@@ -473,7 +473,7 @@ impl World {
             place.running.is_some() && !place.is_silent && place.disturbed + SETTLES <= read.began
         };
         let reader = &self.places[read.reader as usize];
-        let is_connected = |peer: &PeerId, _: Duration| {
+        let is_connected = |peer: &PeerId| {
             let holder = self.places.iter().find(|place| place.peer == *peer);
             holder.is_some_and(|holder| {
                 settled(holder)

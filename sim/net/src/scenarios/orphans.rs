@@ -6,6 +6,8 @@ pub(super) fn scenario() -> Scenario {
     Scenario::new("orphans", "the writers leave, and then a third more servers come")
         .servers(36)
         .late_servers(12)
+        // Readers repair. Here the servers are alone.
+        .readers(0)
         .ttl(hours(8))
         .at(hours(1), Fault::StopWriters)
         .at(hours(1) + minutes(30), Fault::Join)
