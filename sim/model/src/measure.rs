@@ -43,6 +43,7 @@ pub(crate) struct Measures {
     pub(crate) lookups: Samples,
     pub(crate) requests: u64,
     pub(crate) messages: u64,
+    pub(crate) connections: u64,
     pub(crate) bytes: u64,
     pub(crate) puts: u64,
     pub(crate) silences: u64,

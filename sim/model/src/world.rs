@@ -464,6 +464,7 @@ impl World {
         }
         self.transfer(asker, to, size);
         if !is_connected {
+            self.measures.connections += 1;
             self.transfer(asker, to, link::CONNECT_BYTES);
             self.transfer(to, asker, link::CONNECT_BYTES);
         }

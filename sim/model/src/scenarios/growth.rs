@@ -131,6 +131,8 @@ pub(crate) fn calibrate(report: &Report, sizes: &[usize]) -> Result<(), Box<dyn 
         "nodes",
         "a server sends, MB an hour",
         "the busiest, MB",
+        "connections",
+        "requests",
         "reads",
         "complete",
         "get, median ms",
@@ -162,6 +164,7 @@ pub(crate) fn calibrate(report: &Report, sizes: &[usize]) -> Result<(), Box<dyn 
                 if (minute + n) % 20 == 1 {
                     let Writer { node, key, .. } = world.writers[*writer];
                     world.begin(node, key, Purpose::Get);
+                    reads += 1;
                 }
             }
             for (n, reader) in readers.iter().enumerate() {
@@ -181,6 +184,8 @@ pub(crate) fn calibrate(report: &Report, sizes: &[usize]) -> Result<(), Box<dyn 
             size,
             &format!("{:.2}", servers.sum::<f64>() / *size as f64),
             &format!("{most:.2}"),
+            &m.connections,
+            &m.messages,
             &reads,
             &m.complete,
             &ms(m.reads.quantile(0.5)),
