@@ -70,7 +70,7 @@ impl Config {
             sybils_lie: false,
             refresh: time(defaults.refresh_interval()),
             replicate: defaults.replication_interval().map(time),
-            turns: TurnsBy::Key,
+            turns: TurnsBy::KeyAndPeer,
             parallelism: LookupConfig::default().parallelism(),
             store: StoreConfig::default(),
             clients_forget: false,
@@ -81,8 +81,9 @@ impl Config {
 /// What decides where the turns of a record begin at a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TurnsBy {
-    /// The key alone, as in the product.
+    /// The key alone, as it once was.
     Key,
+    /// Key and peer, as in `behaviour/replicate.rs`.
     KeyAndPeer,
 }
 

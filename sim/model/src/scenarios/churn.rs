@@ -128,7 +128,7 @@ pub(crate) fn copies(
                 replicate: defaults.replicate,
                 stays,
                 hours: 24,
-                turns: TurnsBy::Key,
+                turns: TurnsBy::KeyAndPeer,
             };
             let day = day(setting);
             let last = day.samples.last().copied().unwrap_or_default();
@@ -213,7 +213,7 @@ pub(crate) fn intervals(
                 replicate,
                 stays: refresh.is_some(),
                 hours: 24,
-                turns: TurnsBy::Key,
+                turns: TurnsBy::KeyAndPeer,
             };
             let day = day(setting);
             let last = day.samples.last().copied().unwrap_or_default();
@@ -240,8 +240,8 @@ pub(crate) fn intervals(
     report.plot("intervals-copies", axes, &lines)
 }
 
-/// Where the turns of a record begin: at the same number for all of its replicas, as in the
-/// product, or at one of each replica.
+/// Where the turns of a record begin: at the same number for all of its replicas, as it once was, or
+/// at one of each replica.
 pub(crate) fn turns(report: &Report, servers: usize, records: usize) -> Result<(), Box<dyn Error>> {
     let mut table = Table::new([
         "turns begin by",
