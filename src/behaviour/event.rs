@@ -8,7 +8,7 @@ use libp2p_kad as kad;
 use super::inbound::InboundRefusal;
 #[cfg(feature = "metrics")]
 use crate::metrics::{Sample, Source};
-use crate::{query::Withheld, store::StoreEvent};
+use crate::{client::ClientError, query::Withheld, store::StoreEvent};
 use smart_record_core::RecordKey;
 
 /// An event of a [`Behaviour`](super::Behaviour).
@@ -54,6 +54,16 @@ pub enum Event {
         key: RecordKey,
         /// The peers that acknowledged it.
         peers: Vec<PeerId>,
+    },
+    /// Kept documents were due to be signed anew, and could not be: for example because the
+    /// namespace demands more work than the client's stamps give now
+    /// ([`Client::set_stamp`](crate::client::Client::set_stamp)). What was signed before is sent
+    /// again until it expires, and signing is tried again soon, and at once with a better stamp.
+    NotRenewed {
+        /// Key of the record.
+        key: RecordKey,
+        /// Why.
+        error: ClientError,
     },
     /// A stored record was compared with its other holders.
     Replicated {
@@ -112,6 +122,8 @@ pub struct BehaviourCounters {
     pub repairs_postponed: u64,
     /// Own spaces and kept values sent again.
     pub refreshes: u64,
+    /// Times that kept documents could not be signed anew.
+    pub renewals_failed: u64,
     /// Replications of stored records.
     pub replications: u64,
     /// Times that no operation could start because answers held
@@ -150,6 +162,7 @@ impl Source for BehaviourCounters {
             repairs,
             repairs_postponed,
             refreshes,
+            renewals_failed,
             replications,
             reads_held_back,
             notifications_postponed,
@@ -186,6 +199,11 @@ impl Source for BehaviourCounters {
                 repairs_postponed,
             ),
             ("refreshes", "Own spaces and kept values sent again", refreshes),
+            (
+                "renewals_failed",
+                "Times that kept documents could not be signed anew",
+                renewals_failed,
+            ),
             ("replications", "Replications of stored records", replications),
             (
                 "reads_held_back",

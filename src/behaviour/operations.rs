@@ -118,7 +118,7 @@ impl Operations {
                 self.run_next(env, next);
             }
             Command::Stamp(key, stamp, reply) => {
-                self.writes.set_stamp(key, stamp);
+                self.writes.set_stamp(&key, stamp, env.now());
                 reply.send(Ok(()));
             }
             Command::Handle(ending) => self.handles.push(ending),

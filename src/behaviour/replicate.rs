@@ -7,8 +7,8 @@
 //! **Invariants.** Every record has one turn per interval, with its content at that moment. No
 //! input of other peers changes the turns. The replica of rank `n`, counted by distance from the
 //! key, takes every `n + 1`st turn of a record, so 20 replicas together replicate it 3.6 times per
-//! interval instead of 20 times. With which turn it begins depends on key and peer, so replicas that
-//! have started at about the same time do not leave out the same turns.
+//! interval instead of 20 times. With which turn it begins depends on key and peer, so replicas
+//! that have started at about the same time do not leave out the same turns.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 

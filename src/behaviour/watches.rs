@@ -461,7 +461,7 @@ impl Watched {
             has_changed = true;
         }
         if known.spaces().len() > limits.spaces_per_record() {
-            dropped.add(&key, &known.truncate(limits));
+            dropped.add(&key, &known.truncate(limits), limits);
             self.views.mark_missing(known);
         }
         if has_future {

@@ -12,7 +12,9 @@
 
 use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap};
 
-use smart_record_core::{EvictionOrder, Position, RecordKey, RingArc, Space, Timestamp, Writer};
+use smart_record_core::{
+    EvictionOrder, Limits, Position, RecordKey, RingArc, Space, Timestamp, Writer,
+};
 
 /// What an entry takes, roughly.
 const ENTRY: usize = 150;
@@ -45,6 +47,14 @@ pub(super) const fn ordered_place(order: EvictionOrder) -> OrderedPlace {
     (Reverse(order.work()), RingArc::place(order.rank()))
 }
 
+/// The place of a space in the order of eviction. Of a withdrawn one only the rank counts.
+pub(super) fn order_of(space: &Space, rank: [u8; 32], min_bits: u8) -> EvictionOrder {
+    match space.is_withdrawn() {
+        true => EvictionOrder::new(0, rank),
+        false => space.eviction_order(rank, min_bits),
+    }
+}
+
 /// The places that spaces of a record take.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TakenPlaces {
@@ -60,14 +70,19 @@ fn half(writer: &Writer, key: &RecordKey) -> [u8; 16] {
 }
 
 impl DroppedSpaces {
-    /// Adds spaces. Returns whether something of them was not known.
-    pub(crate) fn add(&mut self, key: &RecordKey, spaces: &[(Writer, Space)]) -> bool {
+    /// Adds spaces of a record with these limits. Returns whether something of them was not known.
+    pub(crate) fn add(
+        &mut self,
+        key: &RecordKey,
+        spaces: &[(Writer, Space)],
+        limits: &Limits,
+    ) -> bool {
         let mut is_news = false;
         for (writer, space) in spaces {
             if let Some(until) = space.retain_until() {
                 let (replace, missed) = (space.newest_replace(), space.newest());
                 let is_withdrawn = space.is_withdrawn();
-                let work = if is_withdrawn { 0 } else { space.work(&writer.rank(key)) };
+                let work = order_of(space, writer.rank(key), limits.min_stamp_bits()).work();
                 let dropped = Dropped { replace, missed, is_withdrawn, work, until };
                 is_news |= self.insert(half(writer, key), dropped);
             }

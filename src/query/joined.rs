@@ -365,7 +365,7 @@ fn take_record(
             dropped.on_placed(&key, writer, newest);
         }
     }
-    let is_news = dropped.add(&key, &gone);
+    let is_news = dropped.add(&key, &gone, rules.limits());
     is_news || before.iter().any(|(writer, had)| joined.space(writer) != had.as_ref())
 }
 

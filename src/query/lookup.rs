@@ -19,7 +19,7 @@ use libp2p_kad::{GetRecordError, GetRecordOk, GetRecordResult};
 
 use super::{
     covered::Claims,
-    dropped::{DroppedSpaces, TakenPlaces, ordered_place},
+    dropped::{DroppedSpaces, TakenPlaces, order_of, ordered_place},
     joined::{Answer, CheckedAnswer, JoinedAnswers, beyond},
     outcome::{Reading, Snapshot, Withheld},
     refused::RefusedAnswers,
@@ -27,8 +27,8 @@ use super::{
 };
 use crate::store::{SmartRecordStore, StoredValue, storage::RecordId};
 use smart_record_core::{
-    Arcs, EvictionOrder, Fault, RecordKey, Registry, RingArc, SmartRecord, Space, SpaceRules,
-    Timestamp, ValidationError, Writer,
+    Arcs, Fault, RecordKey, Registry, RingArc, SmartRecord, Space, SpaceRules, Timestamp,
+    ValidationError, Writer,
 };
 
 /// Condition for the result of a read to be returned.
@@ -562,10 +562,7 @@ impl RecordLookup {
             let is_large = || self.joined.exceeds(self.bounds.record_bytes / 2);
             let first_evicted = |spaces: &[(&Writer, &Space)], is_full: bool| {
                 let order = |(writer, space): &(&Writer, &Space)| {
-                    let rank = writer.rank(&self.key);
-                    // Of withdrawn spaces only the rank counts.
-                    let work = if space.is_withdrawn() { 0 } else { space.work(&rank) };
-                    ordered_place(EvictionOrder::new(work, rank))
+                    ordered_place(order_of(space, writer.rank(&self.key), limits.min_stamp_bits()))
                 };
                 spaces.iter().filter(|_| is_full).map(order).max()
             };
@@ -594,7 +591,9 @@ impl RecordLookup {
             return false;
         };
         let place = RingArc::place(&writer.rank(&self.key));
-        let is_beyond = self.extent().last.is_some_and(|last| place > last);
+        // What has a slot in the join has one at each holder, whatever its place.
+        let has_slot = record.space(writer).is_some_and(|space| !space.is_withdrawn());
+        let is_beyond = !has_slot && self.extent().last.is_some_and(|last| place > last);
         let may_be_dismissed = self.extent().dismisses_withdrawn && record.space(writer).is_none();
         self.has_answers()
             && !is_beyond
@@ -1060,8 +1059,8 @@ mod tests {
     }
 
     #[test]
-    fn a_full_record_of_spaces_with_work_accuses_nobody() {
-        let limits = Limits::default().with_spaces_per_record(3);
+    fn a_full_record_of_spaces_with_work_accuses_nobody_of_those_that_it_lacks() {
+        let limits = Limits::default().with_spaces_per_record(3).with_min_stamp_bits(4);
         let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
         for (stamped, is_told) in [(0, true), (2, true), (3, false)] {
             let mut signers: Vec<_> = std::iter::repeat_with(signer).take(4).collect();
@@ -1082,6 +1081,8 @@ mod tests {
             }
             assert!(test.0.is_complete());
             assert_eq!(test.0.tells(&missing), is_told, "{stamped} of 3 have work");
+            // Whoever has a slot may be shown older than it is.
+            assert!(signers.iter().all(|signer| test.0.tells(&signer.writer())));
         }
     }
 

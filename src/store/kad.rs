@@ -51,10 +51,12 @@ impl RecordStore for SmartRecordStore {
     fn put(&mut self, record: Record) -> store::Result<()> {
         let is_local = record.publisher == Some(self.table.local);
         let now = self.clock.now();
+        let origin = if is_local { Origin::Local } else { Origin::Remote };
         let meta = Meta {
-            origin: if is_local { Origin::Local } else { Origin::Remote },
+            origin,
             publisher: record.publisher,
             expires_at: record.expires.map(|at| wall_clock(at, now)),
+            source: self.source_of(origin),
         };
         let key = RecordKey::new(record.key.to_vec());
         let (len, max) = (record.value.len(), self.config.chunk_bytes());

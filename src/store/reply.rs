@@ -17,9 +17,11 @@ use super::{
     SmartRecordStore, StorageError,
     cursors::{Asker, Cursors, Walk},
     digests::{Digests, LastRanks, Summary},
-    event, lock,
+    event::{self, Origin},
+    lock,
     reply_cache::ReplyCache,
     rows,
+    source::Source,
     storage::{Part, PartId, RecordId, SpaceId},
 };
 use crate::{
@@ -110,14 +112,25 @@ impl Shown {
 }
 
 impl SmartRecordStore {
-    /// Tells the store which peer asks until further notice; `None` if that is unknown.
+    /// Tells the store which peer asks for records, or brings them, until further notice; `None` if
+    /// that is unknown.
     ///
     /// Kademlia calls the store while it handles one message of one peer, and does not tell whose.
     /// A [`Behaviour`](crate::behaviour::Behaviour) does. Each peer then gets one slice of a large
     /// record after the other, whatever others ask. Otherwise each slice begins at a place drawn
-    /// anew.
+    /// anew. And each address prefix has a share of its own in a full store; what peers that are
+    /// not known bring is in one.
     pub const fn asked_by(&mut self, asker: Option<Asker>) {
         self.replies.asker = asker;
+    }
+
+    /// The source of a write that the peer that is asking, or this node, makes.
+    pub(super) fn source_of(&self, origin: Origin) -> Source {
+        match (origin, self.replies.asker) {
+            (Origin::Local, _) => Source::OWN,
+            (Origin::Remote, Some(asker)) => asker.source,
+            (Origin::Remote, None) => Source::UNKNOWN,
+        }
     }
 
     /// Tells the store which peers are in the routing table, by the SHA-256 of their ids, as in

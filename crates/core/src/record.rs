@@ -59,7 +59,7 @@ pub use self::{
     seq::{Position, Seq},
     signer::SpaceSigner,
     space::{InsertOutcome, Space},
-    stamp::{EvictionOrder, Stamp, StampSearch},
+    stamp::{EvictionOrder, Stamp, StampSearch, Stamps},
     update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
     view::{SpaceView, View},
     writer::{
@@ -266,9 +266,12 @@ impl SmartRecord {
                 let spaces = self.spaces.iter().filter(|(_, s)| s.is_withdrawn() == withdrawn);
                 let order = |(writer, space): (&Writer, &Space)| {
                     let rank = writer.rank(&self.key);
-                    // Of withdrawn spaces only the rank counts.
-                    let work = if withdrawn { 0 } else { space.work(&rank) };
-                    (EvictionOrder::new(work, rank), writer.clone())
+                    let order = match withdrawn {
+                        // Only the rank counts.
+                        true => EvictionOrder::new(0, rank),
+                        false => space.eviction_order(rank, limits.min_stamp_bits()),
+                    };
+                    (order, writer.clone())
                 };
                 let mut ordered: Vec<_> = spaces.map(order).collect();
                 ordered.sort_unstable_by(|a, b| b.cmp(a));

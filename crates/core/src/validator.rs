@@ -161,19 +161,22 @@ pub trait Validator: Send + Sync {
         }
     }
 
-    /// The index of the best value; of equally good values, the first.
+    /// The index of the best value; of equally good values, the first. A wrapper that selects in
+    /// another way than the validator that it wraps defines [`consolidate`](Self::consolidate) too.
     ///
     /// # Errors
     /// [`ValidationError`] if there is no value, or none is valid.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError>;
 
-    /// The validator that this one wraps; `None` if it wraps none. The hooks that this one does not
-    /// define are those of the wrapped one. So a wrapper with rules of its own for stored values,
-    /// or for the better of two, defines [`revalidate`](Self::revalidate) or
+    /// The validator that this one wraps, never itself; `None` if it wraps none. The hooks that
+    /// this one does not define are those of the wrapped one. So a wrapper with rules of its own
+    /// for stored values, or for the better of two, defines [`revalidate`](Self::revalidate) or
     /// [`consolidate`](Self::consolidate) too.
     fn wrapped(&self) -> Option<&dyn Validator>;
 
-    /// One value with the content of all given values. By default the selected value.
+    /// One value with the content of all given values. By default the
+    /// [selected](Self::select) value; for a validator that wraps another one, what that one
+    /// consolidates, whatever this one selects.
     ///
     /// For values that combine, this is the join of a semilattice: order, grouping and repetition
     /// do not matter.

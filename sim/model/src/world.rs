@@ -534,8 +534,8 @@ impl World {
         }
     }
 
-    /// Tells a new store which peers are closest to its node, so that the replicas of a large record
-    /// begin their slices in different parts of it.
+    /// Tells a new store which peers are closest to its node, so that the replicas of a large
+    /// record begin their slices in different parts of it.
     fn tell_neighbours(&mut self, id: NodeId) {
         if self.nodes[id as usize].kind != Kind::Ours {
             return;

@@ -456,7 +456,10 @@ impl SpaceRules {
         let max_withdrawn = self.limits.withdrawn_per_record();
         if spaces.len() > max.min(max_withdrawn) {
             // Drops what could not stay before any signature is verified, as `truncate` would.
-            spaces.sort_by_cached_key(|(writer, updates)| updates.eviction_order(writer.rank(key)));
+            let min_bits = self.limits.min_stamp_bits();
+            spaces.sort_by_cached_key(|(writer, updates)| {
+                updates.eviction_order(writer.rank(key), min_bits)
+            });
             let mut refuse = |writer: &Writer, limit, max: usize, count| {
                 let limit = LimitExceeded::new(limit, max.saturating_add(1), max);
                 refusals.push(Some(writer.peer_id()), limit.into(), count);
@@ -488,8 +491,17 @@ impl SpaceRules {
                 record.join_space(writer, space);
             }
         }
-        // A withdrawal that was claimed may not be valid.
-        record.truncate(&self.limits);
+        // A withdrawal or a stamp that was claimed may not be in a valid update.
+        for (writer, space) in record.truncate(&self.limits) {
+            let left = record.space(&writer).map_or(0, |space| space.updates().len());
+            let (limit, max) = match space.is_withdrawn() {
+                true => (Limit::WITHDRAWN_PER_RECORD, max_withdrawn),
+                false => (Limit::SPACES_PER_RECORD, max),
+            };
+            let exceeded = LimitExceeded::new(limit, max.saturating_add(1), max);
+            let count = space.updates().len().saturating_sub(left);
+            refusals.push(Some(writer.peer_id()), exceeded.into(), count);
+        }
         Ok((record, refusals))
     }
 

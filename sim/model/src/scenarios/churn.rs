@@ -240,8 +240,8 @@ pub(crate) fn intervals(
     report.plot("intervals-copies", axes, &lines)
 }
 
-/// Where the turns of a record begin: at the same number for all of its replicas, as it once was, or
-/// at one of each replica.
+/// Where the turns of a record begin: at the same number for all of its replicas, as it once was,
+/// or at one of each replica.
 pub(crate) fn turns(report: &Report, servers: usize, records: usize) -> Result<(), Box<dyn Error>> {
     let mut table = Table::new([
         "turns begin by",
