@@ -7,16 +7,13 @@
 //! **Invariants.** Every record has one turn per interval, with its content at that moment. No
 //! input of other peers changes the turns. The replica of rank `n`, counted by distance from the
 //! key, takes every `n + 1`st turn of a record, so 20 replicas together replicate it 3.6 times per
-//! interval instead of 20 times. With which turn it begins depends on key and peer, so replicas
-//! that have started at about the same time do not leave out the same turns.
+//! interval instead of 20 times.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
 use std::time::Duration;
 
-use libp2p_identity::PeerId;
 use libp2p_kad::KBucketKey;
-use sha2::{Digest, Sha256};
 
 use super::env::Env;
 use crate::store::storage::RecordId;
@@ -83,7 +80,7 @@ impl Replicate {
         };
         self.move_cursor(Some(id));
         let rank = rank(env, &key);
-        let is_ours = self.is_ours(&key, &env.local, rank);
+        let is_ours = self.is_ours(&key, rank);
         tracing::trace!(%key, rank, is_ours, "replication turn");
         Some(is_ours.then_some(key))
     }
@@ -98,9 +95,8 @@ impl Replicate {
     }
 
     /// Whether the replica of this rank takes the current turn.
-    fn is_ours(&self, key: &RecordKey, local: &PeerId, rank: usize) -> bool {
-        let hash = Sha256::new().chain_update(key.digest()).chain_update(local.to_bytes());
-        let [offset, ..]: [u8; 32] = hash.finalize().into();
+    fn is_ours(&self, key: &RecordKey, rank: usize) -> bool {
+        let [offset, ..] = key.digest();
         let every = u64::try_from(rank).unwrap_or(u64::MAX).saturating_add(1);
         self.round.wrapping_add(u64::from(offset)).checked_rem(every) == Some(0)
     }
@@ -145,31 +141,17 @@ mod tests {
     #[test]
     fn all_ranks_together_take_3_6_turns_per_interval_and_each_takes_some() {
         let mut replicate = Replicate::new(HOUR, NOW);
-        let (key, peer) = (RecordKey::new("/sr/a"), PeerId::random());
+        let key = RecordKey::new("/sr/a");
         let mut turns = [0_usize; 20];
         for _ in 0..1_000 {
             for (rank, turns) in turns.iter_mut().enumerate() {
-                *turns += usize::from(replicate.is_ours(&key, &peer, rank));
+                *turns += usize::from(replicate.is_ours(&key, rank));
             }
             replicate.move_cursor(None);
         }
         assert_eq!(turns[0], 1_000);
         assert!(turns.iter().all(|turns| *turns >= 49));
         assert!((3_500..3_700).contains(&turns.iter().sum::<usize>()), "{turns:?}");
-    }
-
-    /// Where many nodes are young, all are in their first rounds. If these were the same for all, a
-    /// key could be without a turn but that of its closest replica for hours.
-    #[test]
-    fn replicas_that_have_just_started_do_not_take_the_same_turns() {
-        let replicate = Replicate::new(HOUR, NOW);
-        let key = RecordKey::new("/sr/a");
-        for rank in 1..20 {
-            let is_ours = |_: &usize| replicate.is_ours(&key, &PeerId::random(), rank);
-            let turns = (0..1_000).filter(is_ours).count();
-            let expected = 1_000 / (rank + 1);
-            assert!((expected / 3..expected * 3).contains(&turns), "{rank}: {turns}");
-        }
     }
 
     #[test]
