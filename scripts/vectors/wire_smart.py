@@ -272,6 +272,21 @@ def read_coverage(answer):
     return [[int.from_bytes(arc[at : at + 8], "big") for at in (0, 8)] for arc in arcs], said["spaces"], said["digest"]
 
 
+def read_asker(answer):
+    """The two bytes that say for whom an answer is, or None."""
+    found = None
+    for field in parse(answer)[0]:
+        if field.wire != 2:
+            break
+        found = field.value if field.number == 3 else found
+    return found if found is not None and len(found) == 2 else None
+
+
+def asker(peer):
+    """What the answers for a peer say, by the bytes of its id."""
+    return sha256(peer)[:2]
+
+
 def digest(state, key):
     """The digest of a state, of which everything is retained."""
     spaces = sorted((rank(key, public_key), space) for public_key, space in state.items())

@@ -48,7 +48,6 @@ pub(super) struct Reads {
 struct Operation {
     read: Read,
     reader: Reader,
-    begun_at: Duration,
     deadline: Duration,
     /// Whether it has settled and returned.
     has_returned: bool,
@@ -77,8 +76,6 @@ pub(super) struct ReadResult {
     pub(super) silent: Vec<PeerId>,
     /// Whether any peer was asked.
     pub(super) has_asked: bool,
-    /// When the read began, in the time of the network.
-    pub(super) begun_at: Duration,
     pub(super) span: tracing::Span,
 }
 
@@ -229,12 +226,10 @@ impl Reads {
         env.count(|c| &mut c.lookups, 1);
         let breadth = reader.breadth(env.bounds.closest);
         let read = Read::new(lookup, search(env, &key), breadth);
-        let begun_at = env.net.now();
         let operation = Operation {
             read,
             reader,
-            begun_at,
-            deadline: begun_at.saturating_add(deadline),
+            deadline: env.net.now().saturating_add(deadline),
             has_returned: false,
             has_news: false,
             late: BTreeMap::new(),
@@ -532,7 +527,6 @@ impl Operation {
             late: std::mem::take(&mut self.late),
             silent,
             has_asked,
-            begun_at: self.begun_at,
             span: self.span.clone(),
         }
     }

@@ -29,7 +29,8 @@ use crate::{
     proto::storage::{Head, Value, head::Body},
 };
 use smart_record_core::{
-    Coverage, EncodedSpace, RecordKey, RingArc, Slice, SmartRecord, Timestamp, Writer,
+    AskerTag, Coverage, EncodedSpace, Namespace, RecordKey, RingArc, Slice, SmartRecord, Timestamp,
+    Writer,
 };
 
 /// A record with less than a second left would be sent with a lifetime of zero, which means none.
@@ -42,6 +43,8 @@ const PASSED: usize = 3;
 const FREE: usize = 8;
 /// The framing of a space in a record.
 const FRAME: usize = 4;
+/// What an answer has beside the spaces.
+const TAIL: usize = Coverage::MAX_BYTES + AskerTag::BYTES;
 
 /// State of replies: the cache, the digests of large records, and where their slices begin.
 #[derive(Debug, Default)]
@@ -141,6 +144,17 @@ impl SmartRecordStore {
         lock(&self.replies.cursors).set_neighbours(digests, self.table.place());
     }
 
+    /// Adds to the reply with a smart record for whom it is, if that is known.
+    pub(super) fn addressed(&self, mut record: Record) -> Record {
+        if let Some(asker) = self.replies.asker
+            && let Ok(Namespace::Spaces(_)) =
+                self.registry.resolve(&RecordKey::new(record.key.to_vec()))
+        {
+            AskerTag::of(&asker.peer).append_to(&mut record.value);
+        }
+        record
+    }
+
     /// The reply to a GET.
     pub(super) fn answer(
         &self,
@@ -155,9 +169,7 @@ impl SmartRecordStore {
             Head { body: Some(Body::Board(board)), .. } => {
                 let spaces = usize::try_from(board.spaces).unwrap_or(usize::MAX);
                 let rows = usize::try_from(board.bytes).unwrap_or(usize::MAX);
-                let bytes = rows
-                    .saturating_add(spaces.saturating_mul(FRAME))
-                    .saturating_add(Coverage::MAX_BYTES);
+                let bytes = rows.saturating_add(spaces.saturating_mul(FRAME)).saturating_add(TAIL);
                 if bytes > self.config.slice_bytes() {
                     return self.slice(key, id, now);
                 }
@@ -246,7 +258,7 @@ impl SmartRecordStore {
         summary: Summary,
         now: Timestamp,
     ) -> Result<(Option<Record>, Walk), StorageError> {
-        let max = self.config.slice_bytes().saturating_sub(Coverage::MAX_BYTES);
+        let max = self.config.slice_bytes().saturating_sub(TAIL);
         let mut slice = Slice::new(max, max);
         let mut expires_at = None;
         let mut first = Vec::new();

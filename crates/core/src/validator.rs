@@ -214,6 +214,15 @@ pub trait Validator: Send + Sync {
         self.wrapped()?.order_key(key, value)
     }
 
+    /// The work of verifying the signatures of a value, if there may be many and they are verified
+    /// one after the other until [`check_signature_work`](crate::check_signature_work) refuses the
+    /// rest unread; otherwise zero, the default. Senders send a value of more work than a replica
+    /// does at once as many times as it takes: what was verified costs a hash the next time. No
+    /// signature need be verified for it.
+    fn signature_work(&self, key: &RecordKey, value: &[u8]) -> Duration {
+        self.wrapped().map_or(Duration::ZERO, |wrapped| wrapped.signature_work(key, value))
+    }
+
     /// A valid value without its expired parts at `now`; `None` if no part or every part has
     /// expired. Reading the result at `now` or later gives the same as reading the original. By
     /// default a value expires only as a whole.

@@ -182,6 +182,11 @@ impl Space {
         count
     }
 
+    /// Whether an update exceeds `limits`, so that [`truncate`](Self::truncate) drops it.
+    pub(super) fn exceeds(&self, limits: &Limits) -> bool {
+        !self.surplus(limits).is_empty()
+    }
+
     /// Checks that no update exceeds `limits`, so that [`truncate`](Self::truncate) drops none.
     pub(super) fn check(&self, limits: &Limits) -> Result<(), LimitExceeded> {
         let surplus = self.surplus(limits);

@@ -7,7 +7,10 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Update", "Join" and "Validators".
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -120,6 +123,7 @@ pub struct Refusals {
     first: Option<ValidationError>,
     bad_signatures: usize,
     is_unread: bool,
+    ahead: BTreeSet<PeerId>,
 }
 
 impl Refusals {
@@ -131,6 +135,7 @@ impl Refusals {
         if let ValidationError::LimitExceeded(LimitExceeded { limit, .. }) = &reason {
             self.is_unread |= [Limit::BAD_SIGNATURES, Limit::SIGNATURE_WORK].contains(limit);
         }
+        self.ahead.extend(writer.filter(|_| reason.is_ahead_of_clock()));
         let entry = self.entries.entry((writer, reason.fault())).or_insert(Refused {
             writer,
             reason,
@@ -148,6 +153,12 @@ impl Refusals {
     /// signatures were bad. It may be valid.
     pub const fn is_unread(&self) -> bool {
         self.is_unread
+    }
+
+    /// The writers of which an update was refused because it is from the future by this clock. Its
+    /// signature was not verified.
+    pub fn ahead_of_clock(&self) -> impl Iterator<Item = &PeerId> {
+        self.ahead.iter()
     }
 
     /// The entries, ordered by writer and class.
