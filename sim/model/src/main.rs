@@ -39,7 +39,7 @@ use crate::{
 const USAGE: &str = "usage: smart-record-model results DOCUMENT [NAME…] | check SEED | trace SEED
 
 results  runs the scenarios (all, or those named) and writes their tables into DOCUMENT, and CSV and
-         SVG into the folder of its name: growth silent calibration widths churn intervals turns
+         SVG into the folder of its name: growth silent calibration widths churn intervals
          partition restart mixed crowd flood sybils presence
 check    runs small networks and fails if a check does; the same seed prints the same
 trace    prints a hash of an hour of a small network that changes; the same seed gives the same";
@@ -82,13 +82,10 @@ fn results(document: &Path, names: &[&str]) -> Result<(), Box<dyn Error>> {
         growth::widths(&report, 10_000)?;
     }
     if wants("churn") {
-        day::copies(&report, 10_000, 100)?;
+        day::copies(&report, 10_000, 200)?;
     }
     if wants("intervals") {
         day::intervals(&report, 3_000, 60)?;
-    }
-    if wants("turns") {
-        day::turns(&report, 3_000, 300)?;
     }
     if wants("partition") {
         faults::partition(&report, &[1_000, 10_000], 40)?;

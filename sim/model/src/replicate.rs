@@ -12,7 +12,7 @@ use crate::{
     ids::{K, NodeId, hash},
     node::{KeyId, Store, Turns},
     time::{MILLISECOND, Time},
-    world::{TurnsBy, World},
+    world::World,
 };
 
 /// Least time between two turns.
@@ -75,11 +75,7 @@ impl World {
         let is_closer =
             |other: &&NodeId| self.nodes[**other as usize].place ^ of_key.point < distance;
         let rank = known.iter().filter(is_closer).count().min(K);
-        let offset = match self.config.turns {
-            TurnsBy::Key => u64::from(of_key.offset),
-            TurnsBy::KeyAndPeer => hash(salt, of_key.point as u64) % 256,
-        };
-        let turn = round + offset;
+        let turn = round + u64::from(of_key.offset);
         if turn % (rank as u64 + 1) == 0 {
             self.measures.turns += 1;
             self.begin(id, key, Purpose::Replicate);

@@ -112,6 +112,10 @@ impl Report {
             .margin(12)
             .x_label_area_size(42)
             .y_label_area_size(60);
+        let legend = match axes.is_log {
+            true => SeriesLabelPosition::LowerRight,
+            false => SeriesLabelPosition::MiddleRight,
+        };
         // The two scales are different types.
         macro_rules! draw {
             ($x:expr) => {{
@@ -139,7 +143,7 @@ impl Report {
                     .label_font(("sans-serif", 16))
                     .background_style(WHITE.mix(0.8))
                     .border_style(BLACK.mix(0.3))
-                    .position(SeriesLabelPosition::LowerLeft)
+                    .position(legend.clone())
                     .draw()?;
             }};
         }

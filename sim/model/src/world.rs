@@ -48,7 +48,6 @@ pub(crate) struct Config {
     pub(crate) sybils_lie: bool,
     pub(crate) refresh: Time,
     pub(crate) replicate: Option<Time>,
-    pub(crate) turns: TurnsBy,
     /// Of lookups.
     pub(crate) parallelism: usize,
     pub(crate) store: StoreConfig,
@@ -70,21 +69,11 @@ impl Config {
             sybils_lie: false,
             refresh: time(defaults.refresh_interval()),
             replicate: defaults.replication_interval().map(time),
-            turns: TurnsBy::KeyAndPeer,
             parallelism: LookupConfig::default().parallelism(),
             store: StoreConfig::default(),
             clients_forget: false,
         }
     }
-}
-
-/// What decides where the turns of a record begin at a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TurnsBy {
-    /// The key alone, as it once was.
-    Key,
-    /// Key and peer, as in `behaviour/replicate.rs`.
-    KeyAndPeer,
 }
 
 /// A key, in all forms in which it is needed.

@@ -12,7 +12,7 @@ use crate::{
     report::{Axes, Line, Report, Table, kb},
     scenarios::{mean, publish, read_all, verdict},
     time::{HOUR, MINUTE, Time},
-    world::{Config, TurnsBy, World},
+    world::{Config, World},
     writer::LONG,
 };
 
@@ -27,7 +27,6 @@ struct Setting {
     /// Whether writers stay and refresh, or leave once they have published.
     stays: bool,
     hours: Time,
-    turns: TurnsBy,
 }
 
 /// What comes of it.
@@ -51,7 +50,6 @@ fn day(setting: Setting) -> Day {
     config.sessions = Some(setting.sessions);
     config.refresh = setting.refresh;
     config.replicate = setting.replicate;
-    config.turns = setting.turns;
     let mut world = World::new(config);
     publish(&mut world, setting.records, LONG, setting.stays, 10 * MINUTE);
     let begun = world.now;
@@ -128,7 +126,6 @@ pub(crate) fn copies(
                 replicate: defaults.replicate,
                 stays,
                 hours: 24,
-                turns: TurnsBy::KeyAndPeer,
             };
             let day = day(setting);
             let last = day.samples.last().copied().unwrap_or_default();
@@ -213,7 +210,6 @@ pub(crate) fn intervals(
                 replicate,
                 stays: refresh.is_some(),
                 hours: 24,
-                turns: TurnsBy::KeyAndPeer,
             };
             let day = day(setting);
             let last = day.samples.last().copied().unwrap_or_default();
@@ -238,43 +234,4 @@ pub(crate) fn intervals(
     let title = "Copies alive without writers, half-life 2 h, by replication interval";
     let axes = Axes { title, x: "hours", y: "mean copies on nodes that are up", is_log: false };
     report.plot("intervals-copies", axes, &lines)
-}
-
-/// Where the turns of a record begin: at the same number for all of its replicas, as it once was,
-/// or at one of each replica.
-pub(crate) fn turns(report: &Report, servers: usize, records: usize) -> Result<(), Box<dyn Error>> {
-    let mut table = Table::new([
-        "turns begin by",
-        "replication every",
-        "copies, mean at the end",
-        "fewest of a record at any time",
-        "records without a copy after 16 h",
-        "a record and hour, KB",
-    ]);
-    for hours in [1, 2] {
-        for (name, turns) in [("key", TurnsBy::Key), ("key and peer", TurnsBy::KeyAndPeer)] {
-            let setting = Setting {
-                servers,
-                records,
-                sessions: HARSH,
-                refresh: HOUR,
-                replicate: Some(hours * HOUR),
-                stays: false,
-                hours: 16,
-                turns,
-            };
-            let day = day(setting);
-            let last = day.samples.last().copied().unwrap_or_default();
-            table.row([
-                &name,
-                &format!("{hours} h"),
-                &format!("{:.1}", last.1),
-                &day.fewest,
-                &format!("{} of {records}", day.gone),
-                &kb(day.kb_per_record_hour),
-            ]);
-            eprintln!("turns by {name}, {hours} h: {} gone", day.gone);
-        }
-    }
-    report.table("turns", &table)
 }
