@@ -219,7 +219,14 @@ impl Client {
     /// Sets the stamp of the client's own space under `key`: it is added to all updates that are
     /// signed from now on and for which it is good, kept documents included. It is good for the
     /// updates of one day, in UTC, so a client that wants to stay on a crowded board sets a new one
-    /// each day, which it can find before. `None`: no more updates have one.
+    /// each day. It can find that before and set it early: the stamp that was set before is kept,
+    /// and used while it is the better one. If the stamp gives more work to what is signed now,
+    /// kept documents are signed anew at once. `None`: no more updates have one.
+    ///
+    /// A stamp that is good neither today nor tomorrow, or is of another key or writer, is ignored.
+    /// Where a namespace demands work ([`MinWork`](smart_record_core::MinWork)) and the stamps give
+    /// less, writes are refused, and kept documents are not signed anew until a better stamp is
+    /// set: [`Event::NotRenewed`](crate::behaviour::Event::NotRenewed) says so.
     ///
     /// Finding a stamp takes the time that it is to prove, so it is left to the application: on a
     /// thread of its own, in steps, for as long as it likes.

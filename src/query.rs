@@ -1,11 +1,11 @@
 //! Reads and writes of records, as pure state machines.
 //!
 //! * `lookup`: the answers of a read, when its policy is satisfied, and what each peer lacks.
-//!   `joined`: the content that the answers have together. `dropped`: what is known of spaces that
-//!   it has no place for. `versions`: what each holder has shown,
-//!   deduplicated. `covered`: what the holders say that they have shown, and when it is enough.
-//!   `outcome`: the result of a read, `refused`: of one that found nothing valid. `options`:
-//!   policies and deadlines.
+//!   `joined`: the content that the answers have together, `hashed`: its hashes. `dropped`: what is
+//!   known of spaces that it has no place for. `versions`: what each holder has shown, deduplicated.
+//!   `covered`: what the holders say that they have shown, and when it is enough. `outcome`: the
+//!   result of a read, `refused`: of one that found nothing valid. `options`: policies and
+//!   deadlines.
 //! * `read`: which peers a read asks, and when it is settled. `delivery`: a write to several peers.
 //!   Both use requests to single peers.
 //! * `reader`: a read over queries of Kademlia. `record_put`: the content of a write.
@@ -21,6 +21,7 @@
 mod covered;
 mod delivery;
 mod dropped;
+mod hashed;
 mod joined;
 mod lookup;
 mod options;
@@ -33,7 +34,6 @@ mod versions;
 
 pub(crate) use self::{
     delivery::{Delivery, in_turns},
-    dropped::DroppedSpaces,
     joined::{Answer, CheckedAnswer, JoinedAnswers, chunks, contains},
     lookup::{Bounds, RecordLookup, Repair},
     read::{Breadth, Read},

@@ -30,6 +30,7 @@ mod quota;
 mod read;
 mod receipt;
 mod recheck;
+mod record_candidates;
 #[cfg(feature = "redb")]
 mod redb;
 mod replication;
@@ -38,6 +39,8 @@ mod reply_cache;
 mod room;
 mod rows;
 mod served;
+mod shares;
+mod source;
 mod stamped;
 pub mod storage;
 mod table;
@@ -65,9 +68,11 @@ use self::{
     provided::Providers,
     quota::Protection,
     recheck::RowVerifier,
+    record_candidates::RecordCandidates,
     replication::ReplicatedValue,
     reply::Replies,
     served::Served,
+    source::Source,
     storage::{Change, RecordId, Storage},
     table::Table,
 };
@@ -89,7 +94,7 @@ use crate::{
     meter::{Meter, Observed, Timed},
 };
 use smart_record_core::{
-    AcceptAny, Clock, Limits, Namespace, RecordKey, Registry, SignatureMemory,
+    AcceptAny, Clock, EvictionOrder, Limits, Namespace, RecordKey, Registry, SignatureMemory,
 };
 
 /// A record store for Kademlia whose records are validated, merged and expired.
@@ -125,8 +130,10 @@ pub struct SmartRecordStore {
     registry: Registry,
     clock: Arc<dyn Clock>,
     table: Table,
-    /// Finds what can be evicted.
+    /// Finds the spaces of a record that can be evicted.
     candidates: EvictionCandidates,
+    /// Finds the records that can be evicted.
+    records: RecordCandidates,
     memory: EvictionMemory,
     news: EventLog,
     providers: Providers,
@@ -143,6 +150,8 @@ pub struct SmartRecordStore {
     has_changed: bool,
     /// How many due parts the write under way may still collect.
     may_collect: usize,
+    /// The source of the write under way.
+    source: Source,
 }
 
 impl SmartRecordStore {
@@ -167,8 +176,8 @@ impl SmartRecordStore {
     /// Different from `MemoryStore`:
     ///
     /// * The store holds 16,384 records and 64 MiB ([`StoreConfig`]) instead of 1,024 records. When
-    ///   it is full, a record that is closer to the local peer replaces the farthest one;
-    ///   `MemoryStore` refuses it.
+    ///   it is full it refuses new records as `MemoryStore` does, unless it knows who sends them
+    ///   ([`asked_by`](Self::asked_by)): see [`StoreConfig`].
     /// * An expired record is not returned, even before Kademlia has removed it.
     /// * The empty key is refused.
     /// * A refused remote write is acknowledged; see [`put`](libp2p_kad::store::RecordStore::put)
@@ -234,6 +243,7 @@ impl SmartRecordStore {
             committed: Observed::new(storage.usage()),
             table: Table::new(local, storage, Protection::new(local, config.protected())),
             candidates: EvictionCandidates::default(),
+            records: RecordCandidates::new(&config, registry.clone()),
             memory,
             news: EventLog::default(),
             registry,
@@ -241,6 +251,7 @@ impl SmartRecordStore {
             providers: Providers::new(local, config.providers().clone()),
             has_changed: false,
             may_collect: 0,
+            source: Source::UNKNOWN,
             meter: Meter::default(),
             replies: Replies::default(),
             signatures: SignatureMemory::new(config.signature_memory()),
@@ -249,6 +260,9 @@ impl SmartRecordStore {
             snapshot: Mutex::default(),
         };
         store.restore_notes();
+        if let Err(error) = store.records.prepare(&store.table, usize::MAX) {
+            store.news.read_failed(&error);
+        }
         store
     }
 
@@ -351,11 +365,17 @@ impl SmartRecordStore {
                 self.replies.on_change(*id);
             }
         }
+        let headless = self.records.on_change(&self.table, &changes);
         let applied = self.table.storage.apply(changes);
         if applied.is_ok() {
+            if let Err(error) = self.records.on_removed(&self.table, headless) {
+                self.records.forget();
+                self.news.read_failed(&error);
+            }
             self.replies.on_write(true);
             self.has_changed = true;
         } else {
+            self.records.forget();
             self.memory.on_commit(false);
         }
         applied
@@ -378,6 +398,7 @@ impl SmartRecordStore {
         if committed.is_err() {
             // Evicted rows may be back, and written rows gone.
             self.candidates = EvictionCandidates::default();
+            self.records.forget();
             self.replies.on_write(false);
         }
         let usage = self.table.storage.usage();
@@ -386,7 +407,13 @@ impl SmartRecordStore {
         committed
     }
 
-    /// Forgets the digest and the eviction state of a record.
+    /// Handles the writing of a space that is open, with its place in the order of eviction.
+    fn notice_open(&mut self, record: RecordId, order: EvictionOrder) {
+        self.candidates.notice_open(record, order);
+        self.records.notice_work(record, order.work());
+    }
+
+    /// Forgets the digest and the eviction state of the spaces of a record.
     fn forget_places(&mut self, record: RecordId) {
         self.replies.forget(record);
         self.candidates.forget(record);

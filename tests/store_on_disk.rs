@@ -28,6 +28,7 @@ mod store {
     mod quotas;
     mod refusals;
     mod removal;
+    mod shares;
     mod slices;
     mod stamps;
     mod tallies;

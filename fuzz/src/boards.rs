@@ -70,6 +70,7 @@ const MAX_BITS: u8 = 5;
 fn limits() -> Limits {
     Limits::default()
         .with_spaces_per_record(4)
+        .with_min_stamp_bits(2)
         .with_withdrawn_per_record(2)
         .with_updates_per_space(4)
 }
@@ -153,6 +154,7 @@ impl Boards {
             Step::Stamp { by, bits } => {
                 let signer = &mut self.signers[usize::from(by % WRITERS)];
                 let mut search = signer.stamp_search(bits % (MAX_BITS + 1), now);
+                signer.set_stamp(None);
                 signer.set_stamp(search.step(1_000));
             }
             Step::Deliver { update, to } if !self.signed.is_empty() => {

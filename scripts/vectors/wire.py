@@ -153,6 +153,10 @@ def check_coverage(case):
     said = wire.read_coverage(case["value"])
     said = said and {"arcs": said[0], "spaces": said[1], "digest": said[2].hex()}
     agree("the coverage", said, case["coverage"])
+    asker = wire.read_asker(case["value"])
+    agree("for whom it is", asker and asker.hex(), case["asker"])
+    if "peer_id_bytes" in case:
+        agree("what is for a peer", wire.asker(case["peer_id_bytes"]).hex(), case["asker"])
     state, _ = wire.read_record(case["value"], case["key"], case["now"])
     agree("the digest", wire.digest(state, case["key"]), case["digest"])
 

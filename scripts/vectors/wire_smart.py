@@ -95,7 +95,7 @@ class Document:
 RECORD, SPACE = schema("1 spaces bytes repeated"), schema("1 public_key bytes, 2 updates bytes repeated")
 SIGNED_UPDATE = schema("1 update bytes, 2 signature bytes")
 UPDATE = schema("1 seq uint64, 2 expires_at uint64, 3 retain_until uint64 optional, 4 kind enum, 5 document bytes")
-LIMITS = {"update_bytes": 2048, "updates_per_space": 64, "space_bytes": 8192, "spaces_per_record": 1024, "withdrawn_per_record": 4096}
+LIMITS = {"update_bytes": 2048, "updates_per_space": 64, "space_bytes": 8192, "spaces_per_record": 1024, "withdrawn_per_record": 4096, "min_stamp_bits": 19}
 
 
 def loose(data, inside, *numbers):
@@ -204,7 +204,8 @@ def unite_states(a, b):
 def join(a, b, key, limits=LIMITS):
     union = {public_key: truncate(space, limits) for public_key, space in unite_states(a, b).items()}
     ranked = sorted(union, key=lambda public_key: rank(key, public_key))
-    work = lambda public_key: max(update.work for update in union[public_key].values())
+    counts = lambda work: work if work >= limits["min_stamp_bits"] else 0
+    work = lambda public_key: counts(max(update.work for update in union[public_key].values()))
     others = [public_key for public_key in ranked if not is_withdrawn(union[public_key])]
     others.sort(key=work, reverse=True)  # of the same work, the lower rank stays first
     for public_key in others[limits["spaces_per_record"] :]:
@@ -269,6 +270,21 @@ def read_coverage(answer):
     if found is None or len(found) > 174 or len(said["digest"]) != 32 or not is_good:
         return None
     return [[int.from_bytes(arc[at : at + 8], "big") for at in (0, 8)] for arc in arcs], said["spaces"], said["digest"]
+
+
+def read_asker(answer):
+    """The two bytes that say for whom an answer is, or None."""
+    found = None
+    for field in parse(answer)[0]:
+        if field.wire != 2:
+            break
+        found = field.value if field.number == 3 else found
+    return found if found is not None and len(found) == 2 else None
+
+
+def asker(peer):
+    """What the answers for a peer say, by the bytes of its id."""
+    return sha256(peer)[:2]
 
 
 def digest(state, key):

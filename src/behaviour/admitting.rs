@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock::wall_clock,
     query::{JoinedAnswers, RecordLookup, chunks},
-    store::{PACKET_BYTES, ValidatedRecord},
+    store::{Asker, PACKET_BYTES, ValidatedRecord},
 };
 use smart_record_core::{EncodedSpace, Namespace, RecordKey, Registry, SmartRecord, Timestamp};
 
@@ -68,7 +68,8 @@ impl Admission {
             InboundRequest::PutRecord { source, connection, record } => {
                 let Some(record) = record.take() else { return };
                 let of = env.remotes.source(*source, *connection);
-                (*source, self.admit_record(env, of, *source, record))
+                let asker = env.remotes.asker(*source, *connection);
+                (*source, self.admit_record(env, of, *source, asker, record))
             }
             InboundRequest::AddProvider { record } => {
                 let Some(record) = record.take() else { return };
@@ -87,6 +88,7 @@ impl Admission {
         env: &mut Env,
         source: Source,
         peer: PeerId,
+        asker: Asker,
         record: kad::Record,
     ) -> Admitted {
         let (now, net_now) = (env.now(), env.net.now());
@@ -98,23 +100,24 @@ impl Admission {
         if env.kad.store_mut().is_behind() {
             return Err(InboundRefusal::StorageLags);
         }
-        let work = estimate(&env.registry, &key, &record.value);
-        let (work, is_crowded) = match &self.worker {
-            Some(worker) => (work, worker.records.is_crowded()),
-            // The signature that exceeds the limit is completed.
-            None => {
-                let most = env.kad.store_mut().config().value_work().saturating_add(SIGNATURE);
-                (work.min(most), false)
-            }
-        };
-        let Some(reserved) = env.budget.reserve(&source, work, is_crowded, net_now) else {
+        let is_crowded = self.worker.as_ref().is_some_and(|worker| worker.records.is_crowded());
+        if env.budget.refuses(&source, is_crowded, net_now) {
             return Err(InboundRefusal::OverBudget);
-        };
+        }
+        let mut work = estimate(&env.registry, &key, &record.value);
+        if self.worker.is_none() {
+            // The signature that exceeds the limit is completed.
+            let most = env.kad.store_mut().config().value_work().saturating_add(SIGNATURE);
+            work = work.min(most);
+        }
+        let reserved = env.budget.take_for(&source, work);
         let Some(worker) = &mut self.worker else {
             let store = env.kad.store_mut();
+            store.asked_by(Some(asker));
             if let Err(error) = store.put(record) {
                 tracing::debug!(?error, "a record was not stored");
             }
+            store.asked_by(None);
             let done = store.take_served();
             env.settle(reserved, done);
             return Ok(());
@@ -125,6 +128,7 @@ impl Admission {
             value: record.value,
             publisher: record.publisher,
             expires_at: record.expires.map(|at| wall_clock(at, now)),
+            asker: Some(asker),
             reserved: Some(reserved),
         };
         tracing::trace!(source = %peer, key = %job.key, bytes = job.value.len(), "inbound record");
@@ -193,7 +197,7 @@ impl Admission {
 
     fn store_record(&mut self, env: &mut Env, lookup: &RecordLookup, news: SmartRecord) {
         let Some(worker) = self.asks() else {
-            return self.store_in_pieces(env, ValidatedRecord::verified(news));
+            return self.store_in_pieces(env, ValidatedRecord::verified(news).brought_by(None));
         };
         let mut by_source: BTreeMap<PeerId, SmartRecord> = BTreeMap::new();
         for (writer, space) in news.spaces() {
@@ -215,7 +219,7 @@ impl Admission {
         let (key, expires_at) = (lookup.key(), lookup.expires_at());
         let Some(worker) = self.asks() else {
             let checked = ValidatedRecord::new(&env.registry, key.clone(), value, now);
-            return env.insert(checked.with_origin(None, expires_at));
+            return env.insert(checked.with_origin(None, expires_at).brought_by(None));
         };
         if let Some(source) = lookup.source() {
             ask_about(worker, source, key, value, expires_at);
@@ -292,9 +296,9 @@ fn ask_about(
     value: &[u8],
     expires_at: Option<Timestamp>,
 ) {
-    let (value, publisher) = (value.to_vec(), None);
-    let job =
-        InboundRecord { source, key: key.clone(), value, publisher, expires_at, reserved: None };
+    let (key_of, value) = (key.clone(), value.to_vec());
+    let (publisher, asker, reserved) = (None, None, None);
+    let job = InboundRecord { source, key: key_of, value, publisher, expires_at, asker, reserved };
     if let Err((_, reason)) = worker.records.give(job) {
         tracing::debug!(%key, reason = reason.as_str(), "a record found by a read was not stored");
     }

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use smart_record_core::{Namespace, RecordKey, ValidationError};
+use smart_record_core::{AskerTag, Namespace, RecordKey, ValidationError};
 use smart_record_lookup::{Place, RequestId};
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     client::{ProgressSender, PublicationContent, ReplicaState},
     outbound::Request,
-    query::{Answer, CheckedAnswer, Delivery, JoinedAnswers, contains},
+    query::{Answer, CheckedAnswer, JoinedAnswers, contains},
 };
 
 /// Number of peers asked whether they show a write.
@@ -107,7 +107,6 @@ impl FollowUp {
         &mut self,
         env: &mut Env,
         key: &RecordKey,
-        delivery: &Delivery,
         request: RequestId,
         outcome: RequestOutcome,
     ) {
@@ -122,12 +121,8 @@ impl FollowUp {
             RequestOutcome::Answered(answer) => {
                 let answer = check_answer(env, key, answer.record.map(|record| record.value));
                 let state = state_of(env, key, &self.content, answer.as_ref().map(|it| &it.shown));
-                // What was sent does not say what it covers.
-                if let Ok(Answer { shown: CheckedAnswer::Record(shown), coverage, .. }) = answer
-                    && state == ReplicaState::Shown
-                    && (coverage.is_some() || delivery.has_more(&peer, &shown))
-                {
-                    env.holders.on_joined(peer);
+                if let Some(asker) = answer.ok().and_then(|answer| answer.asker) {
+                    env.holders.on_shown(peer, asker == AskerTag::of(&env.local));
                 }
                 state
             }

@@ -7,7 +7,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use hashlink::LruCache;
 use libp2p_identity::PeerId;
@@ -36,8 +36,6 @@ struct KnownHolders {
     record: Option<SmartRecord>,
     /// Whether the record has all that the network has of this node's own space.
     has_own: bool,
-    /// When one of the closest last acknowledged what this node has sent it.
-    taken: BTreeMap<PeerId, Duration>,
     at: Duration,
 }
 
@@ -73,10 +71,7 @@ impl Holders {
         if closest.answered == 0 {
             self.keys.remove(&key);
         } else {
-            let before = self.keys.remove(&key);
-            let mut taken = before.map(|known| known.taken).unwrap_or_default();
-            taken.retain(|peer, _| closest.replicas.contains(peer));
-            self.keys.insert(key, KnownHolders { closest, record, has_own: false, taken, at });
+            self.keys.insert(key, KnownHolders { closest, record, has_own: false, at });
         }
     }
 
@@ -122,37 +117,14 @@ impl Holders {
         self.joiners.peek(peer).is_some()
     }
 
-    /// Records that a peer has acknowledged what this node has sent it.
-    pub(super) fn on_taken(&mut self, key: &RecordKey, peer: PeerId, at: Duration) {
-        if let Some(known) = self.keys.get_mut(key)
-            && known.closest.replicas.contains(&peer)
-        {
-            known.taken.insert(peer, at);
+    /// Handles what a peer has shown: whether it has made its answer itself, so that it joins what
+    /// it is sent.
+    pub(super) fn on_shown(&mut self, peer: PeerId, joins: bool) {
+        if joins {
+            self.joiners.insert(peer, ());
+        } else {
+            self.joiners.remove(&peer);
         }
-    }
-
-    /// Marks those of the closest peers as known to join that say what their answers cover, in a
-    /// read that has begun at `begun_at`, after they had acknowledged what this node has sent them.
-    /// What was sent says nothing, so an answer that does was not merely kept. Before that, it may
-    /// be the answer of another peer that someone has put there as it was.
-    pub(super) fn on_read(
-        &mut self,
-        key: &RecordKey,
-        begun_at: Duration,
-        says_coverage: impl Fn(&PeerId) -> bool,
-    ) {
-        let Self { keys, joiners } = self;
-        let taken = keys.get(key).into_iter().flat_map(|known| &known.taken);
-        for (peer, at) in taken {
-            if *at < begun_at && says_coverage(peer) {
-                joiners.insert(*peer, ());
-            }
-        }
-    }
-
-    /// Marks a peer that has shown more than it was sent.
-    pub(super) fn on_joined(&mut self, peer: PeerId) {
-        self.joiners.insert(peer, ());
     }
 
     /// Records that a read found a peer behind that does not say what its answers cover. It may
@@ -217,33 +189,12 @@ mod tests {
         let (key, joins, plain) = (RecordKey::new("/sr/a"), PeerId::random(), PeerId::random());
         let mut holders = Holders::new();
         holders.set(key.clone(), closest(&[joins, plain]), None, S);
-        holders.on_joined(joins);
+        holders.on_shown(joins, true);
         assert_eq!(holders.known(&key, 100 * S), None);
         assert_eq!(holders.joining(&key), [joins]);
         assert!(holders.joins(&joins) && !holders.joins(&plain));
         holders.on_behind(&joins);
         assert!(!holders.joins(&joins) && holders.joining(&key).is_empty());
-    }
-
-    #[test]
-    fn only_who_says_more_than_it_was_sent_before_joins() {
-        let (key, other) = (RecordKey::new("/sr/a"), RecordKey::new("/sr/b"));
-        let [joins, plain, never_sent] = [(); 3].map(|()| PeerId::random());
-        let replicas = closest(&[joins, plain, never_sent]);
-        let mut holders = Holders::new();
-        holders.set(key.clone(), replicas.clone(), None, S);
-        holders.on_taken(&key, joins, 2 * S);
-        holders.on_taken(&key, plain, 2 * S);
-        holders.on_taken(&key, PeerId::random(), 2 * S);
-        assert_eq!(holders.keys.get(&key).unwrap().taken.len(), 2, "only the closest");
-        // Each read sets the closest anew.
-        holders.set(key.clone(), replicas, None, 3 * S);
-        let says = |peer: &PeerId| *peer != plain;
-        holders.on_read(&key, 2 * S, says);
-        holders.on_read(&other, 9 * S, says);
-        assert!(holders.joining(&key).is_empty(), "it may have been asked before");
-        holders.on_read(&key, 3 * S, says);
-        assert_eq!(holders.joining(&key), [joins]);
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Operations {
                 self.run_next(env, next);
             }
             Command::Stamp(key, stamp, reply) => {
-                self.writes.set_stamp(key, stamp);
+                self.writes.set_stamp(&key, stamp, env.now());
                 reply.send(Ok(()));
             }
             Command::Handle(ending) => self.handles.push(ending),
@@ -408,12 +408,12 @@ impl Operations {
     /// reader.
     fn end_read(&mut self, env: &mut Env, ended: ReadResult) {
         let ReadResult { id, lookup, reader, withheld, closest, asks_on, late, .. } = ended;
-        let ReadResult { silent, has_asked, begun_at, span, .. } = ended;
+        let ReadResult { silent, has_asked, span, .. } = ended;
         let _in_span = span.entered();
         let now = env.now();
         let key = lookup.key().clone();
-        self.watches.on_read_ended(&key, now, env.net.now());
-        env.holders.on_read(&key, begun_at, |peer| lookup.says_coverage(peer));
+        self.watches.on_read_ended(&key, lookup.joined(), now, env.net.now());
+        lookup.joining().for_each(|(peer, joins)| env.holders.on_shown(*peer, joins));
         if lookup.has_settled() && !asks_on {
             let is_small = !lookup.joined().exceeds(env.bounds.chunk_bytes);
             let record = lookup.joined().record().filter(|_| is_small).cloned();

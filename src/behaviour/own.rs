@@ -26,9 +26,13 @@ use crate::{
     store::storage::RecordId,
 };
 use smart_record_core::{
-    KeptDocument, Limits, RecordKey, Registry, SignError, SignedUpdate, SmartRecord, SpaceSigner,
-    Stamp, Timestamp,
+    KeptDocument, Limits, PolicyRefusal, RecordKey, Registry, Seq, SignError, SignedUpdate,
+    SmartRecord, SpaceSigner, Stamp, Stamps, Timestamp, Writer,
 };
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// For how many keys stamps are kept at least before those of past days are looked for.
+const STAMPS: usize = 64;
 
 /// A duty for an own record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +85,9 @@ pub(super) struct OwnRecords {
     topology_delay: Duration,
     records: BTreeMap<RecordKey, OwnRecord>,
     /// What the user has set. A stamp is added to the updates for which it is good.
-    stamps: BTreeMap<RecordKey, Stamp>,
+    stamps: BTreeMap<RecordKey, Stamps>,
+    /// The number of keys with stamps after those of past days were removed last.
+    stamps_left: usize,
     deadlines: DeadlineQueue,
 }
 
@@ -92,15 +98,58 @@ impl OwnRecords {
             (interval.max(SHORTEST_INTERVAL), topology_delay.max(SHORTEST_INTERVAL));
         let (records, deadlines) = (BTreeMap::new(), DeadlineQueue::default());
         let stamps = BTreeMap::new();
-        Self { keypair, local, interval, topology_delay, records, stamps, deadlines }
+        let stamps_left = 0;
+        Self { keypair, local, interval, topology_delay, records, stamps, stamps_left, deadlines }
     }
 
-    /// Sets the stamp of the updates that are signed under a key.
-    pub(super) fn set_stamp(&mut self, key: RecordKey, stamp: Option<Stamp>) {
-        match stamp {
-            Some(stamp) => drop(self.stamps.insert(key, stamp)),
-            None => drop(self.stamps.remove(&key)),
+    /// Sets the stamp of the updates that are signed under a key. If it gives more work to what is
+    /// signed now, the kept documents are signed anew at once. The stamps of a key that are good
+    /// neither today nor tomorrow may be forgotten.
+    pub(super) fn set_stamp(&mut self, key: &RecordKey, stamp: Option<Stamp>, now: Timestamp) {
+        let before = self.work(key, now);
+        if self.stamps.len() >= self.stamps_left.saturating_mul(2).max(STAMPS) {
+            let tomorrow = now.saturating_add(DAY);
+            let mut stamps = std::mem::take(&mut self.stamps);
+            stamps.retain(|key, stamps| {
+                let works = |at| stamps.work(&self.rank(key), Seq::next(None, at)) > 0;
+                works(now) || works(tomorrow)
+            });
+            self.stamps_left = stamps.len();
+            self.stamps = stamps;
         }
+        match stamp {
+            Some(_) => self.stamps.entry(key.clone()).or_default().set(stamp),
+            None => drop(self.stamps.remove(key)),
+        }
+        let is_better = self.work(key, now) > before;
+        let space = self.records.get_mut(key).and_then(|own| own.space.as_mut());
+        if let Some(due) = space.and_then(|space| space.kept.renewal_mut()).filter(|_| is_better) {
+            due.hasten(now, Duration::ZERO);
+            self.plan(key);
+        }
+    }
+
+    /// The bits of work of what is signed under a key now.
+    fn work(&self, key: &RecordKey, now: Timestamp) -> u8 {
+        let Some(stamps) = self.stamps.get(key) else { return 0 };
+        let space = self.records.get(key).and_then(|own| own.space.as_ref());
+        let last = space.and_then(|space| space.signer.space().newest());
+        stamps.work(&self.rank(key), Seq::next(last.map(|last| last.seq), now))
+    }
+
+    fn rank(&self, key: &RecordKey) -> [u8; 32] {
+        Writer::from(&self.keypair.public()).rank(key)
+    }
+
+    /// Checks that what is signed under a key now has the work that its namespace demands.
+    pub(super) fn check_work(
+        &self,
+        key: &RecordKey,
+        min: u8,
+        now: Timestamp,
+    ) -> Result<(), PolicyRefusal> {
+        let got = if min > 0 { self.work(key, now) } else { 0 };
+        if got < min { Err(PolicyRefusal::TooLittleWork { got, min }) } else { Ok(()) }
     }
 
     /// Whether the record was written to. If so, the content of an own space is completely known.
@@ -117,6 +166,7 @@ impl OwnRecords {
     /// Forgets all own records.
     pub(super) fn clear(&mut self) {
         self.records.clear();
+        self.stamps.clear();
         self.deadlines.clear();
     }
 
@@ -185,9 +235,9 @@ impl OwnRecords {
         let local = self.local;
         let before = self.records.get(key).filter(|own| own.is_written()).cloned();
         let undo = Undo { key: key.clone(), own: before };
-        let stamp = self.stamps.get(key).copied();
+        let stamps = self.stamps.get(key).copied().unwrap_or_default();
         let (resend, space) = self.space(key, limits);
-        space.signer.set_stamp(stamp);
+        space.signer.set_stamps(stamps);
         let signed = space.sign(write, now, resend.is_none(), |ttl| half_life(key, &local, ttl));
         match signed {
             Ok(update) => {
@@ -388,11 +438,19 @@ impl OwnRecords {
         let Some(OwnSpace { signer, kept }) = space.filter(|space| !space.kept.is_empty()) else {
             return Ok(());
         };
-        signer.set_stamp(self.stamps.get(key).copied());
+        signer.set_stamps(self.stamps.get(key).copied().unwrap_or_default());
         let renewed = kept.renew(signer, now).map(drop);
         kept.on_renewed(now, renewed.is_ok());
         self.plan(key);
         renewed
+    }
+
+    /// Puts a renewal off that cannot be signed, as after a [failure](Self::renew).
+    pub(super) fn put_off_renewal(&mut self, key: &RecordKey, now: Timestamp) {
+        if let Some(space) = self.records.get_mut(key).and_then(|own| own.space.as_mut()) {
+            space.kept.on_renewed(now, false);
+            self.plan(key);
+        }
     }
 
     /// The whole space under a key.
@@ -525,15 +583,64 @@ mod tests {
             let record = own.record(&key, now).unwrap();
             record.spaces().next().unwrap().1.updates().last().unwrap().work(&rank)
         };
-        own.set_stamp(key.clone(), stamp);
+        own.set_stamp(&key, stamp, NOW);
         write(&mut own, &key, Write::Keep(KeepId(1), says("x"), HOUR));
         assert_eq!(work(&own, NOW), 4);
         let later = NOW.saturating_add(Duration::from_secs(60));
         own.renew(&key, later).unwrap();
         assert_eq!(work(&own, later), 4);
-        own.set_stamp(key.clone(), None);
+        own.set_stamp(&key, None, later);
         own.renew(&key, later).unwrap();
         assert_eq!(work(&own, later), 0);
+    }
+
+    /// A stamp of four bits of the own space, of the day of a time.
+    fn stamp_at(own: &OwnRecords, key: &RecordKey, now: Timestamp) -> Option<Stamp> {
+        StampSearch::new(own.rank(key), Seq::next(None, now), 4).step(1 << 16)
+    }
+
+    #[test]
+    fn a_better_stamp_makes_the_renewal_due_and_one_of_tomorrow_does_not() {
+        // A stamp may be good on another day by chance, so the key is always the same.
+        let keypair = Keypair::ed25519_from_bytes([7; 32]).unwrap();
+        let (key, mut own) = (RecordKey::new("/sr/a"), OwnRecords::new(keypair, HOUR, DELAY));
+        let tomorrow = NOW.saturating_add(DAY);
+        own.set_stamp(&key, stamp_at(&own, &key, NOW), NOW);
+        write(&mut own, &key, Write::Keep(KeepId(1), says("x"), HOUR));
+        assert_eq!(own.check_work(&key, 4, NOW), Ok(()));
+        own.set_stamp(&key, stamp_at(&own, &key, tomorrow), NOW);
+        assert_eq!(own.due(NOW), None, "it is not better now");
+        assert_eq!(own.check_work(&key, 4, NOW), Ok(()), "the one before is kept");
+        assert_eq!(own.check_work(&key, 4, tomorrow), Ok(()));
+        let later = tomorrow.saturating_add(DAY);
+        let refused = PolicyRefusal::TooLittleWork { got: 0, min: 4 };
+        assert_eq!(own.check_work(&key, 4, later), Err(refused));
+        assert_eq!(own.check_work(&key, 0, later), Ok(()));
+        while own.due(later).is_some() {}
+        own.put_off_renewal(&key, later);
+        let retry = own.next_at().unwrap();
+        assert!(retry <= later.saturating_add(super::super::kept::FIRST_RETRY));
+        own.set_stamp(&key, stamp_at(&own, &key, later), later);
+        assert_eq!(own.due(later), Some((key, Duty::Renew)));
+    }
+
+    #[test]
+    fn stamps_of_past_days_are_forgotten() {
+        let mut own = spaces();
+        let key = |n: usize| RecordKey::new(format!("/sr/{n}"));
+        let last = NOW.saturating_add(3 * DAY);
+        for n in 0..STAMPS {
+            own.set_stamp(&key(n), stamp_at(&own, &key(n), NOW), NOW);
+        }
+        let days = [last, last.saturating_add(DAY)];
+        for (n, day) in days.into_iter().enumerate() {
+            own.set_stamp(&key(STAMPS + n), stamp_at(&own, &key(STAMPS + n), day), last);
+        }
+        // Some may be good by chance.
+        assert!(own.stamps.len() < STAMPS / 2, "{}", own.stamps.len());
+        assert!([0, 1].iter().all(|n| own.stamps.contains_key(&key(STAMPS + n))));
+        own.clear();
+        assert!(own.stamps.is_empty());
     }
 
     #[test]

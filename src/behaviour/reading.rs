@@ -48,7 +48,6 @@ pub(super) struct Reads {
 struct Operation {
     read: Read,
     reader: Reader,
-    begun_at: Duration,
     deadline: Duration,
     /// Whether it has settled and returned.
     has_returned: bool,
@@ -77,8 +76,6 @@ pub(super) struct ReadResult {
     pub(super) silent: Vec<PeerId>,
     /// Whether any peer was asked.
     pub(super) has_asked: bool,
-    /// When the read began, in the time of the network.
-    pub(super) begun_at: Duration,
     pub(super) span: tracing::Span,
 }
 
@@ -229,12 +226,10 @@ impl Reads {
         env.count(|c| &mut c.lookups, 1);
         let breadth = reader.breadth(env.bounds.closest);
         let read = Read::new(lookup, search(env, &key), breadth);
-        let begun_at = env.net.now();
         let operation = Operation {
             read,
             reader,
-            begun_at,
-            deadline: begun_at.saturating_add(deadline),
+            deadline: env.net.now().saturating_add(deadline),
             has_returned: false,
             has_news: false,
             late: BTreeMap::new(),
@@ -499,6 +494,8 @@ impl Operation {
             env.count(|c| &mut c.reads, 1);
             env.count(|c| &mut c.overclaimed, lookup.overclaimed());
             env.count(|c| &mut c.incomplete, usize::from(!lookup.is_complete()));
+            let has_too_many = lookup.joined().dropped().is_some_and(|it| !it.is_whole());
+            env.count(|c| &mut c.dropped_forgotten, usize::from(has_too_many));
             // The first lookup was counted at its start.
             env.count(|c| &mut c.lookups, lookup.lookups().saturating_sub(1));
             env.report_crowds(lookup.key(), search);
@@ -510,6 +507,7 @@ impl Operation {
         let tells = |writer: &Writer| is_first && lookup.tells(writer);
         let withheld = record.map(|record| env.known.observe(record, is_upkeep, tells, now));
         let withheld = withheld.unwrap_or_default();
+        env.count_known();
         if !withheld.is_empty() {
             env.count(|c| &mut c.withheld, withheld.len());
             tracing::debug!(
@@ -532,7 +530,6 @@ impl Operation {
             late: std::mem::take(&mut self.late),
             silent,
             has_asked,
-            begun_at: self.begun_at,
             span: self.span.clone(),
         }
     }

@@ -96,7 +96,7 @@ impl Remotes {
         Source::new(peer, last.map(|remote| &remote.address))
     }
 
-    /// A peer that asks for records over a connection.
+    /// A peer that asks for records, or brings them, over a connection.
     pub(super) fn asker(&self, peer: PeerId, connection: ConnectionId) -> Asker {
         Asker::new(peer, self.address(&peer, connection))
     }

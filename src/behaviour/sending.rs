@@ -99,7 +99,7 @@ impl Sends {
             }
         };
         match known {
-            Some((closest, chunks, is_guess)) => sending.send_to(closest, &chunks, is_guess),
+            Some((closest, chunks, is_guess)) => sending.send_to(env, closest, &chunks, is_guess),
             None => {
                 // A value is sent once it is known that nothing better is there.
                 let is_value = sending.content.record().is_none();
@@ -107,7 +107,7 @@ impl Sends {
                     if is_value { Vec::new() } else { env.holders.joining(&sending.content.key) };
                 let all = whole(env, &mut sending.content, None);
                 let chunks = all.unwrap_or_else(|| sending.content.chunks.clone());
-                let peers = sending.delivery.add_recipients(joining, &chunks);
+                let peers = sending.delivery.add_recipients(joining, &chunks, &env.registry);
                 sending.note(peers, ReplicaState::Sent);
                 sending.deliver(env, OperationId::Send(id));
             }
@@ -254,13 +254,15 @@ impl Sends {
                     && !env.holders.joins(peer)
                     && let Some(both) = sending.content.together(env.kad.store_mut(), [&had])
                 {
-                    let peers = sending.delivery.add_recipients(vec![*peer], &[both].into());
+                    let recipients = vec![*peer];
+                    let chunks = [both].into();
+                    let peers = sending.delivery.add_recipients(recipients, &chunks, &env.registry);
                     sending.note(peers, ReplicaState::Sent);
                 }
             }
         }
         let chunks = all.unwrap_or_else(|| sending.content.chunks.clone());
-        sending.send_to(closest, &chunks, false);
+        sending.send_to(env, closest, &chunks, false);
         self.advance(env, id)
     }
 
@@ -277,7 +279,7 @@ impl Sends {
         let _in_span = sending.span.clone().entered();
         let follow_up = sending.follow_up.as_mut().filter(|it| it.is_asking(request));
         if let Some(follow_up) = follow_up {
-            follow_up.on_outcome(env, &sending.content.key, &sending.delivery, request, outcome);
+            follow_up.on_outcome(env, &sending.content.key, request, outcome);
         } else {
             sending.on_delivered(env, peer, outcome);
         }

@@ -23,7 +23,7 @@ use super::{budget::Reserved, config::BehaviourConfig, inbound::InboundRefusal};
 use crate::{
     meter::{Meter, Timed},
     query::{Answer, JoinedAnswers},
-    store::ValidatedRecord,
+    store::{Asker, ValidatedRecord},
 };
 use smart_record_core::{Clock, RecordKey, Registry, SignatureMemory, Timestamp, ValidationError};
 
@@ -68,6 +68,8 @@ pub(super) struct InboundRecord {
     pub(super) value: Vec<u8>,
     pub(super) publisher: Option<PeerId>,
     pub(super) expires_at: Option<Timestamp>,
+    /// `None` for what this node has read.
+    pub(super) asker: Option<Asker>,
     /// `None` for what this node has read.
     pub(super) reserved: Option<Reserved>,
 }
@@ -235,7 +237,7 @@ fn panicked() -> ValidationError {
 }
 
 async fn validate_and_ask(setup: &WorkerSetup, job: InboundRecord) -> (ValidatedRecord, Duration) {
-    let InboundRecord { source, key, value, publisher, expires_at, .. } = job;
+    let InboundRecord { source, key, value, publisher, expires_at, asker, .. } = job;
     let begun = setup.meter.begin();
     let check = || ValidatedRecord::new(&setup.registry, key.clone(), &value, setup.clock.now());
     let (checked, work) = setup.signatures.during(Duration::MAX, check);
@@ -245,7 +247,7 @@ async fn validate_and_ask(setup: &WorkerSetup, job: InboundRecord) -> (Validated
         _ => Ok(()),
     };
     let checked = match asked {
-        Ok(()) => checked.with_origin(publisher, expires_at),
+        Ok(()) => checked.with_origin(publisher, expires_at).brought_by(asker),
         Err(reason) => ValidatedRecord::refused(key, reason),
     };
     (checked, work)
@@ -285,6 +287,45 @@ mod tests {
         assert!(check(&setup, answer).answer.is_ok());
         let counts = setup.signatures.counts();
         assert!(counts.verified < 125 && counts.unread > 0, "{counts:?}");
+    }
+
+    #[test]
+    fn what_is_validated_off_the_task_keeps_its_source() {
+        use crate::store::{MemoryStorage, Origin, SmartRecordStore, StoreConfig};
+        use smart_record_core::AcceptAny;
+        use smart_record_testing::ManualClock;
+
+        let registry = Registry::empty().with_fallback(AcceptAny::default());
+        let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
+        let setup = WorkerSetup {
+            registry: registry.clone(),
+            signatures: SignatureMemory::new(1),
+            asks: None,
+            clock: Arc::new(clock.clone()),
+            config: BehaviourConfig::default(),
+            meter: Meter::default(),
+        };
+        let config = StoreConfig::default().with_max_records(3);
+        let (local, storage) = (PeerId::random(), MemoryStorage::default());
+        let store = SmartRecordStore::with_storage(local, registry, config, storage, clock.clone());
+        let mut store = store.unwrap();
+        let mut bring = |key: &str, network: Option<u8>| {
+            clock.advance(Duration::from_secs(1));
+            let source = PeerId::random();
+            let address = network.map(|n| format!("/ip4/203.0.{n}.7/tcp/1").parse().unwrap());
+            let asker = address.map(|address| Asker::new(source, Some(&address)));
+            let (key, value) = (RecordKey::new(key), b"value".to_vec());
+            let (publisher, expires_at, reserved) = (None, None, None);
+            let job = InboundRecord { source, key, value, publisher, expires_at, asker, reserved };
+            let checked = futures::executor::block_on(validate(&setup, job));
+            store.insert(checked.record, Origin::Remote).is_ok()
+        };
+        assert!(bring("a", Some(1)) && bring("b", Some(1)) && bring("c", Some(1)));
+        // Another network has a share of its own, and so has what this node reads.
+        assert!(bring("d", Some(2)));
+        assert!(!bring("e", Some(1)) && !bring("f", Some(2)));
+        assert!(bring("g", None));
+        assert_eq!(store.counters().records_evicted, 2);
     }
 
     #[test]

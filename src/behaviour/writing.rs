@@ -12,6 +12,7 @@ use libp2p_kad::KBucketKey;
 use super::{
     config::BehaviourConfig,
     env::Env,
+    event::Event,
     own::{Duty, OwnRecords},
     sending::SendPurpose,
 };
@@ -23,7 +24,9 @@ use crate::{
     query::{Reading, RecordPut},
     store::{StoredValue, ValidatedRecord, WriteError, storage::RecordId},
 };
-use smart_record_core::{Fault, Limits, RecordKey, SmartRecord, Stamp, Timestamp, Writer};
+use smart_record_core::{
+    Fault, Limits, RecordKey, SmartRecord, SpaceRules, Stamp, Timestamp, ValidationError, Writer,
+};
 
 /// The node's own records, and the writes that wait for the earlier content of their spaces.
 pub(super) struct Writes {
@@ -106,8 +109,8 @@ impl Writes {
     }
 
     /// Sets the stamp of the updates that are signed under a key.
-    pub(super) fn set_stamp(&mut self, key: RecordKey, stamp: Option<Stamp>) {
-        self.own.set_stamp(key, stamp);
+    pub(super) fn set_stamp(&mut self, key: &RecordKey, stamp: Option<Stamp>, now: Timestamp) {
+        self.own.set_stamp(key, stamp, now);
     }
 
     pub(super) fn next_at(&self) -> Option<Timestamp> {
@@ -241,6 +244,7 @@ impl Writes {
     fn sign_and_store(&mut self, env: &mut Env, key: &RecordKey, write: &Write) -> Written {
         let now = env.now();
         let rules = env.rules(key)?;
+        self.check_work(&rules, key, now)?;
         let (update, record, undo) = self.own.write(key, rules.limits(), write, now)?;
         let record_put = match store(env, &record) {
             Ok(record_put) => record_put,
@@ -263,6 +267,36 @@ impl Writes {
             receiver: ProgressReceiver::default(),
         };
         Ok((record_put, publication))
+    }
+
+    /// Checks that an update that is signed now has the work that its namespace demands. Nothing is
+    /// signed that all other peers refuse.
+    fn check_work(
+        &self,
+        rules: &SpaceRules,
+        key: &RecordKey,
+        now: Timestamp,
+    ) -> Result<(), ClientError> {
+        let checked = self.own.check_work(key, rules.min_work(key), now);
+        Ok(checked.map_err(ValidationError::from)?)
+    }
+
+    /// Signs the kept documents under a key anew. After a failure they are due again soon, and the
+    /// application is told.
+    fn renew(&mut self, env: &mut Env, key: &RecordKey, now: Timestamp) {
+        let checked = env.rules(key).and_then(|rules| self.check_work(&rules, key, now));
+        let renewed = match checked {
+            Ok(()) => self.own.renew(key, now).map_err(ClientError::from),
+            Err(error) => {
+                self.own.put_off_renewal(key, now);
+                Err(error)
+            }
+        };
+        if let Err(error) = renewed {
+            tracing::warn!(%error, %key, "kept documents could not be signed anew");
+            env.count(|c| &mut c.renewals_failed, 1);
+            env.events.push_back(Event::NotRenewed { key: key.clone(), error });
+        }
     }
 
     /// Stores a signed record or value. If a handle is given, it keeps the value from now on.
@@ -339,8 +373,8 @@ impl Writes {
         is_renewal: bool,
     ) -> Option<(RecordPut, SendPurpose)> {
         let now = env.now();
-        if is_renewal && let Err(error) = self.own.renew(key, now) {
-            tracing::warn!(%error, %key, "kept documents could not be signed anew");
+        if is_renewal {
+            self.renew(env, key, now);
         }
         let record = self.own.record(key, now)?;
         let record_put = store(env, &record).unwrap_or_else(|error| {

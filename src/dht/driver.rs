@@ -171,7 +171,8 @@ impl DhtDriver {
                     }
                 }
                 if !peers.is_empty() {
-                    let put = KadPut::new(RecordPut::new(key, vec![value], expires_at), peers);
+                    let content = RecordPut::new(key, vec![value], expires_at);
+                    let put = KadPut::new(content, peers, kad.store_mut().registry());
                     // No caller waits for the result.
                     self.begin(Work::Put(put, oneshot::channel().0), kad);
                 }
@@ -256,7 +257,7 @@ impl DhtDriver {
         }
         let key = content.key.as_bytes().to_vec();
         let query = kad.get_n_closest_peers(key, self.config.replicas());
-        let work = Work::Put(KadPut::new(content, Vec::new()), reply);
+        let work = Work::Put(KadPut::new(content, Vec::new(), kad.store_mut().registry()), reply);
         let deadline = Instant::now().checked_add(half(self.config.timeout()));
         self.operations.insert(query, Operation { work, deadline });
     }

@@ -11,7 +11,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{
     self as kad, GetClosestPeersError, GetClosestPeersResult, PutRecordError, PutRecordResult,
 };
-use smart_record_core::Timestamp;
+use smart_record_core::{Registry, Timestamp};
 use web_time::Instant;
 
 use crate::query::{RecordPut, in_turns};
@@ -27,8 +27,8 @@ pub(super) struct KadPut {
 
 impl KadPut {
     /// With no recipients, a query finds them.
-    pub(super) fn new(mut content: RecordPut, peers: Vec<PeerId>) -> Self {
-        content.chunks = in_turns(&content.chunks);
+    pub(super) fn new(mut content: RecordPut, peers: Vec<PeerId>, registry: &Registry) -> Self {
+        content.chunks = in_turns(&content.key, &content.chunks, registry);
         Self { content, sent: 0, peers }
     }
 
@@ -98,7 +98,8 @@ mod tests {
 
     fn put(peers: &[PeerId]) -> KadPut {
         let chunks = vec![Bytes::from("1"), Bytes::from("2")];
-        KadPut::new(RecordPut::new("/sr/a".into(), chunks, None), peers.to_vec())
+        let content = RecordPut::new("/sr/a".into(), chunks, None);
+        KadPut::new(content, peers.to_vec(), &Registry::default())
     }
 
     #[test]

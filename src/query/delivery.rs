@@ -8,14 +8,14 @@
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use smart_record_core::{EncodedSpace, RecordKey, SmartRecord};
+use smart_record_core::{EncodedSpace, Namespace, RecordKey, Registry};
 use smart_record_lookup::{Place, RequestId, Requests};
 
 use crate::store::VALUE_WORK;
@@ -23,9 +23,14 @@ use crate::store::VALUE_WORK;
 /// Maximum number of times that a chunk is sent: more than a packet full of P-256 signatures takes.
 const MAX_TURNS: usize = 16;
 
+/// What a replica verifies anew of a value in a turn. In each it decodes the keys of all signatures,
+/// and hashes those that it remembers. A guess: for that a quarter of its work is enough.
+const NEW_WORK: Duration = Duration::from_millis(3);
+
 /// A record being sent.
 #[derive(Debug)]
 pub(crate) struct Delivery {
+    key: RecordKey,
     place: Place,
     peers: BTreeMap<PeerId, PeerDelivery>,
     /// Peers to be sent their next chunk.
@@ -52,7 +57,7 @@ enum Stage {
 impl Delivery {
     pub(crate) fn new(key: &RecordKey) -> Self {
         let place = Place::of_key(key.as_bytes());
-        Self { place, peers: BTreeMap::new(), queue: VecDeque::new() }
+        Self { key: key.clone(), place, peers: BTreeMap::new(), queue: VecDeque::new() }
     }
 
     /// Adds recipients. Returns those that were not recipients before.
@@ -60,8 +65,9 @@ impl Delivery {
         &mut self,
         mut peers: Vec<PeerId>,
         chunks: &Arc<[Bytes]>,
+        registry: &Registry,
     ) -> Vec<PeerId> {
-        let chunks = in_turns(chunks);
+        let chunks = in_turns(&self.key, chunks, registry);
         peers.retain(|peer| {
             let is_new = !chunks.is_empty() && !self.peers.contains_key(peer);
             if is_new {
@@ -127,20 +133,6 @@ impl Delivery {
         }
     }
 
-    /// Whether a peer has shown spaces that it was not sent. Such a peer joins records.
-    pub(crate) fn has_more(&self, peer: &PeerId, shown: &SmartRecord) -> bool {
-        let parcel = self.peers.get(peer);
-        let mut sent = BTreeSet::new();
-        for chunk in parcel.iter().flat_map(|parcel| parcel.chunks.iter()) {
-            let mut rest = &chunk[..];
-            while let Some((space, after)) = EncodedSpace::split_first(rest) {
-                sent.extend(space.writer());
-                rest = after;
-            }
-        }
-        shown.spaces().any(|(writer, _)| !sent.contains(writer))
-    }
-
     /// Stops sending.
     pub(crate) fn stop(&mut self) {
         self.queue.clear();
@@ -166,10 +158,20 @@ impl Delivery {
     }
 }
 
-/// The chunks in the order in which they are sent: a chunk whose signatures take more work than a
+/// The chunks of a record in the order in which they are sent: a chunk whose signatures take more work than a
 /// replica does for one value is sent again, and the replica goes on where it has stopped.
-pub(crate) fn in_turns(chunks: &Arc<[Bytes]>) -> Arc<[Bytes]> {
-    let turns: Vec<_> = chunks.iter().map(turns).collect();
+pub(crate) fn in_turns(
+    key: &RecordKey,
+    chunks: &Arc<[Bytes]>,
+    registry: &Registry,
+) -> Arc<[Bytes]> {
+    let turns: Vec<_> = match registry.resolve(key) {
+        Ok(Namespace::Value(validator)) => {
+            let work = |value: &Bytes| validator.signature_work(key, value);
+            chunks.iter().map(|value| turns_of_work(work(value))).collect()
+        }
+        _ => chunks.iter().map(turns).collect(),
+    };
     if turns.iter().all(|turns| *turns == 1) {
         return chunks.clone();
     }
@@ -177,7 +179,14 @@ pub(crate) fn in_turns(chunks: &Arc<[Bytes]>) -> Arc<[Bytes]> {
     repeated.flat_map(|(chunk, turns)| std::iter::repeat_n(chunk.clone(), turns)).collect()
 }
 
-/// How many times a chunk is sent. In each turn a replica decodes the keys of all spaces that it
+/// How many times a value is sent whose signatures take this work.
+fn turns_of_work(work: Duration) -> usize {
+    let is_one = work <= VALUE_WORK;
+    let turns = if is_one { 1 } else { work.as_micros().div_ceil(NEW_WORK.as_micros()) };
+    usize::try_from(turns).unwrap_or(MAX_TURNS).min(MAX_TURNS)
+}
+
+/// How many times a chunk of a smart record is sent. In each turn a replica decodes the keys of all spaces that it
 /// does not have, and then verifies one update after the other.
 fn turns(chunk: &Bytes) -> usize {
     let (mut left, mut decoding, mut rest) = (Vec::new(), Duration::ZERO, &chunk[..]);
@@ -220,7 +229,7 @@ mod tests {
         fn new(peers: &[PeerId], chunks: &[&'static str]) -> Self {
             let mut delivery = Delivery::new(&"/sr/a".into());
             let chunks = chunks.iter().map(|chunk| Bytes::from(*chunk)).collect();
-            delivery.add_recipients(peers.to_vec(), &chunks);
+            delivery.add_recipients(peers.to_vec(), &chunks, &Registry::default());
             Self(delivery, Requests::default())
         }
 
@@ -254,7 +263,7 @@ mod tests {
     #[test]
     fn a_chunk_that_takes_more_than_a_replica_does_for_a_value_is_sent_again() {
         use libp2p_identity::Keypair;
-        use smart_record_core::{Limits, SpaceSigner, Timestamp};
+        use smart_record_core::{Limits, SmartRecord, SpaceSigner, Timestamp};
 
         let now = Timestamp::from_millis(1_700_000_000_000);
         let mut record = SmartRecord::new("/sr/a".into());
@@ -274,7 +283,7 @@ mod tests {
         }
         let chunk = Bytes::from(record.encode());
         let chunks = Arc::from([Bytes::from("1"), chunk.clone()]);
-        let sent = in_turns(&chunks);
+        let sent = in_turns(&"/sr/a".into(), &chunks, &Registry::default());
         assert_eq!((sent.len(), &sent[0]), (1 + turns(&chunk), &chunks[0]));
         assert!(sent[1..].iter().all(|sent| *sent == chunk));
     }
@@ -282,7 +291,7 @@ mod tests {
     /// As many small updates of these writers as fit into a chunk.
     fn densest(keypairs: Vec<libp2p_identity::Keypair>, updates: usize) -> Bytes {
         use crate::{Clock, SystemClock};
-        use smart_record_core::{Limits, SpaceSigner};
+        use smart_record_core::{Limits, SmartRecord, SpaceSigner};
 
         let hour = Duration::from_secs(3_600);
         let mut record = SmartRecord::new("/sr/a".into());
@@ -318,7 +327,7 @@ mod tests {
             assert!(chunk.len() > 7_000, "{name}: {}", chunk.len());
             let all: usize = EncodedSpace::all(&chunk).map(EncodedSpace::update_count).sum();
             let mut store = SmartRecordStore::new(PeerId::random());
-            let sent = in_turns(&Arc::from([chunk]));
+            let sent = in_turns(&"/sr/a".into(), &Arc::from([chunk]), store.registry());
             for value in &*sent {
                 store.put(Record::new(KadKey::new(b"/sr/a"), value.to_vec())).unwrap();
             }
@@ -327,12 +336,67 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "presence")]
+    #[test]
+    fn presence_of_many_nodes_with_dear_keys_is_taken_in_the_turns_in_which_it_is_sent() {
+        use crate::presence::{
+            Announcer, ExchangeKey, PresenceKey, PresenceLimits, PresenceValidator,
+        };
+        use crate::{Clock, SystemClock, store::SmartRecordStore};
+        use libp2p_identity::Keypair;
+        use libp2p_kad::{Record, RecordKey as KadKey, store::RecordStore};
+        use smart_record_core::Validator;
+
+        let (client, now, limits) =
+            (Keypair::generate_ecdsa(), SystemClock.now(), PresenceLimits::default());
+        let key = PresenceKey::of(client.public().to_peer_id());
+        let mut announcer = Announcer::new(key.clone(), client, limits.clone()).unwrap();
+        for _ in 0..40 {
+            let node = Keypair::generate_ecdsa();
+            let keys = [[1; 32], [2; 32]].map(|it| ExchangeKey::try_from(it).unwrap());
+            let hour = Duration::from_secs(3_600);
+            let signed = announcer.announce(&node.public(), keys[0], keys[1], now, hour).unwrap();
+            let signed = signed.countersign(&node, keys[0], now, &limits).unwrap();
+            announcer.accept(signed).unwrap();
+        }
+        let record = announcer.record(now);
+        let (key, value) = (key.as_record_key(), Bytes::from(record.encode()));
+        let rules = PresenceValidator::default();
+        assert!(
+            rules.signature_work(key, &value) > VALUE_WORK,
+            "{} entries",
+            record.entries().len()
+        );
+        let registry = Registry::default().with(PresenceKey::NAMESPACE, rules).unwrap();
+        let sent = in_turns(key, &[value.clone()].into(), &registry);
+        let local = PeerId::random();
+        let mut store = SmartRecordStore::with_registry(local, registry, Default::default());
+        let kad_key = KadKey::new(&key.as_bytes());
+        let mut turns = 0;
+        while store.get(&kad_key).is_none() {
+            assert!(turns < sent.len(), "not taken in {turns} turns");
+            store.put(Record::new(kad_key.clone(), sent[turns].to_vec())).unwrap();
+            turns += 1;
+        }
+        println!(
+            "{} entries: taken in {turns} turns, sent {} times",
+            record.entries().len(),
+            sent.len()
+        );
+        assert!(turns > 1 && sent.len() <= turns + 1);
+        assert_eq!(store.get(&kad_key).unwrap().value, value);
+        // One signature is verified in any case, so such a value is sent once.
+        assert_eq!((turns_of_work(Duration::ZERO), turns_of_work(VALUE_WORK)), (1, 1));
+        assert_eq!(turns_of_work(Duration::from_secs(9)), MAX_TURNS);
+    }
+
     #[test]
     fn no_peer_is_sent_a_record_twice() {
         let peer = PeerId::random();
         let mut test = Test::new(&[peer, peer], &["1"]);
         assert_eq!(test.sent().len(), 1);
-        assert_eq!(test.0.add_recipients(vec![peer], &[Bytes::from("2")].into()), []);
+        let chunks = [Bytes::from("2")].into();
+        assert_eq!(test.0.add_recipients(vec![peer], &chunks, &Registry::default()), []);
         assert_eq!(test.sent(), []);
     }
 
@@ -342,7 +406,7 @@ mod tests {
         let mut test = Test::new(&[took], &["1"]);
         test.sent();
         test.0.on_taken(took);
-        test.0.add_recipients(vec![queued], &[Bytes::from("1")].into());
+        test.0.add_recipients(vec![queued], &[Bytes::from("1")].into(), &Registry::default());
         test.0.stop();
         assert!(test.0.is_over());
         assert_eq!((test.sent(), test.0.taken()), (vec![], vec![took]));

@@ -10,17 +10,19 @@
 //! **Spec.** `docs/design.md`, sections "Join" and "Validators".
 
 use std::{
+    collections::BTreeSet,
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
 
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 
-use super::dropped::DroppedSpaces;
+use super::dropped::{Dropped, DroppedSpaces};
 use smart_record_core::{
-    Coverage, EncodedSpace, Namespace, RecordKey, Registry, SmartRecord, Space, SpaceRules,
-    Timestamp, ValidationError, Validator, Writer,
+    AskerTag, Coverage, EncodedSpace, Namespace, RecordKey, Registry, SmartRecord, Space,
+    SpaceRules, Timestamp, ValidationError, Validator, Writer,
 };
 
 /// The valid content of answers longer than this is copied, because a single space would keep the
@@ -42,8 +44,23 @@ pub(crate) struct Answer {
     pub(crate) shown: CheckedAnswer,
     /// What it says that it covers: no arcs if a part of it was refused unread.
     pub(crate) coverage: Option<Coverage>,
+    /// For whom it is, if it says so.
+    pub(crate) asker: Option<AskerTag>,
+    /// The writers of which it has an update that is from the future by this clock.
+    pub(crate) ahead: BTreeSet<PeerId>,
     /// When it was checked.
     pub(crate) at: Timestamp,
+}
+
+/// What has changed by adding content.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Change {
+    /// Whether it was news.
+    pub(crate) is_news: bool,
+    /// The writers whose spaces are not as they were.
+    pub(crate) writers: Vec<Writer>,
+    /// The spaces that the record has no place for, as far as that was not known.
+    pub(crate) dropped: Vec<(Writer, Dropped)>,
 }
 
 /// The valid content of one answer.
@@ -97,14 +114,17 @@ impl JoinedAnswers {
         value: Bytes,
         now: Timestamp,
     ) -> Result<Answer, ValidationError> {
+        let (mut asker, mut ahead) = (None, BTreeSet::new());
         let (shown, coverage) = match self {
             Self::Record(rules, known, _) => {
                 let is_long = value.len() > LONG;
                 let coverage = Coverage::of_answer(&value);
+                asker = AskerTag::of_answer(&value);
                 let (mut record, refusals) = rules.read_knowing(known, value, now)?;
                 if is_long {
                     record = copy(&record);
                 }
+                ahead.extend(refusals.ahead_of_clock());
                 // What was not read was not shown. The digest still tells whether it was found.
                 let coverage = coverage.map(|it| match refusals.is_unread() {
                     true => Coverage::new([], it.spaces, it.digest),
@@ -118,10 +138,10 @@ impl JoinedAnswers {
                 (CheckedAnswer::Value(value), None)
             }
         };
-        Ok(Answer { shown, coverage, at: now })
+        Ok(Answer { shown, coverage, asker, ahead, at: now })
     }
 
-    /// Adds the valid content of an answer. Returns whether it was news.
+    /// Adds the valid content of an answer.
     ///
     /// # Errors
     /// [`ValidationError`] if it is a value that cannot be compared with the one that is known.
@@ -129,44 +149,66 @@ impl JoinedAnswers {
         &mut self,
         key: &RecordKey,
         shown: &CheckedAnswer,
-    ) -> Result<bool, ValidationError> {
+    ) -> Result<Change, ValidationError> {
         match (self, shown) {
             (Self::Record(rules, joined, dropped), CheckedAnswer::Record(shown)) => {
                 Ok(take_record(rules, joined, dropped, shown))
             }
             (Self::Value(validator, best), CheckedAnswer::Value(shown)) => {
                 let better: Bytes = match best {
-                    Some(best) if best == shown => return Ok(false),
+                    Some(best) if best == shown => return Ok(Change::default()),
                     // The known value comes first, so it wins a tie.
                     Some(best) => validator.consolidate(key, &[best, shown])?.into(),
                     None => shown.clone(),
                 };
                 let is_news = best.as_ref() != Some(&better);
                 *best = Some(better);
-                Ok(is_news)
+                Ok(Change { is_news, ..Change::default() })
             }
-            _ => Ok(false),
+            _ => Ok(Change::default()),
         }
     }
 
     /// Joins a valid record, within the limits.
-    pub(crate) fn join(&mut self, record: &SmartRecord) {
-        if let Self::Record(rules, joined, dropped) = self {
-            take_record(rules, joined, dropped, record);
+    pub(crate) fn join(&mut self, record: &SmartRecord) -> Change {
+        match self {
+            Self::Record(rules, joined, dropped) => take_record(rules, joined, dropped, record),
+            Self::Value(..) => Change::default(),
         }
     }
 
     /// Joins the record that other answers have together, within the limits. Does nothing for
-    /// values.
-    pub(crate) fn join_answers(&mut self, other: &Self) {
-        if let Self::Record(_, record, dropped) = other {
-            self.hide(dropped);
-            self.join(record);
-        }
+    /// values. Returns the writers whose spaces are not as they were.
+    pub(crate) fn join_answers(&mut self, other: &Self) -> Vec<Writer> {
+        let Self::Record(_, record, dropped) = other else {
+            return Vec::new();
+        };
+        let mut changed = self.hide(dropped);
+        changed.extend(self.join(record).writers);
+        changed
     }
 
-    /// Drops what is hidden by spaces that were dropped elsewhere. Returns the writers of which
-    /// something was dropped. If anything in `other` is new, it costs a hash for each space.
+    /// Drops what is hidden by these spaces, which were dropped elsewhere. Returns the writers of
+    /// which something was dropped. It costs a hash for each of the spaces.
+    pub(crate) fn hide_some(&mut self, spaces: &[(Writer, Dropped)]) -> Vec<Writer> {
+        let Self::Record(_, record, dropped) = self else {
+            return Vec::new();
+        };
+        let key = record.key().clone();
+        let mut hidden = Vec::new();
+        for (writer, space) in spaces {
+            if dropped.hide(&key, writer, *space)
+                && let Some(replace) = dropped.replace(&key, writer)
+                && record.forget_before(writer, replace) > 0
+            {
+                hidden.push(writer.clone());
+            }
+        }
+        hidden
+    }
+
+    /// As [`hide_some`](Self::hide_some), for all that was dropped elsewhere. If anything in `other`
+    /// is new, it costs a hash for each space of the record.
     pub(crate) fn hide(&mut self, other: &DroppedSpaces) -> Vec<Writer> {
         let Self::Record(_, record, dropped) = self else {
             return Vec::new();
@@ -227,6 +269,18 @@ impl JoinedAnswers {
             (Self::Value(_, value), CheckedAnswer::Value(shown)) => value.as_ref() == Some(shown),
             _ => false,
         }
+    }
+
+    /// The spaces of these writers; `None` for values.
+    pub(crate) fn spaces_of(&self, writers: &[Writer]) -> Option<SmartRecord> {
+        let record = self.record()?;
+        let mut spaces = SmartRecord::new(record.key().clone());
+        for writer in writers {
+            if let Some(space) = record.space(writer) {
+                spaces.join_space(writer.clone(), space.clone());
+            }
+        }
+        Some(spaces)
     }
 
     /// The content; `None` if it is an unknown value.
@@ -339,25 +393,29 @@ pub(crate) fn chunks(record: &SmartRecord, chunk_bytes: usize) -> Vec<Bytes> {
     record.chunks(chunk_bytes).map(Bytes::from).collect()
 }
 
-/// Joins a valid record, within the limits. Returns whether it was news.
+/// Joins a valid record, within the limits.
 fn take_record(
     rules: &SpaceRules,
     joined: &mut SmartRecord,
     dropped: &mut DroppedSpaces,
     shown: &SmartRecord,
-) -> bool {
+) -> Change {
     let key = joined.key().clone();
     let mut before = Vec::new();
     for (writer, space) in shown.spaces() {
-        let Some(space) = dropped.admit(&key, writer, space) else { continue };
         let had = joined.space(writer);
+        // What is known costs no hash.
+        if had.is_some_and(|had| covers(had, space)) {
+            continue;
+        }
+        let Some(space) = dropped.admit(&key, writer, space) else { continue };
         if !had.is_some_and(|had| covers(had, &space)) {
             before.push((writer, had.cloned()));
             joined.join_space(writer.clone(), space.into_owned());
         }
     }
     if before.is_empty() {
-        return false;
+        return Change::default();
     }
     let gone = joined.truncate(rules.limits());
     for (writer, _) in &before {
@@ -365,8 +423,12 @@ fn take_record(
             dropped.on_placed(&key, writer, newest);
         }
     }
-    let is_news = dropped.add(&key, &gone);
-    is_news || before.iter().any(|(writer, had)| joined.space(writer) != had.as_ref())
+    let dropped = dropped.add(&key, &gone, rules.limits());
+    let has_changed = before.iter().any(|(writer, had)| joined.space(writer) != had.as_ref());
+    let is_news = !dropped.is_empty() || has_changed;
+    let before = before.into_iter().map(|(writer, _)| writer.clone());
+    let writers = before.chain(gone.into_iter().map(|(writer, _)| writer)).collect();
+    Change { is_news, writers, dropped }
 }
 
 /// The same in bytes of its own.
@@ -468,7 +530,7 @@ mod tests {
         let known = joined.relevant_to(&value);
         let shown = known.check(&key(), value.clone(), now);
         assert_eq!(shown, joined.check(&key(), value, now), "the useful part suffices");
-        joined.take(&key(), &shown?.shown)
+        Ok(joined.take(&key(), &shown?.shown)?.is_news)
     }
 
     #[test]

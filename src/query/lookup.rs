@@ -7,6 +7,9 @@
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
@@ -19,16 +22,17 @@ use libp2p_kad::{GetRecordError, GetRecordOk, GetRecordResult};
 
 use super::{
     covered::Claims,
-    dropped::{DroppedSpaces, TakenPlaces, ordered_place},
-    joined::{Answer, CheckedAnswer, JoinedAnswers, beyond},
+    dropped::{DroppedSpaces, TakenPlaces},
+    hashed::{HashedSpaces, Summary},
+    joined::{Answer, Change, CheckedAnswer, JoinedAnswers, beyond},
     outcome::{Reading, Snapshot, Withheld},
     refused::RefusedAnswers,
     versions::Shown,
 };
 use crate::store::{SmartRecordStore, StoredValue, storage::RecordId};
 use smart_record_core::{
-    Arcs, EvictionOrder, Fault, RecordKey, Registry, RingArc, SmartRecord, Space, SpaceRules,
-    Timestamp, ValidationError, Writer,
+    Arcs, AskerTag, Fault, RecordKey, Registry, RingArc, SmartRecord, Space, SpaceRules, Timestamp,
+    ValidationError, Writer,
 };
 
 /// Condition for the result of a read to be returned.
@@ -58,6 +62,12 @@ pub enum ReadPolicy {
 /// Maximum number of answers per round: twelve times the 20 closest peers, and at most 4 MB of
 /// packets.
 const MAX_ANSWERS: usize = 256;
+
+/// Maximum number of writers that are remembered of a holder that has shown updates of them from the
+/// future: as many as a record has.
+const MAX_AHEAD: usize = 1_024;
+/// What one of them takes, roughly.
+const AHEAD: usize = 100;
 
 /// Chunks that the same peers lack.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,14 +110,7 @@ struct Extent {
     dismisses_withdrawn: bool,
 }
 
-/// What costs hashes of the content that was found. It is computed once, until the content changes.
-#[derive(Clone, Debug, Default)]
-struct Hashed {
-    /// The digest, and until when it stays the same.
-    digest: OnceLock<([u8; 32], Option<Timestamp>)>,
-    places: OnceLock<Places>,
-}
-
+/// Where spaces of each kind have no place any more.
 #[derive(Clone, Copy, Debug)]
 struct Places {
     /// See [`Extent::last`].
@@ -124,6 +127,10 @@ pub(crate) struct RecordLookup {
     joined: JoinedAnswers,
     shown: Shown,
     claims: Claims,
+    /// For whom answers to this node are, if its id is known.
+    asker: Option<AskerTag>,
+    /// The holders that say for whom their answers are, and whether that is this node.
+    joining: BTreeMap<PeerId, bool>,
     /// The place of the ring that is enough, if it is not all of it.
     wanted: Option<u64>,
     /// Number of the closest peers that were asked, if known.
@@ -132,8 +139,12 @@ pub(crate) struct RecordLookup {
     checked_at: Timestamp,
     /// What is known of the coverage, from all answers so far.
     extent: OnceLock<Extent>,
-    hashed: Hashed,
+    hashed: HashedSpaces,
+    /// What the last answer with news has changed.
+    last_change: Change,
     refused: BTreeMap<PeerId, ValidationError>,
+    /// The holders whose answers had updates from the future by this clock, and their writers.
+    ahead: BTreeMap<PeerId, BTreeSet<PeerId>>,
     empty: BTreeSet<PeerId>,
     answers: usize,
     without_news: usize,
@@ -166,15 +177,19 @@ impl RecordLookup {
             joined: JoinedAnswers::new(registry, &key)?,
             shown: Shown::new(key.clone(), bounds.record_bytes),
             claims: Claims::default(),
+            asker: None,
+            joining: BTreeMap::new(),
             wanted: None,
             asked: None,
             checked_at: Timestamp::EPOCH,
             extent: OnceLock::new(),
-            hashed: Hashed::default(),
+            hashed: HashedSpaces::default(),
+            last_change: Change::default(),
             key,
             policy,
             bounds,
             refused: BTreeMap::new(),
+            ahead: BTreeMap::new(),
             empty: BTreeSet::new(),
             answers: 0,
             without_news: 0,
@@ -210,6 +225,7 @@ impl RecordLookup {
         now: Timestamp,
     ) -> Result<Self, ValidationError> {
         let mut lookup = Self::new(key, policy, bounds, store.registry())?;
+        lookup.asker = Some(AskerTag::of(&store.local_peer()));
         let local = match &lookup.joined {
             JoinedAnswers::Record(rules, ..) => {
                 // The clock may have been set back since it was stored.
@@ -270,19 +286,20 @@ impl RecordLookup {
 
     /// Adds what this node knows but has not stored.
     pub(crate) fn on_known(&mut self, record: &SmartRecord) {
-        self.on_content();
-        self.joined.join(record);
+        let changed = self.joined.join(record).writers;
+        self.on_content(changed);
     }
 
     /// As [`on_known`](Self::on_known), with what is known of spaces without a place.
     pub(crate) fn on_known_answers(&mut self, answers: &JoinedAnswers) {
-        self.on_content();
-        self.joined.join_answers(answers);
+        let changed = self.joined.join_answers(answers);
+        self.on_content(changed);
     }
 
-    /// Handles a change of what was found.
-    fn on_content(&mut self) {
-        (self.extent, self.hashed) = (OnceLock::new(), Hashed::default());
+    /// Handles a change of what was found of these writers.
+    fn on_content(&mut self, changed: impl IntoIterator<Item = Writer>) {
+        self.extent = OnceLock::new();
+        self.hashed.on_change(changed);
     }
 
     pub(crate) const fn policy(&self) -> ReadPolicy {
@@ -327,7 +344,15 @@ impl RecordLookup {
 
     /// How many bytes of answers are held, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        self.shown.bytes().saturating_add(self.joined.dropped().map_or(0, DroppedSpaces::bytes))
+        let dropped = self.joined.dropped().map_or(0, DroppedSpaces::bytes);
+        let ahead = self.ahead.values().map(BTreeSet::len).fold(0, usize::saturating_add);
+        let parts = [dropped, self.hashed.bytes(), ahead.saturating_mul(AHEAD)];
+        parts.into_iter().fold(self.shown.bytes(), usize::saturating_add)
+    }
+
+    /// What the last answer with news has changed.
+    pub(crate) const fn last_change(&self) -> &Change {
+        &self.last_change
     }
 
     /// A peer that has answered with a value.
@@ -355,10 +380,11 @@ impl RecordLookup {
         shown: &CheckedAnswer,
         expires_at: Option<Timestamp>,
     ) -> Result<bool, ValidationError> {
-        self.extent = OnceLock::new();
-        let is_news = self.joined.take(&self.key, shown)?;
+        let change = self.joined.take(&self.key, shown)?;
+        let is_news = change.is_news;
+        self.on_content(change.writers.iter().cloned());
         if is_news {
-            self.on_content();
+            self.last_change = change;
         }
         let is_best = self.joined.is(shown);
         if is_news && is_best {
@@ -384,23 +410,29 @@ impl RecordLookup {
             Ok((answer, is_news))
         });
         match taken {
-            Ok((Answer { shown, coverage, at }, is_news)) => {
+            Ok((Answer { shown, coverage, asker, ahead, at }, is_news)) => {
+                if !ahead.is_empty() {
+                    let known = self.ahead.entry(peer).or_default();
+                    known.extend(ahead.into_iter().take(MAX_AHEAD.saturating_sub(known.len())));
+                }
                 self.answers = self.answers.saturating_add(1);
                 self.without_news = if is_news { 0 } else { self.without_news.saturating_add(1) };
                 self.news = self.news.saturating_add(usize::from(is_news));
                 self.checked_at = self.checked_at.max(at);
-                let until = self.hashed.digest.get().and_then(|(_, until)| *until);
-                if until.is_some_and(|until| until <= self.checked_at) {
-                    self.hashed.digest = OnceLock::new();
-                }
                 let is_new = self.shown.add(peer, shown);
-                if let Some(coverage) = coverage
+                let is_for_us = asker.zip(self.asker).map(|(asker, us)| asker == us);
+                self.joining.extend(is_for_us.map(|joins| (peer, joins)));
+                // What was for another was put there as it was, and says nothing of this holder.
+                if let Some(coverage) = coverage.filter(|_| is_for_us != Some(false))
                     && self.claims.add(peer, &coverage, is_new, self.bounds.patience)
                 {
                     self.overclaimed = self.overclaimed.saturating_add(1);
                 }
             }
             Err(error) => {
+                if error.is_ahead_of_clock() {
+                    self.ahead.entry(peer).or_default();
+                }
                 self.refused.entry(peer).or_insert(error);
             }
         }
@@ -508,8 +540,7 @@ impl RecordLookup {
     }
 
     /// Determines how much was covered. If it `compares` what was found with what holders say that
-    /// they have, and one of them has as many spaces, it costs two hashes for each space when that
-    /// has changed.
+    /// they have, it costs hashes of the spaces that have changed.
     fn measure(&self, compares: bool) -> Extent {
         let n = self.needed();
         let closest = self.closest_seen(None);
@@ -525,7 +556,7 @@ impl RecordLookup {
         let is_retained = |space: &Space| space.retain_until() > Some(self.checked_at);
         let spaces = joined.spaces().filter(|(_, space)| is_retained(space)).count();
         let may_agree = compares && self.claims.has_spaces(spaces);
-        let digest = may_agree.then(|| self.digest(joined));
+        let digest = may_agree.then(|| self.hashed.digest(joined, rules.limits(), self.checked_at));
         let covered = match dropped.is_whole() {
             true => self.claims.covered(digest, empty, n),
             false => Arcs::new(),
@@ -540,42 +571,20 @@ impl RecordLookup {
         Extent { digest, covered, last, misses, dismisses_withdrawn }
     }
 
-    /// The digest of what was found.
-    fn digest(&self, joined: &SmartRecord) -> [u8; 32] {
-        let digest = self.hashed.digest.get_or_init(|| {
-            let updates = joined.spaces().flat_map(|(_, space)| space.updates());
-            let ends = updates.map(|update| update.retain_until());
-            let until = ends.filter(|end| *end > self.checked_at).min();
-            (joined.digest(self.checked_at), until)
-        });
-        digest.0
-    }
-
     /// The highest places of the spaces of each kind, if so many were found that holders evict
     /// those of higher places.
     fn places(&self, rules: &SpaceRules, joined: &SmartRecord) -> Places {
-        *self.hashed.places.get_or_init(|| {
-            let (open, withdrawn): (Vec<_>, Vec<_>) =
-                joined.spaces().partition(|(_, space)| !space.is_withdrawn());
-            let limits = rules.limits();
-            let is_full = open.len() >= limits.spaces_per_record();
-            let is_large = || self.joined.exceeds(self.bounds.record_bytes / 2);
-            let first_evicted = |spaces: &[(&Writer, &Space)], is_full: bool| {
-                let order = |(writer, space): &(&Writer, &Space)| {
-                    let rank = writer.rank(&self.key);
-                    // Of withdrawn spaces only the rank counts.
-                    let work = if space.is_withdrawn() { 0 } else { space.work(&rank) };
-                    ordered_place(EvictionOrder::new(work, rank))
-                };
-                spaces.iter().filter(|_| is_full).map(order).max()
-            };
-            let open = first_evicted(&open, is_full || is_large());
-            let withdrawn_are_full = withdrawn.len() >= limits.withdrawn_per_record();
-            let withdrawn = first_evicted(&withdrawn, withdrawn_are_full);
-            // If all that were found have work, one without may have no slot anywhere.
-            let last = open.map(|(Reverse(work), place)| if work == 0 { place } else { 0 });
-            Places { last, taken: TakenPlaces { open: open.filter(|_| is_full), withdrawn } }
-        })
+        let limits = rules.limits();
+        let Summary { open, withdrawn, bytes } =
+            self.hashed.summary(joined, limits, self.checked_at);
+        let is_full = open.count >= limits.spaces_per_record();
+        let is_large = bytes > self.bounds.record_bytes / 2;
+        // If all that were found have work, one without may have no slot anywhere.
+        let last = open.last.filter(|_| is_full || is_large);
+        let last = last.map(|(Reverse(work), place)| if work == 0 { place } else { 0 });
+        let withdrawn_are_full = withdrawn.count >= limits.withdrawn_per_record();
+        let withdrawn = withdrawn.last.filter(|_| withdrawn_are_full);
+        Places { last, taken: TakenPlaces { open: open.last.filter(|_| is_full), withdrawn } }
     }
 
     /// Number of peers that have to cover a place, no more than there are.
@@ -586,6 +595,13 @@ impl RecordLookup {
         self.bounds.complete_at.min(asked).max(1)
     }
 
+    /// Whether enough holders have shown an update of a writer that is from the future by this clock.
+    /// Then at least one of them is honest and has it, so the space is not known.
+    fn is_ahead(&self, writer: &PeerId) -> bool {
+        let holders = self.ahead.values().filter(|writers| writers.contains(writer));
+        holders.count() >= self.bounds.complete_at.max(1)
+    }
+
     /// Whether enough peers have covered the space of a writer, so that what they have not shown of
     /// it they do not have. Never of one that a full record may have no slot for, that was shown
     /// and had none, or that may have been withdrawn where there is no slot for a withdrawal.
@@ -594,12 +610,15 @@ impl RecordLookup {
             return false;
         };
         let place = RingArc::place(&writer.rank(&self.key));
-        let is_beyond = self.extent().last.is_some_and(|last| place > last);
+        // What has a slot in the join has one at each holder, whatever its place.
+        let has_slot = record.space(writer).is_some_and(|space| !space.is_withdrawn());
+        let is_beyond = !has_slot && self.extent().last.is_some_and(|last| place > last);
         let may_be_dismissed = self.extent().dismisses_withdrawn && record.space(writer).is_none();
         self.has_answers()
             && !is_beyond
             && !may_be_dismissed
             && !dropped.has(&self.key, writer)
+            && !self.is_ahead(&writer.peer_id())
             && self.covered().has(place)
     }
 
@@ -611,6 +630,7 @@ impl RecordLookup {
         self.bounds.complete_at >= peers
             && self.has_settled()
             && !is_dropped
+            && !self.is_ahead(&writer.peer_id())
             && self.covered().has(place)
     }
 
@@ -665,9 +685,15 @@ impl RecordLookup {
         self.shown.is_holder(peer) || self.empty.contains(peer) || self.refused.contains_key(peer)
     }
 
-    /// Whether a peer says what its answers cover.
+    /// Whether a peer says what its answers to this node cover.
     pub(crate) fn says_coverage(&self, peer: &PeerId) -> bool {
         self.claims.get(peer).is_some()
+    }
+
+    /// The holders that are known to have made their answers themselves, because these were for this
+    /// node, or not to. The first join what they are sent; the others keep the last PUT.
+    pub(crate) fn joining(&self) -> impl Iterator<Item = (&PeerId, bool)> {
+        self.joining.iter().map(|(peer, joins)| (peer, *joins))
     }
 
     /// The valid content of a peer's answers, as far as it is remembered.
@@ -770,7 +796,10 @@ impl RecordLookup {
     pub(crate) fn into_interim(self, now: Timestamp) -> Reading {
         let extent = self.extent.get().cloned().unwrap_or_else(|| self.measure(false));
         let interim = Self { extent: extent.into(), ..self };
-        Reading { is_complete: false, ..interim.into_reading(&[], Vec::new(), now) }
+        let reading = interim.into_reading(&[], Vec::new(), now);
+        // Whoever keeps it keeps no copy of what was dropped.
+        let dropped = DroppedSpaces::default();
+        Reading { is_complete: false, has_settled: false, dropped, ..reading }
     }
 
     /// Returns the result of the read.
@@ -783,6 +812,8 @@ impl RecordLookup {
         let (is_complete, expires_at) = (self.is_complete(), self.expires_at());
         let (has_settled, Extent { digest, covered, .. }) =
             (self.has_settled(), self.extent().clone());
+        let ahead = self.ahead.values().flatten().copied().collect::<BTreeSet<_>>();
+        let ahead = ahead.into_iter().filter(|writer| self.is_ahead(writer)).collect();
         let sent = |peer: &PeerId| repairs.iter().any(|repair| repair.peers.contains(peer));
         let stale = self.shown.holders().copied().filter(|peer| sent(peer)).collect();
         let empty = self.empty.iter().copied().filter(|peer| !self.shown.is_holder(peer)).collect();
@@ -795,6 +826,8 @@ impl RecordLookup {
             empty,
             silent: Vec::new(),
             refused: self.refused.into_iter().collect(),
+            ahead_of_clock: self.ahead.into_keys().collect(),
+            ahead,
             withheld,
             is_complete,
             has_settled,
@@ -805,462 +838,5 @@ impl RecordLookup {
             here: self.here,
             expires_at,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use libp2p_identity::Keypair;
-
-    use super::*;
-    use smart_record_core::{Coverage, Limits, Open, SpaceSigner, Validator, Validity};
-
-    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-    const BOUNDS: Bounds = Bounds {
-        closest: 20,
-        complete_at: 2,
-        patience: 1,
-        chunk_bytes: 15 * 1_024,
-        rounds: 4,
-        repair_chunks: 2,
-        record_bytes: 4 * 1_024 * 1_024,
-    };
-
-    fn signer() -> SpaceSigner {
-        SpaceSigner::new("/sr/a".into(), Keypair::generate_ed25519(), Limits::default())
-    }
-
-    fn board(writers: usize, bytes: usize) -> SmartRecord {
-        let mut board = SmartRecord::new("/sr/a".into());
-        for _ in 0..writers {
-            let mut signer = signer();
-            let document = [("x", "x".repeat(bytes))].into_iter().collect();
-            signer.merge(document, NOW, Duration::from_secs(60)).unwrap();
-            board.join(signer.record(NOW)).unwrap();
-        }
-        board
-    }
-
-    struct Test(RecordLookup);
-
-    impl Test {
-        fn new(policy: ReadPolicy) -> Self {
-            Self::with_registry(policy, &Registry::default())
-        }
-
-        fn with_registry(policy: ReadPolicy, registry: &Registry) -> Self {
-            Self(RecordLookup::new("/sr/a".into(), policy, BOUNDS, registry).unwrap())
-        }
-
-        fn answer(&mut self, peer: PeerId, value: &[u8]) -> bool {
-            let value = Bytes::copy_from_slice(value);
-            let answer = self.0.joined().check(self.0.key(), value, NOW);
-            self.0.on_answer(peer, answer, None)
-        }
-
-        /// The answer of a holder of `all` with a part of it, which covers these arcs.
-        fn says(&mut self, peer: PeerId, part: Vec<u8>, all: &SmartRecord, arcs: &[RingArc]) {
-            let mut value = part;
-            let spaces = u32::try_from(all.spaces().len()).unwrap();
-            let coverage = Coverage::new(arcs.iter().copied(), spaces, all.digest(NOW));
-            coverage.append_to(&mut value);
-            self.answer(peer, &value);
-        }
-
-        fn repairs(&self) -> (Vec<PeerId>, bool) {
-            let local = PeerId::random();
-            let (repairs, is_close) = (self.0.repairs(&local, |_| false), self.0.is_close(&local));
-            (repairs.into_iter().flat_map(|repair| repair.peers).collect(), is_close)
-        }
-    }
-
-    fn peers(n: usize) -> Vec<PeerId> {
-        std::iter::repeat_with(PeerId::random).take(n).collect()
-    }
-
-    #[test]
-    fn a_peer_with_an_expired_copy_is_repaired_and_one_with_garbage_is_not() {
-        let board = board(1, 1);
-        let mut test = Test::new(ReadPolicy::All);
-        let peers = peers(BOUNDS.closest + 1);
-        let mut by_distance = peers.clone();
-        by_distance.sort_by_key(|peer| RecordId::new(peer, test.0.key()));
-        let farthest = by_distance.pop().unwrap();
-        let [good, expired, liar, rest @ ..] = &by_distance[..] else { panic!() };
-        test.answer(*good, &board.encode());
-        let old = ValidationError::Expired { expired_at: NOW };
-        test.0.on_answer(*expired, Err(old), None);
-        test.answer(*liar, b"garbage");
-        for peer in rest {
-            test.answer(*peer, &board.encode());
-        }
-        // There are 20 closer peers.
-        test.0.on_empty([farthest]);
-        test.0.on_round();
-        assert_eq!(test.repairs().0, [*expired]);
-    }
-
-    #[test]
-    fn only_valid_answers_count_and_invalid_ones_change_nothing() {
-        let board = board(1, 1);
-        for (policy, good) in [(ReadPolicy::Replies(2), 2), (ReadPolicy::WithoutNews(2), 3)] {
-            let mut test = Test::new(policy);
-            for peer in peers(10) {
-                assert!(!test.answer(peer, b"garbage"));
-            }
-            assert!(!test.0.has_answers() && !test.0.has_failed());
-            let enough = peers(good).into_iter().map(|peer| test.answer(peer, &board.encode()));
-            let enough: Vec<_> = enough.collect();
-            assert_eq!(enough.iter().position(|enough| *enough), Some(good - 1));
-            assert_eq!(test.0.joined().record(), Some(&board));
-            assert!(!test.0.is_complete());
-        }
-        let mut all = Test::new(ReadPolicy::All);
-        assert!(peers(30).into_iter().all(|peer| !all.answer(peer, &board.encode())));
-        assert!(!all.0.is_complete(), "nobody says what it covers");
-        all.says(PeerId::random(), board.encode(), &board, &[]);
-        assert!(!all.0.is_complete(), "one is not enough");
-        all.says(PeerId::random(), board.encode(), &board, &[RingArc::RING]);
-        assert!(all.0.is_complete());
-    }
-
-    #[test]
-    fn a_sliced_record_is_read_until_enough_have_covered_it_or_the_rounds_run_out() {
-        let (peers, board) = (peers(2), board(60, 600));
-        let slices: Vec<_> = board.chunks(8 * 1_024).collect();
-        assert!(slices.len() > 4);
-        // Four rounds of one slice each are too few, and of two slices enough.
-        for (step, is_complete) in [(1, false), (2, true)] {
-            let mut test = Test::new(ReadPolicy::All);
-            let mut rounds = 0;
-            for slices in slices.chunks(step) {
-                rounds += 1;
-                for peer in &peers {
-                    for slice in slices {
-                        test.says(*peer, slice.clone(), &board, &[]);
-                    }
-                }
-                if !test.0.on_round() {
-                    break;
-                }
-            }
-            assert_eq!((rounds <= 4, test.0.is_complete()), (true, is_complete));
-            assert_eq!(test.0.unfinished().count(), 0);
-            let reading = test.0.into_reading(&[], Vec::new(), NOW);
-            assert_eq!(reading.missing() == 0.0, is_complete);
-            let writer = board.spaces().next().unwrap().0;
-            assert_eq!(reading.is_complete_for(writer), is_complete);
-        }
-    }
-
-    #[test]
-    fn one_holder_of_two_has_covered_half_and_a_peer_that_shows_nothing_new_is_given_up() {
-        let ([one, other], board) = ([(); 2].map(|()| PeerId::random()), board(30, 600));
-        let slices: Vec<_> = board.chunks(8 * 1_024).collect();
-        let half = RingArc { first: 0, last: u64::MAX / 2 };
-        let mut test = Test::new(ReadPolicy::All);
-        test.says(one, slices[0].clone(), &board, &[RingArc::RING]);
-        test.says(other, slices[1].clone(), &board, &[half]);
-        assert!(test.0.on_round() && !test.0.is_complete());
-        let reading = test.0.clone().into_reading(&[], Vec::new(), NOW);
-        assert_eq!((reading.missing(), reading.coverage(&other).unwrap().share), (0.5, 0.5));
-        assert_eq!(reading.coverage(&one).unwrap().spaces, 30);
-        test.says(other, slices[1].clone(), &board, &[half]);
-        assert_eq!((test.0.on_round(), test.0.overclaimed()), (false, 1), "nothing new");
-        assert!(!test.0.is_complete(), "one alone");
-    }
-
-    #[test]
-    fn answers_without_news_cost_no_hashes() {
-        let (board, peers) = (board(30, 1), peers(3));
-        let mut test = Test::new(ReadPolicy::All);
-        let whole = |test: &mut Test, peer| test.says(peer, board.encode(), &board, &[]);
-        whole(&mut test, peers[0]);
-        assert_eq!(test.0.extent().digest, Some(board.digest(NOW)));
-        whole(&mut test, peers[1]);
-        assert!(test.0.extent.get().is_none(), "another holder may change what was covered");
-        assert!(test.0.hashed.digest.get().is_some() && test.0.hashed.places.get().is_some());
-        // What has expired is not in the digest any more.
-        let later = NOW.saturating_add(Duration::from_secs(49 * 3_600));
-        let shown = CheckedAnswer::Record(board.clone());
-        test.0.on_answer(peers[2], Ok(Answer { shown, coverage: None, at: later }), None);
-        assert!(test.0.hashed.digest.get().is_none());
-        // News is hashed.
-        test.0.extent();
-        test.answer(peers[2], &self::board(1, 1).encode());
-        assert!(test.0.hashed.places.get().is_none());
-    }
-
-    #[test]
-    fn an_interim_result_is_not_compared_with_what_holders_have() {
-        let (board, peers) = (board(30, 600), peers(2));
-        let mut test = Test::new(ReadPolicy::All);
-        for peer in &peers {
-            test.says(*peer, board.encode(), &board, &[RingArc { first: 0, last: u64::MAX / 2 }]);
-        }
-        let interim = test.0.clone().into_interim(NOW);
-        assert_eq!((interim.digest, interim.missing(), interim.is_complete()), (None, 0.5, false));
-        assert_eq!(interim.snapshot.record(), Some(&board));
-        let reading = test.0.into_reading(&[], Vec::new(), NOW);
-        assert_eq!((reading.digest, reading.missing()), (Some(board.digest(NOW)), 0.0));
-    }
-
-    #[test]
-    fn a_first_write_waits_for_its_own_space_alone() {
-        let (peers, board) = (peers(2), board(30, 600));
-        let slices: Vec<_> = board.chunks(8 * 1_024).collect();
-        let (writer, _) = board.spaces().next().unwrap();
-        let place = RingArc::place(&writer.rank(board.key()));
-        let mut test = Test::new(ReadPolicy::Settled);
-        test.0.want(writer);
-        test.0.set_asked(2);
-        let own = RingArc { first: place, last: place };
-        test.says(peers[0], slices[0].clone(), &board, &[own]);
-        assert!(!test.0.tells(writer) && test.0.on_round());
-        test.says(peers[1], slices[1].clone(), &board, &[own]);
-        assert!(test.0.tells(writer) && !test.0.on_round() && !test.0.is_complete());
-        let reading = test.0.into_reading(&[], Vec::new(), NOW);
-        assert!(reading.is_complete_for(writer));
-    }
-
-    #[test]
-    fn a_full_record_covers_nothing_by_itself_and_accuses_nobody_beyond_its_last_place() {
-        let mut signers: Vec<_> = std::iter::repeat_with(signer).take(5).collect();
-        let place = |signer: &SpaceSigner| RingArc::place(&signer.writer().rank(&"/sr/a".into()));
-        signers.sort_by_key(place);
-        let [_, within, last, evicted, withdrawn] = &mut signers[..] else { panic!() };
-        withdrawn.withdraw(NOW).unwrap();
-        let (within, beyond) = (within.writer().clone(), evicted.writer().clone());
-        let found = [RingArc { first: 0, last: place(last) }];
-        let mut board = SmartRecord::new("/sr/a".into());
-        for n in [0, 1, 2, 4] {
-            let document = [("x", "x")].into_iter().collect();
-            if n < 4 {
-                signers[n].merge(document, NOW, Duration::from_secs(60)).unwrap();
-            }
-            board.join(signers[n].record(NOW)).unwrap();
-        }
-        let limits = Limits::default().with_spaces_per_record(3);
-        let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
-        for (arcs, is_complete) in [(found, false), ([RingArc::RING], true)] {
-            let mut test = Test::with_registry(ReadPolicy::All, &registry);
-            // It agrees with nobody, so the arcs alone count.
-            let mut more = board.clone();
-            more.join(self::board(1, 1)).unwrap();
-            for peer in peers(2) {
-                test.says(peer, board.encode(), &more, &arcs);
-            }
-            assert_eq!(test.0.joined().record().unwrap().spaces().len(), 4);
-            assert_eq!(test.0.is_complete(), is_complete);
-            assert!(test.0.tells(&within));
-            assert!(!test.0.tells(&beyond), "there is no place for it");
-        }
-    }
-
-    #[test]
-    fn a_full_record_of_spaces_with_work_accuses_nobody() {
-        let limits = Limits::default().with_spaces_per_record(3);
-        let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
-        for (stamped, is_told) in [(0, true), (2, true), (3, false)] {
-            let mut signers: Vec<_> = std::iter::repeat_with(signer).take(4).collect();
-            signers.sort_by_key(|signer| signer.writer().rank(&"/sr/a".into()));
-            let missing = signers.remove(0).writer().clone();
-            let mut board = SmartRecord::new("/sr/a".into());
-            for (n, signer) in signers.iter_mut().enumerate() {
-                if n < stamped {
-                    signer.set_stamp(signer.stamp_search(4, NOW).step(1 << 16));
-                }
-                let document = [("x", "x")].into_iter().collect();
-                signer.merge(document, NOW, Duration::from_secs(60)).unwrap();
-                board.join(signer.record(NOW)).unwrap();
-            }
-            let mut test = Test::with_registry(ReadPolicy::All, &registry);
-            for peer in peers(2) {
-                test.says(peer, board.encode(), &board, &[RingArc::RING]);
-            }
-            assert!(test.0.is_complete());
-            assert_eq!(test.0.tells(&missing), is_told, "{stamped} of 3 have work");
-        }
-    }
-
-    #[test]
-    fn of_a_slice_only_what_it_covers_shows_what_is_lacking() {
-        let (all, behind) = (board(40, 600), [(); 2].map(|()| PeerId::random()));
-        let mut had = SmartRecord::new(all.key().clone());
-        let mut ranked: Vec<_> = all.spaces().collect();
-        ranked.sort_by_key(|(writer, _)| writer.rank(all.key()));
-        for (writer, space) in &ranked[..5] {
-            had.join_space(Writer::clone(writer), Space::clone(space));
-        }
-        let place = |n: usize| RingArc::place(&ranked[n].0.rank(all.key()));
-        let mut test = Test::new(ReadPolicy::All);
-        test.says(PeerId::random(), all.encode(), &all, &[RingArc::RING]);
-        // It says that there is nothing between the fifth space and the eighth.
-        let arc = RingArc { first: 0, last: place(7) };
-        test.says(behind[0], had.encode(), &had, &[arc]);
-        test.says(behind[1], had.encode(), &had, &[]);
-        let repairs = test.0.repairs(&PeerId::random(), |_| true);
-        let [Repair { peers, chunks }] = &repairs[..] else { panic!("{repairs:?}") };
-        assert_eq!(peers[..], behind[..1]);
-        let sent = SmartRecord::decode(all.key(), chunks[0].clone(), &Limits::default()).unwrap();
-        let lacking: BTreeSet<_> = ranked[5..8].iter().map(|(writer, _)| *writer).collect();
-        assert_eq!(sent.spaces().map(|(writer, _)| writer).collect::<BTreeSet<_>>(), lacking);
-        assert!(test.0.has_unseen(), "the other may lack anything");
-    }
-
-    #[test]
-    fn only_the_closest_peers_that_are_behind_or_empty_are_repaired() {
-        let (one, other) = (board(1, 1), board(1, 1));
-        let mut both = one.clone();
-        both.join(other).unwrap();
-        let mut test = Test::new(ReadPolicy::All);
-        let mut seen = peers(62);
-        seen.sort_by_key(|peer| RecordId::new(peer, test.0.key()));
-        let (far, near) = (seen.pop().unwrap(), seen.remove(0));
-        for (n, peer) in seen.iter().enumerate() {
-            match n % 3 {
-                0 => drop(test.answer(*peer, &both.encode())),
-                1 => drop(test.answer(*peer, &one.encode())),
-                _ => test.0.on_empty([*peer]),
-            }
-        }
-        let (mut repaired, _) = test.repairs();
-        repaired.sort_by_key(|peer| RecordId::new(peer, test.0.key()));
-        let lacking = seen[..20].iter().enumerate().filter(|(n, _)| n % 3 > 0);
-        assert_eq!(repaired, lacking.map(|(_, peer)| *peer).collect::<Vec<_>>());
-        let is_close = |local| test.0.is_close(&local);
-        assert!(is_close(near) && !is_close(far));
-    }
-
-    #[test]
-    fn of_what_fits_into_a_packet_all_is_sent_to_who_is_behind() {
-        let (one, other) = (board(1, 1), board(1, 1));
-        let mut both = one.clone();
-        both.join(other).unwrap();
-        let [newest, behind, empty] = [(); 3].map(|()| PeerId::random());
-        let mut test = Test::new(ReadPolicy::All);
-        test.answer(newest, &both.encode());
-        test.answer(behind, &one.encode());
-        test.0.on_empty([empty]);
-        let repairs = test.0.repairs(&PeerId::random(), |_| false);
-        let [Repair { peers, chunks }] = &repairs[..] else { panic!("{repairs:?}") };
-        assert!(peers.contains(&behind) && peers.contains(&empty));
-        assert_eq!(chunks[..], [Bytes::from(both.encode())]);
-    }
-
-    #[test]
-    fn of_a_large_record_who_may_keep_the_last_put_is_sent_what_it_has_shown_too() {
-        let (mut signer, slice, rest) = (signer(), board(9, 600), board(20, 600));
-        let mut say = |text: &str| {
-            let document = [("x", text)].into_iter().collect();
-            signer.merge(document, NOW, Duration::from_secs(60)).unwrap();
-            let mut said = slice.clone();
-            said.join(signer.record(NOW)).unwrap();
-            (said, signer.record(NOW))
-        };
-        let ((shown, _), (new, own)) = (say("old"), say("new"));
-        let [behind, newest] = [(); 2].map(|()| PeerId::random());
-        let mut test = Test::new(ReadPolicy::All);
-        test.answer(behind, &shown.encode());
-        test.answer(newest, &rest.encode());
-        test.answer(newest, &own.encode());
-        let sent = |joins: bool| {
-            let repairs = test.0.repairs(&PeerId::random(), |_| joins);
-            let [Repair { peers, chunks }] = &repairs[..] else { panic!("{repairs:?}") };
-            assert_eq!((&peers[..], chunks.len()), (&[behind][..], 1));
-            SmartRecord::decode(&"/sr/a".into(), chunks[0].clone(), &Limits::default()).unwrap()
-        };
-        assert_eq!((sent(true), sent(false)), (own, new));
-    }
-
-    #[test]
-    fn after_an_early_end_empty_peers_are_not_repaired() {
-        let (one, other) = (board(1, 1), board(1, 1));
-        let mut both = one.clone();
-        both.join(other).unwrap();
-        let [newest, stale, empty] = [(); 3].map(|()| PeerId::random());
-        let mut test = Test::new(ReadPolicy::All);
-        test.answer(newest, &both.encode());
-        test.answer(stale, &one.encode());
-        test.0.on_empty([empty]);
-        let (mut repaired, is_close) = test.repairs();
-        repaired.sort_unstable();
-        let mut expected = vec![stale, empty];
-        expected.sort_unstable();
-        assert_eq!((repaired, is_close), (expected, true), "only these peers are known");
-        test.0.end_early();
-        assert_eq!(test.repairs(), (vec![stale], false));
-    }
-
-    #[test]
-    fn spaces_that_are_not_stored_locally_are_news() {
-        let (here, theirs) = (board(3, 1), board(2, 1));
-        let mut test = Test::new(ReadPolicy::All);
-        test.0.on_local(here.clone());
-        assert_eq!(test.0.news(), None);
-        let mut whole = here.clone();
-        whole.join(theirs.clone()).unwrap();
-        let peer = PeerId::random();
-        test.answer(peer, &whole.encode());
-        assert_eq!(test.0.news(), Some(theirs.clone()));
-        for (writer, _) in theirs.spaces() {
-            assert_eq!(test.0.source_of(writer), Some(peer));
-        }
-        let mut knowing = Test::new(ReadPolicy::WithoutNews(1));
-        knowing.0.on_known(&whole);
-        assert_eq!(knowing.0.news(), Some(whole.clone()), "known but not stored");
-        assert!(knowing.answer(peer, &whole.encode()), "no news to the read");
-    }
-
-    #[test]
-    fn the_number_of_answers_per_round_is_bounded() {
-        let mut test = Test::new(ReadPolicy::All);
-        let enough = peers(MAX_ANSWERS).into_iter().map(|peer| test.answer(peer, b"garbage"));
-        let enough: Vec<_> = enough.collect();
-        assert_eq!(enough.iter().position(|enough| *enough), Some(MAX_ANSWERS - 1));
-        assert!(!test.0.is_complete());
-    }
-
-    /// Accepts any bytes and prefers the greatest.
-    struct Greatest;
-
-    impl Validator for Greatest {
-        fn validate(
-            &self,
-            _: &RecordKey,
-            _: &[u8],
-            _: Timestamp,
-        ) -> Result<Validity, ValidationError> {
-            Ok(Validity::forever())
-        }
-
-        fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
-            smart_record_core::best_index(values)
-        }
-
-        fn wrapped(&self) -> Option<&dyn Validator> {
-            None
-        }
-    }
-
-    #[test]
-    fn a_value_expires_no_later_than_with_the_holders_of_the_best_value() {
-        let registry = Registry::empty().with("great", Greatest).unwrap();
-        let mut lookup =
-            RecordLookup::new("/great/a".into(), ReadPolicy::All, BOUNDS, &registry).unwrap();
-        let at = |seconds| Some(NOW.saturating_add(Duration::from_secs(seconds)));
-        let mut kept_until = |value: &'static str, expires_at| {
-            let shown = lookup.joined().check(lookup.key(), value.into(), NOW);
-            lookup.on_answer(PeerId::random(), shown, expires_at);
-            lookup.expires_at()
-        };
-        assert_eq!(kept_until("a", at(40)), at(40));
-        assert_eq!(kept_until("c", at(10)), at(10));
-        assert_eq!(kept_until("c", at(20)), at(20));
-        assert_eq!(kept_until("b", at(30)), at(20));
-        assert_eq!(kept_until("c", None), None, "one holder states no expiry");
-        assert_eq!(kept_until("c", at(50)), None);
     }
 }

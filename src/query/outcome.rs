@@ -2,6 +2,8 @@
 //!
 //! **Invariants.** A snapshot is immutable: later answers do not change it.
 
+use std::{collections::BTreeSet, sync::OnceLock};
+
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
@@ -18,7 +20,7 @@ use smart_record_core::{
 };
 
 /// A record as known at one instant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// Key of the record.
@@ -27,7 +29,17 @@ pub struct Snapshot {
     pub content: Content,
     /// The instant of the snapshot.
     pub at: Timestamp,
+    /// The view, once it is known.
+    view: OnceLock<View>,
 }
+
+impl PartialEq for Snapshot {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.key, &self.content, self.at) == (&other.key, &other.content, other.at)
+    }
+}
+
+impl Eq for Snapshot {}
 
 /// The known content of a key, depending on its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +61,17 @@ impl Snapshot {
             }
             JoinedAnswers::Value(_, value) => Content::Value(value),
         };
-        Self { key, content, at: now }
+        Self::of(key, content, now)
+    }
+
+    pub(crate) const fn of(key: RecordKey, content: Content, at: Timestamp) -> Self {
+        Self { key, content, at, view: OnceLock::new() }
+    }
+
+    /// Returns a record without expired updates, with its view at `at`.
+    pub(crate) fn viewed(record: SmartRecord, view: View, at: Timestamp) -> Self {
+        let snapshot = Self::of(record.key().clone(), Content::Record(record), at);
+        Self { view: view.into(), ..snapshot }
     }
 
     /// The smart record; `None` for values.
@@ -68,9 +90,12 @@ impl Snapshot {
         }
     }
 
-    /// The view of a smart record at the instant of the snapshot; empty for values.
+    /// The view of a smart record at the instant of the snapshot; empty for values. It is made once.
+    /// In a snapshot of a [`Watch`](crate::client::Watch) it is there already, and shares with the
+    /// last one what has not changed.
     pub fn view(&self) -> View {
-        self.record().map(|record| record.view(self.at)).unwrap_or_default()
+        let view = || self.record().map(|record| record.view(self.at)).unwrap_or_default();
+        self.view.get_or_init(view).clone()
     }
 
     /// Whether nothing was known.
@@ -122,6 +147,10 @@ pub struct Reading {
     pub silent: Vec<PeerId>,
     /// The peers whose answers were refused, with the reason.
     pub refused: Vec<(PeerId, ValidationError)>,
+    /// The holders of a smart record whose answers had updates that are too far ahead of this node's
+    /// clock, which were left out. If they are more than one or two, the clock is behind, and what
+    /// was written last is missing, though the reading may be [complete](Self::is_complete).
+    pub ahead_of_clock: Vec<PeerId>,
     /// The writers of which less was found than was seen before, although
     /// [enough](crate::behaviour::BehaviourConfig::complete_at) peers have covered their spaces:
     /// their updates were withheld or rolled back. It accuses no peer.
@@ -135,6 +164,8 @@ pub struct Reading {
     /// Expiry of copies of a value that does not state its own: the latest that its holders state.
     /// `None` if a holder states none, and for smart records.
     pub expires_at: Option<Timestamp>,
+    /// The writers of which enough holders have shown an update from the future by this clock.
+    pub(crate) ahead: BTreeSet<PeerId>,
     pub(crate) is_complete: bool,
     /// Whether enough of the closest peers have answered.
     pub(crate) has_settled: bool,
@@ -204,11 +235,13 @@ impl Reading {
     }
 
     /// As [`is_complete`](Self::is_complete), for the space of one writer. It is not complete for a
-    /// space that was shown and that the record had no place for.
+    /// space that was shown and that the record had no place for, nor for one of which that many
+    /// holders have shown an update that is from the future by this clock.
     pub fn is_complete_for(&self, writer: &Writer) -> bool {
         let key = &self.snapshot.key;
         let place = RingArc::place(&writer.rank(key));
-        self.has_settled && self.covered.has(place) && !self.dropped.has(key, writer)
+        let is_known = !self.dropped.has(key, writer) && !self.ahead.contains(&writer.peer_id());
+        self.has_settled && self.covered.has(place) && is_known
     }
 
     /// Coverage stated by a holder of a smart record. `None` if it states none, as peers of other

@@ -61,7 +61,7 @@ impl RecordPut {
     ) -> Option<Bytes> {
         let mut all = JoinedAnswers::new(store.registry(), &self.key).ok()?;
         all.join(self.record.as_ref()?);
-        known.into_iter().for_each(|known| all.join(known));
+        known.into_iter().for_each(|known| drop(all.join(known)));
         all.collect(store.clock().now());
         let is_small = !all.exceeds(store.config().chunk_bytes());
         let record = all.record().filter(|_| is_small)?;
@@ -133,4 +133,69 @@ impl RecordPut {
 /// The later of two ends. `None` is never.
 fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     a.zip(b).map(|(a, b)| a.max(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use smart_record_core::{Validator, Validity};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    /// A value is a number, the greatest is best, and includes those with the same first digit. Its
+    /// number is how many seconds it lives; of none it lives for ever.
+    struct Numbers;
+
+    fn number(value: &[u8]) -> u64 {
+        std::str::from_utf8(value).unwrap().parse().unwrap()
+    }
+
+    impl Validator for Numbers {
+        fn validate(
+            &self,
+            _: &RecordKey,
+            value: &[u8],
+            now: Timestamp,
+        ) -> Result<Validity, ValidationError> {
+            let expired_at = NOW.saturating_add(Duration::from_secs(number(value)));
+            match number(value) {
+                90 => Ok(Validity::forever()),
+                _ if expired_at <= now => Err(ValidationError::Expired { expired_at }),
+                _ => Ok(Validity::until(expired_at)),
+            }
+        }
+
+        fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+            smart_record_core::best_index(values.iter().map(|value| number(value)))
+        }
+
+        fn contains(&self, _: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+            whole.first() == part.first()
+        }
+
+        fn wrapped(&self) -> Option<&dyn Validator> {
+            None
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_sent_unless_it_has_expired_and_ends_no_earlier_than_what_was_written() {
+        let at = |seconds| NOW.saturating_add(Duration::from_secs(seconds));
+        let combined = |written: &'static str, best: &'static str, ends: Option<u64>, now| {
+            let mut put = RecordPut::new("/n/a".into(), vec![written.into()], ends.map(at));
+            let found = JoinedAnswers::Value(Arc::new(Numbers), Some(best.into()));
+            put.combine(&found, at(now)).map(|()| (put.chunks[0].clone(), put.expires_at))
+        };
+        assert_eq!(combined("41", "47", Some(41), 0), Ok(("47".into(), Some(at(47)))));
+        assert_eq!(combined("41", "47", Some(60), 0), Ok(("47".into(), Some(at(60)))));
+        assert_eq!(combined("41", "57", Some(41), 0), Err(ValidationError::Stale));
+        // It has expired since it was found: a fault of nobody, and nothing better is there.
+        for best in ["47", "57"] {
+            assert_eq!(combined("90", best, None, 60), Ok(("90".into(), None)));
+        }
+        // Never is later than any other end.
+        assert_eq!(combined("41", "47", None, 0), Ok(("47".into(), None)));
+        assert_eq!(combined("91", "90", Some(91), 0), Ok(("90".into(), None)));
+    }
 }

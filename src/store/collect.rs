@@ -15,8 +15,9 @@ use super::{
     quota::ChargedTallies,
     room::PlannedRow,
     rows::{self, Place},
+    source::Source,
     storage::{Part, PartId, RecordId, SpaceId},
-    table::Table,
+    table::{HeadCost, Table},
 };
 use smart_record_core::{RecordKey, Timestamp, Writer};
 
@@ -169,7 +170,7 @@ impl SmartRecordStore {
         };
         let charge = self.charge(&key, old.writer.as_ref());
         let max = self.max_spaces(&key);
-        let order = rows::order(id.space, &part);
+        let order = rows::order(id.space, &part, max.min_bits);
         let wanted = PlannedRow {
             key: &key,
             id,
@@ -179,6 +180,8 @@ impl SmartRecordStore {
             order,
             max_spaces: max.open,
             max_withdrawn: max.withdrawn,
+            source: Source::UNKNOWN,
+            min_bits: max.min_bits,
             adds_to_memory: false,
             returns: false,
         };
@@ -202,11 +205,9 @@ impl SmartRecordStore {
     ) -> Result<(), StorageError> {
         let OldSpace { bytes: old, writer, place } = old;
         let mut plan = WritePlan::default();
-        let head = self.table.storage.get(&id.record.head())?;
-        let old_head = head.as_ref().map(|part| (part.bytes.len(), part.stored_at));
-        let head = head.and_then(|head| rows::decode_head(&head).ok());
-        let (key, head_payers) = self.table.head_payers(head);
-        let charged = ChargedTallies::of_space(head_payers.namespace, writer.as_ref());
+        let old_head = self.table.head_cost(id.record)?;
+        let namespace = old_head.as_ref().and_then(|head| head.charged.namespace);
+        let charged = ChargedTallies::of_space(namespace, writer.as_ref());
         let mut board = match self.table.known_board(id.record)? {
             Some(mut board) => {
                 board.subtract(old, place);
@@ -219,7 +220,9 @@ impl SmartRecordStore {
         match rest {
             Some(part) => {
                 let place = self.table.place_of(&part);
-                open = (place == Place::Open).then(|| rows::order(id.space, &part));
+                let key = old_head.as_ref().and_then(|head| head.key.as_ref());
+                let key = key.filter(|_| place == Place::Open);
+                open = key.map(|key| rows::order(id.space, &part, self.max_spaces(key).min_bits));
                 board.add(part.bytes.len(), place);
                 plan.set(id, part, Some((old, charged)), charged);
             }
@@ -230,36 +233,33 @@ impl SmartRecordStore {
             board = self.table.count_board(id.record, Some(id.space))?;
         }
         let head = id.record.head();
-        match (&key, old_head) {
-            (Some(key), Some((old, stored_at))) if board.spaces > 0 => {
+        match old_head {
+            Some(HeadCost { key: Some(key), bytes, charged, arrival }) if board.spaces > 0 => {
                 let key = Bytes::copy_from_slice(key.as_bytes());
-                let part = rows::board_part(key, board, stored_at);
-                plan.set(head, part, Some((old, head_payers)), head_payers);
+                let part = rows::board_part(key, board, arrival);
+                plan.set(head, part, Some((bytes, charged)), charged);
             }
-            (_, old) => {
+            old => {
                 self.forget_places(id.record);
-                if let Some((old, _)) = old {
-                    plan.remove(head, old, head_payers);
+                if let Some(HeadCost { bytes, charged, .. }) = old {
+                    plan.remove(head, bytes, charged);
                 }
             }
         }
         let withdrawn = self.table.withdrawn_in(&plan);
         self.apply(plan)?;
         if let Some(order) = open {
-            self.candidates.notice_open(id.record, order);
+            self.notice_open(id.record, order);
         }
         self.candidates.notice_withdrawn(withdrawn);
-        if place == Place::Protected && board.spaces > 0 && board.protected_spaces == 0 {
-            self.candidates.notice(head, key.as_ref().and_then(RecordKey::namespace));
-        }
         Ok(())
     }
 
     fn collect_head(&mut self, id: PartId) -> Result<(), StorageError> {
         let mut plan = WritePlan::default();
         if let Some(part) = self.table.storage.get(&id)? {
-            let (_, charged) = self.table.head_payers(rows::decode_head(&part).ok());
-            plan.remove(id, part.bytes.len(), charged);
+            let head = self.table.head_cost_of(&part);
+            plan.remove(id, head.bytes, head.charged);
         }
         self.apply(plan)
     }

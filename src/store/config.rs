@@ -40,12 +40,17 @@ pub struct Quota {
 /// # When a bound is reached
 ///
 /// When a bound is reached, expired data is removed first. Then data is evicted in a fixed order.
-/// Bounds of the store and of a namespace evict the records farther from the local peer than the
-/// new one, the farthest first. Bounds of a record evict its spaces of a higher rank than the new
-/// one, the highest first. Withdrawn spaces have slots of their own in a record, as many bytes and
-/// [`Limits::withdrawn_per_record`]; of these the one that was first stored last goes first. A
-/// write that would itself be first in this order is refused, where possible before its signature
-/// is checked. A writer over its quota is refused; its other spaces are not evicted.
+/// Bounds of the store and of a namespace go by the sources of records: the address prefix of the
+/// connection that brought a record first, 24 bits of IPv4 and 32 of IPv6, if the store is
+/// [told](super::SmartRecordStore::asked_by), as a [`Behaviour`](crate::behaviour::Behaviour) does.
+/// The source with the largest share of the bound loses the record that was stored last, of those
+/// stored in one instant the farthest from the local peer, and records with work
+/// ([`Stamp`](smart_record_core::Stamp)) after those without. Bounds of a record evict its spaces
+/// of less work or a higher rank than the new one, the least and the highest first. Withdrawn
+/// spaces have slots of their own in a record, as many bytes and [`Limits::withdrawn_per_record`];
+/// of these the one that was first stored last goes first. A write that would itself be first in
+/// this order is refused, where possible before its signature is checked. A writer over its quota
+/// is refused; its other spaces are not evicted.
 ///
 /// Evictions are remembered ([`max_remembered`](Self::max_remembered)): what was evicted comes back
 /// as it was or newer, never older alone. Of values this holds if their validator gives an order
@@ -215,6 +220,10 @@ impl StoreConfig {
     /// keep room.
     pub fn namespace_quota(&self, namespace: &str) -> Option<Quota> {
         self.namespace_quotas.get(namespace).copied()
+    }
+
+    pub(super) fn namespace_quotas(&self) -> impl Iterator<Item = (&str, Quota)> {
+        self.namespace_quotas.iter().map(|(name, quota)| (name.as_str(), *quota))
     }
 
     /// Sets [`namespace_quota`](Self::namespace_quota) for one namespace.

@@ -19,7 +19,10 @@ use hashlink::LruCache;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::storage::{RecordId, SpaceId};
+use super::{
+    source::Source,
+    storage::{RecordId, SpaceId},
+};
 use crate::addresses::ip_of;
 use smart_record_core::Timestamp;
 use smart_record_lookup::Subnet;
@@ -35,20 +38,22 @@ const REPLICAS: u64 = 20;
 /// being the first.
 const SKIPPED: u64 = 8;
 
-/// The peer that asks a store for records: see
+/// The peer that asks a store for records, or brings them: see
 /// [`SmartRecordStore::asked_by`](super::SmartRecordStore::asked_by).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
     pub(super) peer: PeerId,
+    pub(super) source: Source,
     subnet: Option<Subnet>,
 }
 
 impl Asker {
     /// A peer, and the remote address of its connection. Peers without an IP address count as of
-    /// one subnet.
+    /// one subnet, and of one source.
     pub fn new(peer: PeerId, address: Option<&Multiaddr>) -> Self {
-        let subnet = |address| Some(Subnet::new(ip_of(address)?, 24, 48));
-        Self { peer, subnet: address.and_then(subnet) }
+        let ip = address.and_then(ip_of);
+        let subnet = ip.map(|ip| Subnet::new(ip, 24, 48));
+        Self { peer, source: Source::of(ip), subnet }
     }
 }
 

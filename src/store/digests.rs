@@ -45,6 +45,7 @@ pub(super) struct LastRanks {
     /// Of the open spaces that are given out the one that is evicted first, if others are not given
     /// out.
     first_evicted: Option<EvictionOrder>,
+    min_bits: u8,
 }
 
 impl LastRanks {
@@ -53,8 +54,8 @@ impl LastRanks {
         if rows::is_withdrawn_at(part, now) {
             return space <= self.withdrawn;
         }
-        let first = self.first_evicted;
-        space <= self.open && first.is_none_or(|it| rows::live_order(space, part, now) <= it)
+        let order = || rows::live_order(space, part, self.min_bits, now);
+        space <= self.open && self.first_evicted.is_none_or(|first| order() <= first)
     }
 
     pub(super) fn of_any(&self) -> SpaceId {
@@ -77,6 +78,7 @@ struct BoardDigest {
 struct SpaceDigest {
     digest: [u8; 32],
     is_withdrawn: bool,
+    /// As far as it counts in the order of eviction.
     work: u8,
     until: Option<Timestamp>,
 }
@@ -141,6 +143,8 @@ impl SmartRecordStore {
         now: Timestamp,
     ) -> Result<Summary, StorageError> {
         let known = lock(&self.replies.digests).take(id);
+        let max = self.max_spaces(key);
+        let min_bits = max.min_bits;
         // If the clock was set back, what had expired is there again.
         let mut board = match known.filter(|board| board.made_at <= now) {
             Some(board) => board,
@@ -148,7 +152,7 @@ impl SmartRecordStore {
                 let mut board = BoardDigest::default();
                 for part in self.spaces(id, SpaceId::HEAD..=SpaceId::MAX, now) {
                     let (id, part) = part?;
-                    board.set(id.space, self.space_digest(id.space, &part, now));
+                    board.set(id.space, self.space_digest(id.space, &part, min_bits, now));
                 }
                 board
             }
@@ -162,13 +166,13 @@ impl SmartRecordStore {
         }
         for space in changed {
             let part = self.table.storage.get(&id.part(space))?;
-            board.set(space, part.and_then(|part| self.space_digest(space, &part, now)));
+            let digest = part.and_then(|part| self.space_digest(space, &part, min_bits, now));
+            board.set(space, digest);
         }
         let summary = match board.summary {
             Some(summary) => summary,
             None => {
                 board.until = board.spaces.values().filter_map(|digest| digest.until).min();
-                let max = self.max_spaces(key);
                 let order = |(id, it): (&SpaceId, &SpaceDigest)| EvictionOrder::new(it.work, id.0);
                 let open = board.spaces.iter().filter(|(_, it)| !it.is_withdrawn).map(order);
                 let first_evicted = max.first_evicted(open);
@@ -187,7 +191,12 @@ impl SmartRecordStore {
                 Summary {
                     spaces: u32::try_from(given_out().count()).unwrap_or(u32::MAX),
                     digest: SmartRecord::digest_of(given_out().map(|(_, digest)| digest.digest)),
-                    last: LastRanks { open: last(false), withdrawn: last(true), first_evicted },
+                    last: LastRanks {
+                        open: last(false),
+                        withdrawn: last(true),
+                        first_evicted,
+                        min_bits,
+                    },
                 }
             }
         };
@@ -198,11 +207,18 @@ impl SmartRecordStore {
 
     /// The digest of the space in a row; `None` if nothing in it is retained. Rows that cannot be
     /// read are skipped.
-    fn space_digest(&self, id: SpaceId, part: &Part<'_>, now: Timestamp) -> Option<SpaceDigest> {
+    fn space_digest(
+        &self,
+        id: SpaceId,
+        part: &Part<'_>,
+        min_bits: u8,
+        now: Timestamp,
+    ) -> Option<SpaceDigest> {
         let space = self.live_part(part, now)?;
         let digest = space.digest(&id.0, now)?;
         let (is_withdrawn, until) = (space.is_withdrawn(), space.first_collectable_at());
-        Some(SpaceDigest { digest, is_withdrawn, work: space.work(&id.0), until })
+        let work = space.eviction_order(id.0, min_bits).work();
+        Some(SpaceDigest { digest, is_withdrawn, work, until })
     }
 }
 

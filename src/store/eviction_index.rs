@@ -1,4 +1,4 @@
-//! Index of evictable ids from the far end, skipping protected ones.
+//! Index of evictable spaces from the highest rank, skipping protected ones.
 //!
 //! **Invariants.** Each evictable id is in the index, or lies at or below the base. A search moves
 //! the base down past ids that are not evictable. Only more than [`KNOWN`] new ids move it up
@@ -9,53 +9,30 @@
 
 use std::collections::BTreeSet;
 
-use super::storage::{RecordId, SpaceId, StorageError};
+use super::storage::{SpaceId, StorageError};
 
 /// How many ids above the base are kept. 1,024 take about 50 KB, and spread a walk past everything
 /// in a store of the default size over so many writes that each takes only a few steps.
 const KNOWN: usize = 1_024;
 
-/// Ids that can be walked in descending order.
-pub(super) trait Step: Copy + Ord {
-    const MAX: Self;
-
-    fn before(self) -> Option<Self>;
-}
-
-impl Step for RecordId {
-    const MAX: Self = Self([0xff; 32]);
-
-    fn before(self) -> Option<Self> {
-        Self::before(self)
-    }
-}
-
-impl Step for SpaceId {
-    const MAX: Self = Self::MAX;
-
-    fn before(self) -> Option<Self> {
-        Self::before(self)
-    }
-}
-
 /// The evictable ids above a base.
 #[derive(Debug)]
-pub(super) struct EvictionIndex<T> {
+pub(super) struct EvictionIndex {
     /// Ids above the base that were evictable when they were added.
-    known: BTreeSet<T>,
+    known: BTreeSet<SpaceId>,
     /// `None` once everything has been passed.
-    base: Option<T>,
+    base: Option<SpaceId>,
 }
 
-impl<T: Step> Default for EvictionIndex<T> {
+impl Default for EvictionIndex {
     fn default() -> Self {
-        Self { known: BTreeSet::new(), base: Some(T::MAX) }
+        Self { known: BTreeSet::new(), base: Some(SpaceId::MAX) }
     }
 }
 
-impl<T: Step> EvictionIndex<T> {
+impl EvictionIndex {
     /// Adds an id that became evictable.
-    pub(super) fn notice(&mut self, id: T) {
+    pub(super) fn notice(&mut self, id: SpaceId) {
         if self.base.is_some_and(|base| id <= base) {
             return;
         }
@@ -74,42 +51,38 @@ impl<T: Step> EvictionIndex<T> {
         }
     }
 
-    /// The greatest evictable id below `below` and above `above`, with the result of `probe`.
+    /// The greatest evictable id below `below`, with the result of `probe`.
     /// `last` finds the last id at or before an id; `probe` returns `None` for an id that is not
     /// evictable.
     pub(super) fn next<V>(
         &mut self,
-        below: Option<T>,
-        above: Option<T>,
-        last: impl Fn(T) -> Result<Option<T>, StorageError>,
-        probe: impl Fn(T) -> Result<Option<V>, StorageError>,
-    ) -> Result<Option<(T, V)>, StorageError> {
+        below: Option<SpaceId>,
+        last: impl Fn(SpaceId) -> Result<Option<SpaceId>, StorageError>,
+        probe: impl Fn(SpaceId) -> Result<Option<V>, StorageError>,
+    ) -> Result<Option<(SpaceId, V)>, StorageError> {
         loop {
             let known = match below {
                 Some(below) => self.known.range(..below).next_back(),
                 None => self.known.last(),
             };
             if let Some(id) = known.copied() {
-                if Some(id) <= above {
-                    return Ok(None);
-                }
                 match probe(id)? {
                     Some(found) => return Ok(Some((id, found))),
                     None => self.known.remove(&id),
                 };
                 continue;
             }
-            let Some(base) = self.base.filter(|base| Some(*base) > above) else {
+            let Some(base) = self.base else {
                 return Ok(None);
             };
             match last(base)? {
-                Some(id) if Some(id) > above => {
+                Some(id) => {
                     if probe(id)?.is_some() {
                         self.known.insert(id);
                     }
                     self.base = id.before();
                 }
-                passed => self.base = passed,
+                None => self.base = None,
             }
         }
     }
@@ -121,30 +94,26 @@ mod tests {
 
     use super::*;
 
-    fn id(n: u16) -> RecordId {
+    fn id(n: u16) -> SpaceId {
         let mut id = [0; 32];
         id[..2].copy_from_slice(&n.to_be_bytes());
-        RecordId(id)
+        SpaceId(id)
     }
 
     /// Ids of which the odd ones are not evictable, and how often one was probed.
-    struct World(BTreeSet<RecordId>, Cell<usize>);
+    struct World(BTreeSet<SpaceId>, Cell<usize>);
 
     impl World {
-        fn next(
-            &self,
-            eviction_index: &mut EvictionIndex<RecordId>,
-            above: RecordId,
-        ) -> Option<RecordId> {
+        fn next(&self, eviction_index: &mut EvictionIndex) -> Option<SpaceId> {
             let last = |up_to| Ok(self.0.range(..=up_to).next_back().copied());
-            let probe = |id: RecordId| {
+            let probe = |id: SpaceId| {
                 self.1.set(self.1.get() + 1);
                 Ok((self.0.contains(&id) && id.0[1].is_multiple_of(2)).then_some(()))
             };
-            let found = eviction_index.next(None, Some(above), last, probe).unwrap();
+            let found = eviction_index.next(None, last, probe).unwrap();
             assert_eq!(
                 found.map(|(id, ())| id),
-                self.0.iter().rev().find(|id| id.0[1] % 2 == 0 && **id > above).copied()
+                self.0.iter().rev().find(|id| id.0[1] % 2 == 0).copied()
             );
             found.map(|(id, ())| id)
         }
@@ -162,7 +131,7 @@ mod tests {
             world.0.insert(newcomer);
             eviction_index.notice(newcomer);
             for _ in 0..1 + round % 3 {
-                if let Some(id) = world.next(&mut eviction_index, id(10)) {
+                if let Some(id) = world.next(&mut eviction_index) {
                     world.0.remove(&id);
                     gone += 1;
                 }
@@ -177,16 +146,16 @@ mod tests {
     fn too_many_newcomers_are_not_lost() {
         let mut world = World(BTreeSet::new(), Cell::new(0));
         let mut eviction_index = EvictionIndex::default();
-        assert_eq!(world.next(&mut eviction_index, id(0)), None);
+        assert_eq!(world.next(&mut eviction_index), None);
         for n in 0..3_000 {
             world.0.insert(id(2 * n + 2));
             eviction_index.notice(id(2 * n + 2));
         }
         assert!(eviction_index.known.len() <= KNOWN);
         for _ in 0..3_000 {
-            let next = world.next(&mut eviction_index, id(0)).unwrap();
+            let next = world.next(&mut eviction_index).unwrap();
             world.0.remove(&next);
         }
-        assert_eq!(world.next(&mut eviction_index, id(0)), None);
+        assert_eq!(world.next(&mut eviction_index), None);
     }
 }

@@ -91,7 +91,7 @@ impl Departed {
     pub(super) fn of(id: PartId, part: &Part<'_>) -> Option<Self> {
         let content = if id.space == SpaceId::HEAD {
             match rows::decode_head(part).ok()? {
-                Head { key, body: Some(Body::Value(Value { value, .. })) } => {
+                Head { key, body: Some(Body::Value(Value { value, .. })), .. } => {
                     Content::Value(RecordKey::new(key), value)
                 }
                 _ => return None,

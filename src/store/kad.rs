@@ -28,7 +28,8 @@ impl RecordStore for SmartRecordStore {
 
     /// Returns a small record as a whole, or a slice of a large one that fits into a reply: the
     /// next one for the peer that [asks](SmartRecordStore::asked_by), or any if that is unknown. A
-    /// smart record comes with its [`Coverage`](smart_record_core::Coverage).
+    /// smart record comes with its [`Coverage`](smart_record_core::Coverage), and with the
+    /// [`AskerTag`](smart_record_core::AskerTag) of the peer that asks.
     fn get(&self, key: &KadKey) -> Option<Cow<'_, Record>> {
         let now = self.clock.now();
         let record = self.replies.get(key, now).or_else(|| {
@@ -38,6 +39,7 @@ impl RecordStore for SmartRecordStore {
                 None
             })
         });
+        let record = record.map(|record| self.addressed(record));
         self.served.read(record.as_ref().map_or(0, |record| record.value.len()));
         record.map(Cow::Owned)
     }
@@ -51,10 +53,12 @@ impl RecordStore for SmartRecordStore {
     fn put(&mut self, record: Record) -> store::Result<()> {
         let is_local = record.publisher == Some(self.table.local);
         let now = self.clock.now();
+        let origin = if is_local { Origin::Local } else { Origin::Remote };
         let meta = Meta {
-            origin: if is_local { Origin::Local } else { Origin::Remote },
+            origin,
             publisher: record.publisher,
             expires_at: record.expires.map(|at| wall_clock(at, now)),
+            source: self.source_of(origin),
         };
         let key = RecordKey::new(record.key.to_vec());
         let (len, max) = (record.value.len(), self.config.chunk_bytes());

@@ -10,6 +10,7 @@ use super::{
     eviction_memory::Departed,
     quota::{ChargedTallies, Ledger},
     rows,
+    source::Arrival,
     storage::{Change, Part, PartId, Storage},
 };
 
@@ -21,7 +22,11 @@ pub(super) struct WritePlan {
     pub(super) added: usize,
     pub(super) removed: usize,
     pub(super) is_new_record: bool,
+    /// When the record that it writes was first stored, and its source.
+    pub(super) arrival: Arrival,
     pub(super) evicted_spaces: usize,
+    /// How many of them were withdrawn.
+    pub(super) evicted_withdrawals: usize,
     /// The evicted parts.
     pub(super) evicted: Vec<Departed>,
 }

@@ -149,7 +149,7 @@ pub(super) struct Charge {
     /// The quota of the writer.
     pub(super) writer_quota: Quota,
     pub(super) namespace_quota: Option<(String, Quota)>,
-    /// Whether records are evicted for it even if they are closer than its own.
+    /// Whether records are evicted for it whatever their share is.
     pub(super) is_protected: bool,
 }
 

@@ -182,7 +182,7 @@ impl SmartRecordStore {
         self.live_spaces(record, now).filter(move |row| match row {
             Ok((id, _, space)) => {
                 let is_withdrawn = space.is_withdrawn();
-                let has_place = |first| space.eviction_order(id.space.0) <= first;
+                let has_place = |first| space.eviction_order(id.space.0, max.min_bits) <= first;
                 (is_withdrawn || first_evicted.is_none_or(has_place)) && fits(is_withdrawn)
             }
             Err(_) => true,
@@ -220,7 +220,7 @@ impl SmartRecordStore {
         }
         let spaces = self.live_spaces(record, now).filter_map(Result::ok);
         let open = spaces.filter(|(_, _, space)| !space.is_withdrawn());
-        max.first_evicted(open.map(|(id, _, space)| space.eviction_order(id.space.0)))
+        max.first_evicted(open.map(|(id, _, it)| it.eviction_order(id.space.0, max.min_bits)))
     }
 
     pub(super) fn max_spaces(&self, key: &RecordKey) -> MaxSpaces {
@@ -230,9 +230,10 @@ impl SmartRecordStore {
                 MaxSpaces {
                     open: limits.spaces_per_record(),
                     withdrawn: limits.withdrawn_per_record(),
+                    min_bits: limits.min_stamp_bits(),
                 }
             }
-            _ => MaxSpaces { open: 0, withdrawn: 0 },
+            _ => MaxSpaces { open: 0, withdrawn: 0, min_bits: 0 },
         }
     }
 }
@@ -243,6 +244,8 @@ pub(super) struct MaxSpaces {
     /// Number of spaces that are not withdrawn.
     pub(super) open: usize,
     pub(super) withdrawn: usize,
+    /// The least number of bits of a stamp that counts in the order of eviction.
+    pub(super) min_bits: u8,
 }
 
 impl MaxSpaces {
@@ -264,7 +267,7 @@ impl MaxSpaces {
 
     /// Whether one more space, which may be withdrawn, is within these limits.
     pub(super) fn fits(self) -> impl FnMut(bool) -> bool {
-        let Self { mut open, mut withdrawn } = self;
+        let Self { mut open, mut withdrawn, .. } = self;
         move |is_withdrawn| {
             let left = if is_withdrawn { &mut withdrawn } else { &mut open };
             let fits = *left > 0;

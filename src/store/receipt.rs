@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::Origin;
+use super::{Origin, source::Arrival};
 use crate::proto::storage::{Receipt, Value};
 use smart_record_core::{RecordKey, Timestamp, ValidationError, Validator, Validity};
 
@@ -28,7 +28,7 @@ pub(super) struct Kept {
     pub(super) key: Bytes,
     pub(super) stored: Value,
     pub(super) expires_at: Option<Timestamp>,
-    pub(super) stored_at: Timestamp,
+    pub(super) arrival: Arrival,
 }
 
 impl Kept {

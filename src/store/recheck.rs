@@ -18,10 +18,12 @@ use super::{
     plan::WritePlan,
     quota::{ChargedTallies, namespace_tally},
     rows,
+    source::Arrival,
     storage::{
         Change, InvalidRow, Part, PartId, RecordId, RowCheck, RowFault, RowVerdict, SpaceId,
         StorageError,
     },
+    table::HeadCost,
 };
 use crate::proto::storage::{Board, Head, head::Body};
 use smart_record_core::{
@@ -138,7 +140,7 @@ impl RowVerifier {
 
     /// The key and the body of a head, if its key is that of this record.
     fn read_head(&self, id: RecordId, part: &Part<'_>) -> Result<(RecordKey, Body), RowFault> {
-        let Head { key, body } = rows::decode_head(part)?;
+        let Head { key, body, .. } = rows::decode_head(part)?;
         let key = RecordKey::new(key);
         match body {
             Some(body) if RecordId::new(&self.local, &key) == id => Ok((key, body)),
@@ -171,7 +173,8 @@ impl SmartRecordStore {
         let of_no_list =
             Board { protected_by: !self.table.protection.fingerprint, ..Board::default() };
         let now = self.clock.now();
-        let head = |board| rows::board_part(Bytes::copy_from_slice(key.as_bytes()), board, now);
+        let arrival = Arrival { at: now, source: self.source };
+        let head = |board| rows::board_part(Bytes::copy_from_slice(key.as_bytes()), board, arrival);
         self.change(vec![Change::Set(record.head(), head(of_no_list))])?;
         let charged = ChargedTallies { writer: None, namespace: namespace_tally(key) };
         let mut plan = WritePlan::default();
@@ -186,21 +189,18 @@ impl SmartRecordStore {
             return Ok(());
         };
         let mut plan = WritePlan::default();
-        let head = self.table.storage.get(&record.head())?;
-        let old_head = head.as_ref().map(|part| (part.bytes.len(), part.stored_at));
-        let (mut key, head_payers) =
-            self.table.head_payers(head.and_then(|head| rows::decode_head(&head).ok()));
-        let mut was_protected = false;
+        let old_head = self.table.head_cost(record)?;
+        let mut key = old_head.as_ref().and_then(|head| head.key.clone());
+        let namespace = old_head.as_ref().and_then(|head| head.charged.namespace);
         for InvalidRow { id, part, bytes, rest, .. } in rejected {
             let charged = if id.space == SpaceId::HEAD {
-                let head = part.as_ref().and_then(|part| rows::decode_head(part).ok());
-                let (of_head, charged) = self.table.head_payers(head);
-                key = key.or(of_head);
-                charged
+                let head = part.as_ref().map(|part| self.table.head_cost_of(part));
+                let (of_head, charged) = head.map(|head| (head.key, head.charged)).unzip();
+                key = key.or(of_head.flatten());
+                charged.unwrap_or_default()
             } else {
                 let writer = part.as_ref().and_then(rows::peer_of);
-                was_protected |= writer.is_some_and(|writer| self.table.protection.covers(&writer));
-                ChargedTallies::of_space(head_payers.namespace, writer.as_ref())
+                ChargedTallies::of_space(namespace, writer.as_ref())
             };
             match rest {
                 Some(rest) => plan.set(*id, rest.clone(), Some((*bytes, charged)), charged),
@@ -208,24 +208,19 @@ impl SmartRecordStore {
             }
         }
         let has_bad_space = rejected.iter().any(|rejected| rejected.id.space != SpaceId::HEAD);
-        let mut left = None;
-        if let (Some(key), Some((old, stored_at)), true) = (&key, old_head, has_bad_space) {
+        if let (Some(key), Some(old), true) = (&key, old_head, has_bad_space) {
+            let HeadCost { bytes, charged, arrival, .. } = old;
             let board = self.table.count_board(record, None)?;
-            left = Some(board);
             if board.spaces > 0 {
                 let key = Bytes::copy_from_slice(key.as_bytes());
-                let part = rows::board_part(key, board, stored_at);
-                plan.set(record.head(), part, Some((old, head_payers)), head_payers);
+                let part = rows::board_part(key, board, arrival);
+                plan.set(record.head(), part, Some((bytes, charged)), charged);
             } else {
-                plan.remove(record.head(), old, head_payers);
+                plan.remove(record.head(), bytes, charged);
             }
         }
         self.forget_places(record);
         self.apply(plan)?;
-        if was_protected && left.is_some_and(|b| b.spaces > 0 && b.protected_spaces == 0) {
-            let namespace = key.as_ref().and_then(RecordKey::namespace);
-            self.candidates.notice(record.head(), namespace);
-        }
         for InvalidRow { fault, .. } in rejected {
             let fault = fault.clone();
             self.news.emit(&StoreEvent::Discarded { key: key.clone(), fault });

@@ -17,9 +17,11 @@ use super::{
     SmartRecordStore, StorageError,
     cursors::{Asker, Cursors, Walk},
     digests::{Digests, LastRanks, Summary},
-    event, lock,
+    event::{self, Origin},
+    lock,
     reply_cache::ReplyCache,
     rows,
+    source::Source,
     storage::{Part, PartId, RecordId, SpaceId},
 };
 use crate::{
@@ -27,7 +29,8 @@ use crate::{
     proto::storage::{Head, Value, head::Body},
 };
 use smart_record_core::{
-    Coverage, EncodedSpace, RecordKey, RingArc, Slice, SmartRecord, Timestamp, Writer,
+    AskerTag, Coverage, EncodedSpace, Namespace, RecordKey, RingArc, Slice, SmartRecord, Timestamp,
+    Writer,
 };
 
 /// A record with less than a second left would be sent with a lifetime of zero, which means none.
@@ -40,6 +43,8 @@ const PASSED: usize = 3;
 const FREE: usize = 8;
 /// The framing of a space in a record.
 const FRAME: usize = 4;
+/// What an answer has beside the spaces.
+const TAIL: usize = Coverage::MAX_BYTES + AskerTag::BYTES;
 
 /// State of replies: the cache, the digests of large records, and where their slices begin.
 #[derive(Debug, Default)]
@@ -110,14 +115,25 @@ impl Shown {
 }
 
 impl SmartRecordStore {
-    /// Tells the store which peer asks until further notice; `None` if that is unknown.
+    /// Tells the store which peer asks for records, or brings them, until further notice; `None` if
+    /// that is unknown.
     ///
     /// Kademlia calls the store while it handles one message of one peer, and does not tell whose.
     /// A [`Behaviour`](crate::behaviour::Behaviour) does. Each peer then gets one slice of a large
     /// record after the other, whatever others ask. Otherwise each slice begins at a place drawn
-    /// anew.
+    /// anew. And each address prefix has a share of its own in a full store; what peers that are
+    /// not known bring is in one.
     pub const fn asked_by(&mut self, asker: Option<Asker>) {
         self.replies.asker = asker;
+    }
+
+    /// The source of a write that the peer that is asking, or this node, makes.
+    pub(super) fn source_of(&self, origin: Origin) -> Source {
+        match (origin, self.replies.asker) {
+            (Origin::Local, _) => Source::OWN,
+            (Origin::Remote, Some(asker)) => asker.source,
+            (Origin::Remote, None) => Source::UNKNOWN,
+        }
     }
 
     /// Tells the store which peers are in the routing table, by the SHA-256 of their ids, as in
@@ -126,6 +142,17 @@ impl SmartRecordStore {
     /// [`Behaviour`](crate::behaviour::Behaviour) does so.
     pub fn set_neighbours(&mut self, digests: Vec<[u8; 32]>) {
         lock(&self.replies.cursors).set_neighbours(digests, self.table.place());
+    }
+
+    /// Adds to the reply with a smart record for whom it is, if that is known.
+    pub(super) fn addressed(&self, mut record: Record) -> Record {
+        if let Some(asker) = self.replies.asker
+            && let Ok(Namespace::Spaces(_)) =
+                self.registry.resolve(&RecordKey::new(record.key.to_vec()))
+        {
+            AskerTag::of(&asker.peer).append_to(&mut record.value);
+        }
+        record
     }
 
     /// The reply to a GET.
@@ -142,9 +169,7 @@ impl SmartRecordStore {
             Head { body: Some(Body::Board(board)), .. } => {
                 let spaces = usize::try_from(board.spaces).unwrap_or(usize::MAX);
                 let rows = usize::try_from(board.bytes).unwrap_or(usize::MAX);
-                let bytes = rows
-                    .saturating_add(spaces.saturating_mul(FRAME))
-                    .saturating_add(Coverage::MAX_BYTES);
+                let bytes = rows.saturating_add(spaces.saturating_mul(FRAME)).saturating_add(TAIL);
                 if bytes > self.config.slice_bytes() {
                     return self.slice(key, id, now);
                 }
@@ -233,7 +258,7 @@ impl SmartRecordStore {
         summary: Summary,
         now: Timestamp,
     ) -> Result<(Option<Record>, Walk), StorageError> {
-        let max = self.config.slice_bytes().saturating_sub(Coverage::MAX_BYTES);
+        let max = self.config.slice_bytes().saturating_sub(TAIL);
         let mut slice = Slice::new(max, max);
         let mut expires_at = None;
         let mut first = Vec::new();

@@ -6,9 +6,9 @@
 //!
 //! **Invariants.** Nothing is changed before there is room for the whole plan, and evictions are
 //! applied in the same step. Expired data goes first, as much of it as one write collects; a write
-//! of another peer collects little, and leaves the rest to the alarm. Then unprotected data of
-//! records farther from the local peer than the written one is evicted, the farthest first; for a
-//! protected writer, of all records. In a record with too many spaces or bytes, the unprotected
+//! of another peer collects little, and leaves the rest to the alarm. Then records are evicted that
+//! go before the written one ([`Shares`]); for a protected writer, any that are not protected. In a
+//! record with too many spaces or bytes, the unprotected
 //! spaces of the least work are evicted, and of equal work those of the highest ranks. Withdrawn
 //! spaces have slots of their own, and of these the last that was first stored goes first. What is
 //! evicted is remembered ([`EvictionMemory`]). A write that would be evicted itself is refused, a
@@ -17,17 +17,19 @@
 //! **Spec.** `docs/design.md`, sections "Store" and "Quotas".
 //!
 //! [`EvictionMemory`]: super::eviction_memory::EvictionMemory
+//! [`Shares`]: super::shares::Shares
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError, StoreConfig,
-    candidates::CandidateKind,
     plan::WritePlan,
     quota::{Charge, ChargedTallies, Ledger},
+    record_candidates::CandidateKind,
     rows::{self, Place},
+    source::{Arrival, Source},
     storage::{Part, PartId, RecordId, SpaceId},
 };
 use crate::proto::storage::Board;
@@ -55,6 +57,10 @@ pub(super) struct PlannedRow<'a> {
     /// How many spaces the record may have, and how many withdrawn ones.
     pub(super) max_spaces: usize,
     pub(super) max_withdrawn: usize,
+    /// The source of the record, if it is new.
+    pub(super) source: Source,
+    /// The least number of bits of a stamp that counts in the order of eviction.
+    pub(super) min_bits: u8,
     /// Whether it was evicted, and less is remembered of it than this row says.
     pub(super) adds_to_memory: bool,
     /// Whether it makes up for what is remembered of it.
@@ -68,6 +74,7 @@ impl<'a> PlannedRow<'a> {
         record: RecordId,
         part: Part<'static>,
         charge: &'a Charge,
+        source: Source,
     ) -> Self {
         Self {
             key,
@@ -78,6 +85,8 @@ impl<'a> PlannedRow<'a> {
             order: EvictionOrder::new(0, SpaceId::HEAD.0),
             max_spaces: 0,
             max_withdrawn: 0,
+            source,
+            min_bits: 0,
             adds_to_memory: false,
             returns: false,
         }
@@ -110,7 +119,9 @@ impl SmartRecordStore {
             let Some(kind) = self.excess_kind(&charge)? else {
                 return Ok(());
             };
-            let Some(candidate) = self.candidates.next(&self.table, &charge, &kind, None)? else {
+            let none = BTreeMap::new();
+            let Some(candidate) = self.records.next(&self.table, &charge, &kind, None, &none)?
+            else {
                 return Ok(());
             };
             let candidates = vec![candidate.record];
@@ -151,6 +162,7 @@ impl SmartRecordStore {
     ) -> Result<Option<LimitExceeded>, StorageError> {
         let PlannedRow { id, ref part, charge, place, order, max_spaces, max_withdrawn, .. } =
             newcomer;
+        let min_bits = newcomer.min_bits;
         let least = part.bytes.len();
         let cost = rows::cost(least);
         let board = self.table.board(id.record)?;
@@ -163,7 +175,8 @@ impl SmartRecordStore {
             && (place != Place::Withdrawn || taken < max_withdrawn);
         if is_roomy && taken >= max_spaces && place == Place::Open {
             // If only the number of spaces is reached, one may be evicted for it.
-            let last = self.candidates.next_open_space(&self.table, id.record, &board, None)?;
+            let (table, candidates) = (&self.table, &mut self.candidates);
+            let last = candidates.next_open_space(table, id.record, &board, None, min_bits)?;
             is_roomy = last.is_some_and(|last| last > order);
         }
         if is_roomy {
@@ -200,7 +213,7 @@ impl SmartRecordStore {
             self.forget_places(wanted.id.record);
         }
         if wanted.place == Place::Open && wanted.id.space != SpaceId::HEAD {
-            self.candidates.notice_open(wanted.id.record, wanted.order);
+            self.notice_open(wanted.id.record, wanted.order);
         }
         Ok(Ok(()))
     }
@@ -248,8 +261,8 @@ impl SmartRecordStore {
         };
         match planned {
             Ok(plan) => {
-                let candidates =
-                    self.candidates.for_plan(&self.table, &self.config, wanted.charge, &plan)?;
+                let work = if wanted.place == Place::Open { wanted.order.work() } else { 0 };
+                let candidates = self.records.for_plan(&self.table, wanted.charge, &plan, work)?;
                 Ok(candidates.map(|candidates| (plan, candidates)))
             }
             Err(limit) => Ok(Err(limit)),
@@ -260,6 +273,7 @@ impl SmartRecordStore {
         let mut plan = WritePlan::default();
         let old = self.table.head_cost(wanted.id.record)?;
         plan.is_new_record = old.is_none();
+        plan.arrival = Arrival { at: wanted.part.stored_at, source: wanted.source };
         let old = old.map(|head| (head.bytes, head.charged));
         plan.set(wanted.id, wanted.part.clone(), old, wanted.charge.charged);
         Ok(plan)
@@ -296,8 +310,10 @@ impl SmartRecordStore {
             if excess.is_none() && !clears {
                 break;
             }
-            match (self.candidates.next_open_space(&self.table, id.record, &board, below)?, excess)
-            {
+            let (table, candidates) = (&self.table, &mut self.candidates);
+            let next =
+                candidates.next_open_space(table, id.record, &board, below, wanted.min_bits)?;
+            match (next, excess) {
                 // The row that is written, as it was.
                 (Some(last), _) if *last.rank() == id.space.0 => below = Some(last),
                 (Some(last), _) if clears || last > order => {
@@ -369,10 +385,12 @@ impl SmartRecordStore {
             return Ok(());
         }
         plan.is_new_record = old.is_none();
-        let stored_at = old.map_or(part.stored_at, |old| old.stored_at);
+        let new = Arrival { at: part.stored_at, source: wanted.source };
+        let arrival = old.as_ref().map_or(new, |old| old.arrival);
+        plan.arrival = arrival;
         let key = Bytes::copy_from_slice(key.as_bytes());
         let old = old.map(|head| (head.bytes, head.charged));
-        plan.set(id.record.head(), rows::board_part(key, board, stored_at), old, charged);
+        plan.set(id.record.head(), rows::board_part(key, board, arrival), old, charged);
         Ok(())
     }
 
@@ -422,7 +440,12 @@ impl SmartRecordStore {
                 *board = with_it;
                 plan.reduce(id, &part, withdrawal, charged);
             }
-            None => plan.evict(id, &part, charged),
+            None => {
+                let is_withdrawal = self.table.place_of(&part) == Place::Withdrawn;
+                let count = plan.evicted_withdrawals.saturating_add(usize::from(is_withdrawal));
+                plan.evicted_withdrawals = count;
+                plan.evict(id, &part, charged);
+            }
         }
         Ok(())
     }
@@ -440,16 +463,18 @@ impl SmartRecordStore {
         }
         let departed = std::mem::take(&mut plan.evicted);
         plan.note(self.memory.remember(departed, &self.registry, now));
-        let evicted_spaces = plan.evicted_spaces;
+        let (evicted_spaces, withdrawals) = (plan.evicted_spaces, plan.evicted_withdrawals);
         let withdrawn = self.table.withdrawn_in(&plan);
         let written = plan.written().map(|(id, _)| id);
-        let is_candidate = |id: &PartId| id.record == charge.record && !charge.is_protected;
+        let is_candidate = |id: &PartId| {
+            id.record == charge.record && id.space != SpaceId::HEAD && !charge.is_protected
+        };
         let written: Vec<_> = written.filter(is_candidate).collect();
         self.apply(plan)?;
-        let namespace = charge.namespace_quota.as_ref().map(|(name, _)| name.as_str());
-        written.into_iter().for_each(|id| self.candidates.notice(id, namespace));
+        written.into_iter().for_each(|id| self.candidates.notice(id));
         self.candidates.notice_withdrawn(withdrawn);
         self.news.count(|c| &mut c.spaces_evicted, evicted_spaces);
+        self.news.count(|c| &mut c.withdrawn_evicted, withdrawals);
         for candidate in candidates {
             self.forget_places(candidate);
         }

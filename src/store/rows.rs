@@ -14,7 +14,10 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use prost::Message;
 
-use super::storage::{Part, SpaceId, StorageError, Usage};
+use super::{
+    source::Arrival,
+    storage::{Part, SpaceId, StorageError, Usage},
+};
 use crate::proto::storage::{Board, Head, Value, head::Body};
 use smart_record_core::{EncodedSpace, EvictionOrder, RecordKey, Space, Timestamp, Writer};
 
@@ -36,20 +39,26 @@ pub(super) fn encoded<'a>(part: &'a Part<'_>) -> EncodedSpace<'a> {
     EncodedSpace::new(&part.bytes)
 }
 
-/// The place of the space in a row in the order of eviction.
-pub(super) fn order(id: SpaceId, part: &Part<'_>) -> EvictionOrder {
-    encoded(part).eviction_order(id.0)
+/// The place of the space in a row in the order of eviction. Stamps of less than `min_bits` do not
+/// count.
+pub(super) fn order(id: SpaceId, part: &Part<'_>, min_bits: u8) -> EvictionOrder {
+    encoded(part).eviction_order(id.0, min_bits)
 }
 
 /// The same without what has expired.
-pub(super) fn live_order(id: SpaceId, part: &Part<'_>, now: Timestamp) -> EvictionOrder {
+pub(super) fn live_order(
+    id: SpaceId,
+    part: &Part<'_>,
+    min_bits: u8,
+    now: Timestamp,
+) -> EvictionOrder {
     match part.due_at {
         Some(at) if at <= now => {
             let mut space = read_space(part).unwrap_or_default();
             space.collect(now);
-            space.eviction_order(id.0)
+            space.eviction_order(id.0, min_bits)
         }
-        _ => order(id, part),
+        _ => order(id, part, min_bits),
     }
 }
 
@@ -98,8 +107,9 @@ pub(super) fn space_part(space: &Space, writer: &Writer, stored_at: Timestamp) -
     }
 }
 
-pub(super) fn board_part(key: Bytes, board: Board, stored_at: Timestamp) -> Part<'static> {
-    let head = Head { key, body: Some(Body::Board(board)) };
+pub(super) fn board_part(key: Bytes, board: Board, arrival: Arrival) -> Part<'static> {
+    let Arrival { at: stored_at, source } = arrival;
+    let head = Head { key, source: source.into_wire(), body: Some(Body::Board(board)) };
     Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: None, expires_at: None, stored_at }
 }
 
@@ -109,10 +119,11 @@ pub(super) fn value_part(
     stored: Value,
     expires_at: Option<Timestamp>,
     forget_at: Option<Timestamp>,
-    stored_at: Timestamp,
+    arrival: Arrival,
 ) -> Part<'static> {
-    let head =
-        Head { key: Bytes::copy_from_slice(key.as_bytes()), body: Some(Body::Value(stored)) };
+    let Arrival { at: stored_at, source } = arrival;
+    let key = Bytes::copy_from_slice(key.as_bytes());
+    let head = Head { key, source: source.into_wire(), body: Some(Body::Value(stored)) };
     Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: forget_at, expires_at, stored_at }
 }
 

@@ -15,10 +15,20 @@ use super::{
 };
 use smart_record_core::EvictionOrder;
 
-/// For how many records they are kept. When there are more, they are read again.
-const MAX_BOARDS: usize = 64;
+/// For how many records something is kept, here and for other kinds of spaces: as many as a store
+/// of the default size has that are full.
+pub(super) const MAX_BOARDS: usize = 256;
 /// How many of a record are read at once.
 const AT_ONCE: usize = 64;
+
+/// Makes room for what is kept of one more record. The others stay, so that many boards do not make
+/// each write read one again.
+pub(super) fn make_room<T>(boards: &mut HashMap<RecordId, T>, record: RecordId) {
+    if boards.len() >= MAX_BOARDS && !boards.contains_key(&record) {
+        let other = boards.keys().next().copied();
+        other.and_then(|other| boards.remove(&other));
+    }
+}
 
 /// Open spaces with work, by record.
 #[derive(Debug, Default)]
@@ -53,14 +63,13 @@ impl StampedSpaces {
         table: &Table,
         record: RecordId,
         below: Option<EvictionOrder>,
+        min_bits: u8,
     ) -> Result<Option<EvictionOrder>, StorageError> {
-        if self.boards.len() >= MAX_BOARDS && !self.boards.contains_key(&record) {
-            self.boards.clear();
-        }
+        make_room(&mut self.boards, record);
         let known = self.boards.entry(record).or_default();
         for is_read in [false, true] {
             if is_read {
-                let mut more = table.first_stamped(record, below, AT_ONCE)?;
+                let mut more = table.first_stamped(record, below, min_bits, AT_ONCE)?;
                 // What is kept goes before these.
                 more.append(known);
                 *known = more;
@@ -74,7 +83,8 @@ impl StampedSpaces {
                 // It may have been written or removed since.
                 let space = SpaceId(*order.rank());
                 if table.storage.get(&record.part(space))?.is_some_and(|part| {
-                    rows::order(space, &part) == order && table.place_of(&part) == Place::Open
+                    rows::order(space, &part, min_bits) == order
+                        && table.place_of(&part) == Place::Open
                 }) {
                     return Ok(Some(order));
                 }
@@ -82,5 +92,27 @@ impl StampedSpaces {
             }
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_board_gives_way_to_another() {
+        let record = |n: u16| {
+            let mut id = [0; 32];
+            id[..2].copy_from_slice(&n.to_be_bytes());
+            RecordId(id)
+        };
+        let mut boards = HashMap::new();
+        for n in 0..600 {
+            for known in [n, n] {
+                make_room(&mut boards, record(known));
+                boards.insert(record(known), ());
+            }
+            assert_eq!(boards.len(), MAX_BOARDS.min(usize::from(n) + 1));
+        }
     }
 }

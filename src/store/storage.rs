@@ -6,9 +6,8 @@
 //! data.
 //!
 //! **Invariants.** Parts are ordered by the record's XOR distance from the local peer, then by the
-//! rank of the space, the head first. So the last part belongs to the farthest record, which is the
-//! first to be evicted. In a record with too many spaces, the last space is the first to be
-//! evicted.
+//! rank of the space, the head first. In a record with too many spaces, the last space is the first
+//! to be evicted.
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
@@ -106,11 +105,6 @@ impl RecordId {
             *byte ^= other;
         }
         Self(distance)
-    }
-
-    /// The previous id.
-    pub(super) fn before(self) -> Option<Self> {
-        step(self.0, |byte| byte.overflowing_sub(1)).map(Self)
     }
 
     /// The next id.

@@ -17,6 +17,7 @@ use super::{
     plan::WritePlan,
     quota::{ChargedTallies, Protection, namespace_tally},
     rows::{self, Place},
+    source::{Arrival, Source},
     storage::{Part, PartId, Parts, RecordId, SpaceId, Storage, TallyId},
 };
 use crate::proto::storage::{Board, Head, head::Body};
@@ -51,6 +52,14 @@ impl Table {
         record: RecordId,
     ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
         of_one(record, self.storage.scan(&record.head()))
+    }
+
+    /// The same without checking the parts, for those that may be evicted.
+    pub(super) fn unchecked_parts_of(
+        &self,
+        record: RecordId,
+    ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
+        of_one(record, self.storage.scan_unchecked(&record.head()))
     }
 
     /// The last space of a record at or before `up_to`, valid or not.
@@ -161,15 +170,19 @@ impl Table {
         &self,
         record: RecordId,
         below: Option<EvictionOrder>,
+        min_bits: u8,
         max: usize,
     ) -> Result<Vec<EvictionOrder>, StorageError> {
         let mut found = BTreeSet::new();
         for part in of_one(record, self.storage.scan_unchecked(&record.head())) {
             let (id, part) = part?;
-            let order = rows::order(id.space, &part);
+            let order = rows::order(id.space, &part, min_bits);
+            let is_full = found.len() >= max;
             if id.space != SpaceId::HEAD
                 && order.work() > 0
                 && below.is_none_or(|below| order < below)
+                // Otherwise it would not be among the first. Decoding its key costs more.
+                && !(is_full && found.first().is_some_and(|last| order < *last))
                 && self.place_of(&part) == Place::Open
             {
                 found.insert(order);
@@ -181,13 +194,28 @@ impl Table {
         Ok(found.into_iter().collect())
     }
 
+    /// The work of the open spaces of a record: the most of them. Stamps of less than `min_bits` do
+    /// not count.
+    pub(super) fn work(&self, record: RecordId, min_bits: u8) -> Result<u8, StorageError> {
+        let mut most = 0;
+        for part in self.unchecked_parts_of(record) {
+            let (id, part) = part?;
+            let work = rows::order(id.space, &part, min_bits).work();
+            let is_space = id.space != SpaceId::HEAD;
+            if is_space && work > most && self.place_of(&part) == Place::Open {
+                most = work;
+            }
+        }
+        Ok(most)
+    }
+
     pub(super) fn empty_board(&self) -> Board {
         Board { protected_by: self.protection.fingerprint, ..Board::default() }
     }
 
     /// The key in a head, and the tallies that the head is charged to.
-    pub(super) fn head_payers(&self, head: Option<Head>) -> (Option<RecordKey>, ChargedTallies) {
-        let Some(Head { key, body }) = head else {
+    fn head_payers(&self, head: Option<Head>) -> (Option<RecordKey>, ChargedTallies) {
+        let Some(Head { key, body, .. }) = head else {
             return (None, ChargedTallies::default());
         };
         let key = RecordKey::new(key);
@@ -199,13 +227,19 @@ impl Table {
         (Some(key), charged)
     }
 
-    /// The size of a record's head, the tallies that it is charged to, and when it was first
-    /// stored.
+    /// A record's head, if there is one.
     pub(super) fn head_cost(&self, record: RecordId) -> Result<Option<HeadCost>, StorageError> {
-        Ok(self.storage.get(&record.head())?.map(|head| {
-            let (_, charged) = self.head_payers(rows::decode_head(&head).ok());
-            HeadCost { bytes: head.bytes.len(), charged, stored_at: head.stored_at }
-        }))
+        let head = self.storage.get(&record.head())?;
+        Ok(head.map(|head| self.head_cost_of(&head)))
+    }
+
+    /// What a head costs whom, and when the record was first stored.
+    pub(super) fn head_cost_of(&self, part: &Part<'_>) -> HeadCost {
+        let head = rows::decode_head(part).ok();
+        let source = head.as_ref().map_or(Source::UNKNOWN, |head| Source::from_wire(head.source));
+        let arrival = Arrival { at: part.stored_at, source };
+        let (key, charged) = self.head_payers(head);
+        HeadCost { key, bytes: part.bytes.len(), charged, arrival }
     }
 
     /// Plans the removal of a record; if it `spares`, its eviction: protected parts stay, and what
@@ -223,12 +257,12 @@ impl Table {
             let (id, part) = part?;
             let bytes = part.bytes.len();
             if id.space == SpaceId::HEAD {
-                let (key, charged) = self.head_payers(rows::decode_head(&part).ok());
-                namespace = charged.namespace;
+                let cost = self.head_cost_of(&part);
+                namespace = cost.charged.namespace;
                 if spares {
                     plan.evicted.extend(Departed::of(id, &part));
                 }
-                head = Some((key, bytes, charged, part.stored_at));
+                head = Some(cost);
                 continue;
             }
             let writer = rows::peer_of(&part);
@@ -241,13 +275,13 @@ impl Table {
                 plan.remove(id, bytes, ChargedTallies::of_space(namespace, writer.as_ref()));
             }
         }
-        let Some((key, bytes, charged, stored_at)) = head else {
+        let Some(HeadCost { key, bytes, charged, arrival }) = head else {
             return Ok(None);
         };
         match &key {
             Some(key) if rest.spaces > 0 => {
                 let key = Bytes::copy_from_slice(key.as_bytes());
-                let part = rows::board_part(key, rest, stored_at);
+                let part = rows::board_part(key, rest, arrival);
                 plan.set(record.head(), part, Some((bytes, charged)), charged);
             }
             _ => plan.remove(record.head(), bytes, charged),
@@ -257,11 +291,13 @@ impl Table {
 }
 
 /// A stored head.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct HeadCost {
+    /// `None` if it is damaged.
+    pub(super) key: Option<RecordKey>,
     pub(super) bytes: usize,
     pub(super) charged: ChargedTallies,
-    pub(super) stored_at: Timestamp,
+    pub(super) arrival: Arrival,
 }
 
 /// The parts of `record` at the start of an iterator.

@@ -9,6 +9,7 @@
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
+use super::{cursors::Asker, source::Source};
 use smart_record_core::{
     Namespace, RecordKey, Refusals, Registry, SmartRecord, Timestamp, ValidationError, Validity,
 };
@@ -35,6 +36,8 @@ pub struct ValidatedRecord {
     pub(super) key: RecordKey,
     pub(super) publisher: Option<PeerId>,
     pub(super) expires_at: Option<Timestamp>,
+    /// `None`: that of the peer which the store knows to be asking.
+    pub(super) source: Option<Source>,
     pub(super) body: ValidatedBody,
 }
 
@@ -58,25 +61,25 @@ impl ValidatedRecord {
                 .map(|validity| ValidatedBody::Value(Bytes::copy_from_slice(value), validity)),
         });
         let body = checked.unwrap_or_else(ValidatedBody::Refused);
-        Self { key, publisher: None, expires_at: None, body }
+        Self { key, publisher: None, expires_at: None, source: None, body }
     }
 
     /// A record that has been verified and admitted as a whole.
     pub(crate) fn verified(record: SmartRecord) -> Self {
         let key = record.key().clone();
         let body = ValidatedBody::Record(record, Refusals::default());
-        Self { key, publisher: None, expires_at: None, body }
+        Self { key, publisher: None, expires_at: None, source: None, body }
     }
 
     /// Splits a record into pieces of at most `spaces` spaces. Stored one after the other, they
     /// give the same.
     pub(crate) fn split(self, spaces: usize) -> Vec<Self> {
-        let Self { key, publisher, expires_at, body } = self;
+        let Self { key, publisher, expires_at, source, body } = self;
         let (record, refusals) = match body {
             ValidatedBody::Record(record, refusals) if record.spaces().len() > spaces => {
                 (record, refusals)
             }
-            body => return vec![Self { key, publisher, expires_at, body }],
+            body => return vec![Self { key, publisher, expires_at, source, body }],
         };
         let (mut refusals, mut pieces) = (Some(refusals), Vec::new());
         let mut rest = record.into_spaces().peekable();
@@ -86,20 +89,32 @@ impl ValidatedRecord {
                 piece.join_space(writer, space);
             }
             let body = ValidatedBody::Record(piece, refusals.take().unwrap_or_default());
-            pieces.push(Self { key: key.clone(), publisher, expires_at, body });
+            pieces.push(Self { key: key.clone(), publisher, expires_at, source, body });
         }
         pieces
     }
 
     /// A value that was refused for a reason outside the registry's rules.
     pub fn refused(key: RecordKey, reason: ValidationError) -> Self {
-        Self { key, publisher: None, expires_at: None, body: ValidatedBody::Refused(reason) }
+        Self {
+            key,
+            publisher: None,
+            expires_at: None,
+            source: None,
+            body: ValidatedBody::Refused(reason),
+        }
     }
 
     /// Sets the publisher and the expiry that were sent with the value. Neither is signed.
     pub fn with_origin(mut self, publisher: Option<PeerId>, expires_at: Option<Timestamp>) -> Self {
         self.publisher = publisher;
         self.expires_at = expires_at;
+        self
+    }
+
+    /// Sets the peer that has brought it; `None` if this node has read it.
+    pub(crate) fn brought_by(mut self, asker: Option<Asker>) -> Self {
+        self.source = Some(asker.map_or(Source::OWN, |asker| asker.source));
         self
     }
 

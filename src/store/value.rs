@@ -17,6 +17,7 @@ use super::{
     receipt::{Kept, Received, identity},
     room::PlannedRow,
     rows,
+    source::{Arrival, Source},
     storage::RecordId,
     write::{Meta, WriteError, WriteOutcome},
 };
@@ -48,8 +49,11 @@ impl SmartRecordStore {
             // If there is no room, no signature is checked.
             let stored = Value { is_local: meta.origin == Origin::Local, ..Value::default() };
             let charge = self.value_charge(key, &stored);
-            let part = rows::value_part(key, stored, None, None, now);
-            let wanted = PlannedRow::value(key, record, part, &charge);
+            let remembered = self.memory.value(record.head(), now);
+            let at = remembered.map_or(now, |(since, _)| since.min(now));
+            let arrival = Arrival { at, source: self.source };
+            let part = rows::value_part(key, stored, None, None, arrival);
+            let wanted = PlannedRow::value(key, record, part, &charge, arrival.source);
             self.make_room(&wanted, now)?.map_err(ValidationError::from)?;
         }
         let validity = match checked {
@@ -79,7 +83,8 @@ impl SmartRecordStore {
         now: Timestamp,
     ) -> Result<WriteOutcome, WriteError> {
         let record = self.table.record_id(key);
-        let mut stored_at = kept.as_ref().map_or(now, |kept| kept.stored_at);
+        let new = Arrival { at: now, source: self.source };
+        let mut arrival = kept.as_ref().map_or(new, |kept| kept.arrival);
         let mut returns = false;
         if !kept.as_ref().is_some_and(|kept| kept.lives_at(now))
             && let Some((since, least)) = self.memory.value(record.head(), now)
@@ -89,7 +94,7 @@ impl SmartRecordStore {
                 self.news.count(|c| &mut c.remembered_refused, 1);
                 return Err(ValidationError::Stale.into());
             }
-            (stored_at, returns) = (since.min(stored_at), true);
+            (arrival.at, returns) = (since.min(arrival.at), true);
         }
         // From here on, the new and the stored value are without their expired parts.
         let collected = |value| validator.collect(key, value, now);
@@ -144,10 +149,15 @@ impl SmartRecordStore {
             is_local: meta.origin == Origin::Local
                 || is_known && old.is_some_and(|old| old.stored.is_local),
         };
+        if !stored.is_local && kept.as_ref().is_some_and(|kept| kept.stored.is_local) {
+            // It is not the local node's any more.
+            arrival.source = self.source;
+        }
         if old.is_none_or(|old| old.stored != stored || old.expires_at != expires_at) {
             let charge = self.value_charge(key, &stored);
-            let part = rows::value_part(key, stored, expires_at, forget_at, stored_at);
-            let wanted = PlannedRow { returns, ..PlannedRow::value(key, record, part, &charge) };
+            let part = rows::value_part(key, stored, expires_at, forget_at, arrival);
+            let wanted = PlannedRow::value(key, record, part, &charge, arrival.source);
+            let wanted = PlannedRow { returns, ..wanted };
             self.put_row(&wanted, now)?.map_err(ValidationError::from)?;
             lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }
@@ -171,10 +181,11 @@ impl SmartRecordStore {
         let Some(part) = self.table.storage.get(&record.head())? else {
             return Ok(None);
         };
-        let (expires_at, stored_at) = (part.expires_at, part.stored_at);
+        let (expires_at, at) = (part.expires_at, part.stored_at);
         Ok(match rows::decode_head(&part)? {
-            Head { key, body: Some(Body::Value(stored)) } => {
-                Some(Kept { key, stored, expires_at, stored_at })
+            Head { key, source, body: Some(Body::Value(stored)) } => {
+                let arrival = Arrival { at, source: Source::from_wire(source) };
+                Some(Kept { key, stored, expires_at, arrival })
             }
             _ => None,
         })

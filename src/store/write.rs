@@ -15,6 +15,7 @@ use super::{
     event::{Origin, StoreEvent},
     room::PlannedRow,
     rows::{self, Place},
+    source::Source,
     storage::{Part, PartId, RecordId, SpaceId},
     validated::{ValidatedBody, ValidatedRecord},
 };
@@ -30,6 +31,10 @@ const COLLECT_PER_WRITE: usize = 32;
 /// How many more it collects before it evicts for room, if it is the local node's. Others' writes
 /// evict instead: they must not hold the task.
 const COLLECT_FOR_ROOM: usize = 1_024;
+
+/// How many records of the shares of the store each write reads, if they are not known: so many
+/// that they are known long before a store that is half full is full.
+const READ_PER_WRITE: usize = 64;
 
 /// A space has more bytes than this: a public key of 36 and a signature of 64. Shorter ones are not
 /// looked up, so a packet of empty spaces causes no look-ups.
@@ -75,6 +80,7 @@ pub(super) struct Meta {
     pub(super) origin: Origin,
     pub(super) publisher: Option<PeerId>,
     pub(super) expires_at: Option<Timestamp>,
+    pub(super) source: Source,
 }
 
 /// The outcome of a write.
@@ -120,8 +126,12 @@ impl SmartRecordStore {
     /// # Errors
     /// [`WriteError`] if nothing of it was valid, or the storage failed.
     pub fn write(&mut self, key: &RecordKey, value: &[u8]) -> Result<WriteReport, WriteError> {
-        let meta =
-            Meta { origin: Origin::Local, publisher: Some(self.table.local), expires_at: None };
+        let meta = Meta {
+            origin: Origin::Local,
+            publisher: Some(self.table.local),
+            expires_at: None,
+            source: Source::OWN,
+        };
         self.write_with(key, value, meta)
     }
 
@@ -197,9 +207,10 @@ impl SmartRecordStore {
         checked: ValidatedRecord,
         origin: Origin,
     ) -> Result<WriteReport, WriteError> {
-        let ValidatedRecord { key, publisher, expires_at, body } = checked;
+        let ValidatedRecord { key, publisher, expires_at, source, body } = checked;
         let publisher = publisher.or((origin == Origin::Local).then_some(self.table.local));
-        let meta = Meta { origin, publisher, expires_at };
+        let source = source.unwrap_or_else(|| self.source_of(origin));
+        let meta = Meta { origin, publisher, expires_at, source };
         let begun = self.meter.begin();
         let signatures = self.signatures.clone();
         let (result, _) = signatures.during(Duration::MAX, || self.try_insert(&key, body, meta));
@@ -212,7 +223,7 @@ impl SmartRecordStore {
         body: ValidatedBody,
         meta: Meta,
     ) -> Result<WriteOutcome, WriteError> {
-        let now = self.begin_write(key, meta.origin)?;
+        let now = self.begin_write(key, &meta)?;
         let registry = self.registry.clone();
         match (body, registry.resolve(key)?) {
             (ValidatedBody::Record(record, refusals), Namespace::Spaces(rules)) => {
@@ -236,7 +247,7 @@ impl SmartRecordStore {
         value: &[u8],
         meta: Meta,
     ) -> Result<WriteOutcome, WriteError> {
-        let now = self.begin_write(key, meta.origin)?;
+        let now = self.begin_write(key, &meta)?;
         let registry = self.registry.clone();
         match registry.resolve(key)? {
             Namespace::Spaces(rules) => self.write_smart_record(rules, key, value, now),
@@ -247,7 +258,8 @@ impl SmartRecordStore {
     }
 
     /// Begins a write. Returns the time.
-    fn begin_write(&mut self, key: &RecordKey, origin: Origin) -> Result<Timestamp, WriteError> {
+    fn begin_write(&mut self, key: &RecordKey, meta: &Meta) -> Result<Timestamp, WriteError> {
+        let Meta { origin, source, .. } = *meta;
         if origin == Origin::Remote && self.table.storage.is_behind() {
             return Err(StorageError::QueueFull.into());
         }
@@ -256,10 +268,12 @@ impl SmartRecordStore {
             return Err(ValidationError::from(Malformed::other("an empty key")).into());
         }
         let now = self.clock.now();
+        self.source = source;
         self.catch_up_on_notes()?;
         self.candidates.on_change();
         self.may_collect = if origin == Origin::Local { COLLECT_FOR_ROOM } else { 0 };
         self.collect_due(now, COLLECT_PER_WRITE)?;
+        self.records.prepare(&self.table, READ_PER_WRITE)?;
         self.shed(key, now)?;
         Ok(now)
     }
@@ -310,9 +324,10 @@ impl SmartRecordStore {
         let mut outcome = WriteOutcome { known, refusals, ..WriteOutcome::default() };
         // Those that are evicted last come first, so that no space is stored and then evicted for a
         // later one.
-        let ordered = spaces
-            .into_iter()
-            .map(|(writer, updates)| (updates.eviction_order(writer.rank(key)), writer, updates));
+        let min_bits = rules.limits().min_stamp_bits();
+        let ordered = spaces.into_iter().map(|(writer, updates)| {
+            (updates.eviction_order(writer.rank(key), min_bits), writer, updates)
+        });
         let mut spaces: Vec<_> = ordered.collect();
         spaces.sort_unstable_by_key(|(order, ..)| *order);
         let record = self.table.record_id(key);
@@ -383,8 +398,9 @@ impl SmartRecordStore {
         refusals: &mut Refusals,
     ) -> Result<(usize, usize), StorageError> {
         let charge = self.charge(key, Some(&writer.peer_id()));
-        let limits = rules.limits();
-        let mut order = updates.eviction_order(id.space.0);
+        let (limits, source) = (rules.limits(), self.source);
+        let min_bits = limits.min_stamp_bits();
+        let mut order = updates.eviction_order(id.space.0, min_bits);
         let wanted = |part, place, order, adds_to_memory, returns| PlannedRow {
             key,
             id,
@@ -394,6 +410,8 @@ impl SmartRecordStore {
             order,
             max_spaces: limits.spaces_per_record(),
             max_withdrawn: limits.withdrawn_per_record(),
+            source,
+            min_bits,
             adds_to_memory,
             returns,
         };
@@ -425,7 +443,8 @@ impl SmartRecordStore {
                 // is checked.
                 let least = updates.least_bytes().saturating_add(writer.as_bytes().len());
                 let bytes = vec![0; least].into();
-                let part = Part { bytes, due_at: None, expires_at: None, stored_at: now };
+                let stored_at = remembered.map_or(now, |known| known.stored_since.min(now));
+                let part = Part { bytes, due_at: None, expires_at: None, stored_at };
                 // The withdrawal of a space that was evicted is remembered even without a place.
                 let may_withdraw = updates.claims_withdrawal();
                 let places = if may_withdraw {
@@ -475,7 +494,7 @@ impl SmartRecordStore {
             .saturating_sub(space.updates().len());
         let place = if space.is_withdrawn() { Place::Withdrawn } else { Place::Open };
         let part = rows::space_part(&space, writer, stored_at);
-        order = space.eviction_order(id.space.0);
+        order = space.eviction_order(id.space.0, min_bits);
         let adds_to_memory = remembered.is_some() && !is_all_remembered;
         let row = wanted(part, place, order, adds_to_memory, returns);
         let refused = self.put_row(&row, now)?.err();

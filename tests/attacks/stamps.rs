@@ -16,13 +16,16 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const PLACES: u64 = 64;
 /// The bits of the honest writers' stamps.
 const BITS: u8 = 8;
+/// The least bits that count: fewer than by default, for the same reason.
+const MIN_BITS: u8 = BITS - 1;
 
 fn key() -> RecordKey {
     RecordKey::new("/sr/board")
 }
 
-fn replica(clock: &ManualClock) -> SmartRecordStore {
+fn replica(min_bits: u8, clock: &ManualClock) -> SmartRecordStore {
     let limits = Limits::default().with_spaces_per_record(usize::try_from(PLACES).unwrap());
+    let limits = limits.with_min_stamp_bits(min_bits);
     let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
     let (local, config) = (keypair(1_000_000).public().to_peer_id(), StoreConfig::default());
     let storage = MemoryStorage::default();
@@ -59,7 +62,11 @@ fn shown(store: &SmartRecordStore) -> usize {
 
 /// A board that is full of honest writers, and the hashes that they have spent.
 fn honest(bits: u8, clock: &ManualClock) -> (SmartRecordStore, u64) {
-    let mut store = replica(clock);
+    fill(replica(MIN_BITS, clock), bits, clock)
+}
+
+/// The same, of a given board.
+fn fill(mut store: SmartRecordStore, bits: u8, clock: &ManualClock) -> (SmartRecordStore, u64) {
     let mut spent = 0;
     for n in 0..PLACES {
         let (record, tried) = space(n, bits, clock);
@@ -122,6 +129,35 @@ fn pushing_out_n_writers_costs_n_times_what_each_of_them_has_spent() {
     }
 }
 
+/// Whoever has the least work pushes out all who have none, with a key of any rank for each place.
+/// Without a least number of bits that was next to nothing.
+#[test]
+fn stamps_of_less_than_the_least_bits_push_out_nobody_more_than_none_do() {
+    let clock = ManualClock::at(at(NOW));
+    let flood = |min_bits: u8, bits: u8| {
+        let (mut store, _) = fill(replica(min_bits, &clock), 0, &clock);
+        let mut hashes = 0;
+        for n in 50_000..50_000 + PLACES {
+            let (record, tried) = space(n, bits, &clock);
+            hashes += tried;
+            put(&mut store, &record.encode());
+        }
+        let left = shown(&store);
+        println!(
+            "{PLACES} writers without stamps, where {min_bits} bits count: as many keys with \
+             stamps of {bits} bits, {hashes} hashes, leave {left} of them",
+        );
+        left
+    };
+    assert_eq!(flood(0, 1), 0, "before");
+    let without = flood(MIN_BITS, 0);
+    assert!(without > PLACES as usize / 4, "the ranks decide");
+    for bits in [1, MIN_BITS - 1] {
+        assert_eq!(flood(MIN_BITS, bits), without);
+    }
+    assert_eq!(flood(MIN_BITS, MIN_BITS), 0);
+}
+
 /// What a hash costs here, for `docs/security.md`. Run it with `--release` for a figure of a core.
 #[test]
 fn the_price_of_a_stamp() {
@@ -133,7 +169,14 @@ fn the_price_of_a_stamp() {
     assert_eq!(search.step(TRIES), None);
     let rate = TRIES as f64 / begun.elapsed().as_secs_f64();
     println!("{:.1} million hashes a second of this core", rate / 1e6);
+    let seconds = |bits: u8| (1_u64 << bits) as f64 / rate;
     for bits in [20, 24, 28] {
-        println!("a stamp of {bits} bits: {:.2} s", (1_u64 << bits) as f64 / rate);
+        println!("a stamp of {bits} bits: {:.2} s", seconds(bits));
     }
+    let limits = Limits::default();
+    let (slots, bits) = (limits.spaces_per_record(), limits.min_stamp_bits());
+    let price = slots as f64 * seconds(bits);
+    println!(
+        "all {slots} slots of a board of writers without stamps, {bits} bits each: {price:.0} s"
+    );
 }

@@ -65,6 +65,18 @@ impl Fixture {
         self.store().write_remote(key, value)
     }
 
+    /// Evicts the only record, by one of the local peer that is removed then.
+    fn evict(&mut self, key: &RecordKey) {
+        let evicted = self.store().counters().records_evicted;
+        let own = RecordKey::new("/sr/own");
+        let mut signer = signer(&own, u64::MAX, Limits::default());
+        signer.merge(text(1), self.now(), HOUR).unwrap();
+        let value = signer.record(self.now()).encode();
+        self.store().write(&own, &value).unwrap();
+        self.store().forget(&own).unwrap();
+        assert_eq!(self.store().counters().records_evicted, evicted + 1, "{key}");
+    }
+
     fn writers(&mut self, key: &RecordKey) -> BTreeSet<PeerId> {
         let record = self.store().record(key).unwrap();
         let record = record.unwrap_or_else(|| SmartRecord::new(key.clone()));
@@ -159,6 +171,7 @@ fn of_too_many_withdrawn_spaces_those_stay_that_were_stored_first() {
             ..
         })))
     ));
+    assert_eq!(fixture.store().counters().withdrawn_evicted, 1);
     // What is withdrawn goes all the same, and does not come back.
     let (said, withdrawal) = withdrawn(&key, 4, fixture.now());
     fixture.write(&key, &said).unwrap();
@@ -448,20 +461,21 @@ fn a_flood_forgets_its_own_evictions_first() {
     fixture.write(&keys[0], &said).unwrap();
     fixture.write(&keys[0], &withdrawal).unwrap();
     fixture.clock.advance(Duration::from_secs(60));
-    // Ten times as many evictions as are remembered, each of a closer record.
-    for (n, key) in keys[1..102].iter().enumerate() {
-        fixture.clock.advance(Duration::from_millis(10));
+    fixture.evict(&keys[0]);
+    // Ten times as many evictions as are remembered.
+    for (n, key) in keys[1..101].iter().enumerate() {
         let value = one_space(key, 100 + n as u64, 1, HOUR);
         assert_eq!(fixture.write(key, &value), Ok(1), "nobody who was not evicted is refused");
+        fixture.clock.advance(Duration::from_millis(10));
+        fixture.evict(key);
     }
     let counters = fixture.store().counters();
     assert_eq!((counters.remembered, counters.remembered_dropped), (10, 91));
     fixture.restart();
     assert_eq!(fixture.store().counters().remembered_refused, 0);
-    fixture.store().forget(&keys[101]).unwrap();
     assert!(is_stale(fixture.write(&keys[0], &said)));
     // An evicted space that lives is back with its refresh, remembered or not.
-    for (n, key) in keys[1..102].iter().enumerate().rev().step_by(30) {
+    for (n, key) in keys[1..101].iter().enumerate().rev().step_by(30) {
         assert_eq!(fixture.write(key, &one_space(key, 100 + n as u64, 1, HOUR)), Ok(1));
         fixture.store().forget(key).unwrap();
     }
@@ -481,21 +495,20 @@ fn what_comes_back_again_and_again_counts_for_no_longer_than_it_was_stored() {
     ] {
         let (fixture, keys) = cramped();
         let mut fixture = Fixture::new(fixture.config.clone().with_max_remembered(1));
-        let [.., victim, last] = &keys[..] else { panic!() };
+        let victim = &keys[198];
         // It is stored for a second, twice, half a minute apart.
         assert_eq!(fixture.write(&key, &value), Ok(1));
         fixture.clock.advance(Duration::from_secs(1));
-        fixture.write(last, &one_space(last, 2, 1, HOUR)).unwrap();
-        fixture.store().forget(last).unwrap();
+        fixture.evict(&key);
         fixture.clock.advance(Duration::from_secs(30));
         assert_eq!(fixture.write(&key, &value), Ok(1));
         fixture.clock.advance(Duration::from_secs(1));
+        fixture.evict(&key);
         let (said, withdrawal) = withdrawn(victim, 3, fixture.now());
         fixture.write(victim, &said).unwrap();
         fixture.write(victim, &withdrawal).unwrap();
         fixture.clock.advance(Duration::from_secs(10));
-        fixture.write(last, &one_space(last, 2, 1, HOUR)).unwrap();
-        fixture.store().forget(last).unwrap();
+        fixture.evict(victim);
         assert_eq!(fixture.store().counters().remembered_dropped, 1);
         assert!(is_stale(fixture.write(victim, &said)), "it was stored for ten seconds");
     }
@@ -506,19 +519,16 @@ fn what_has_expired_is_forgotten_before_what_has_not() {
     let (fixture, keys) = cramped();
     let mut fixture = Fixture::new(fixture.config.clone().with_max_remembered(3));
     // They had been stored for longer, and expire soon.
-    for (n, key) in keys[..4].iter().enumerate() {
+    for (n, key) in keys[..3].iter().enumerate() {
         fixture.write(key, &one_space(key, n as u64, 1, Duration::from_secs(90))).unwrap();
         fixture.clock.advance(Duration::from_secs(20));
+        fixture.evict(key);
     }
-    fixture.clock.advance(Duration::from_secs(20));
+    fixture.clock.advance(Duration::from_secs(40));
     let (said, withdrawal) = withdrawn(&keys[4], 9, fixture.now());
     fixture.write(&keys[4], &said).unwrap();
     fixture.write(&keys[4], &withdrawal).unwrap();
-    let mut last = signer(&keys[5], 10, Limits::default());
-    last.merge(text(1), fixture.now(), HOUR).unwrap();
-    let last = last.record(fixture.now()).encode();
-    fixture.write(&keys[5], &last).unwrap();
-    fixture.store().forget(&keys[5]).unwrap();
+    fixture.evict(&keys[4]);
     assert!(is_stale(fixture.write(&keys[4], &said)));
     assert_eq!(fixture.store().counters().remembered_dropped, 0);
 }

@@ -29,6 +29,7 @@ mod redb;
 mod refusals;
 mod removal;
 mod seam;
+mod shares;
 mod slices;
 mod stamps;
 mod tallies;

@@ -4,9 +4,12 @@ use libp2p_smart_record::{EvictionOrder, Extensions, MinWork, SignedUpdate, Spac
 
 use super::*;
 
+/// The least bits that count.
+const MIN_BITS: u8 = 2;
+
 fn store_with_room_for(spaces: usize, config: StoreConfig) -> (SmartRecordStore, ManualClock) {
     let clock = ManualClock::at(Timestamp::from_millis(T0));
-    let limits = Limits::default().with_spaces_per_record(spaces);
+    let limits = Limits::default().with_spaces_per_record(spaces).with_min_stamp_bits(MIN_BITS);
     let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
     let storage = new_storage();
     let store = SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone());
@@ -35,7 +38,7 @@ fn encoded(signer: &SpaceSigner) -> Vec<u8> {
 }
 
 fn order(writer: &Writer, space: &Space) -> EvictionOrder {
-    space.eviction_order(writer.rank(&board()))
+    space.eviction_order(writer.rank(&board()), MIN_BITS)
 }
 
 fn order_of(signer: &SpaceSigner) -> EvictionOrder {
@@ -61,8 +64,8 @@ fn the_least_work_goes_first_however_many_there_are() {
             put(&mut store, &board(), encoded(&stamped(writer, 0, HOUR)));
         }
         let mut model = BTreeSet::new();
-        // More with work than are known in their order at once.
-        let bits = |n: u64| u8::try_from([0, 1, 3, 2, 4, 1, 2, 5][n as usize % 8]).unwrap();
+        // More with work than are known in their order at once. A bit is none.
+        let bits = |n: u64| [0, 1, 3, 2, 4, 3, 2, 5][n as usize % 8];
         for n in 0..WRITERS {
             let signer = stamped(n, bits(n), HOUR);
             put(&mut store, &board(), encoded(&signer));
@@ -195,6 +198,7 @@ fn a_minimum_of_work_holds_for_each_update() {
         store.write(&board(), &encoded(&signer)),
         Err(WriteError::Refused(error)) if error.fault() == Fault::RefusedByPolicy
     ));
+    assert_eq!(store.counters().too_little_work, 1);
     stamp(&mut signer, 4, clock.now());
     signer.merge(text(6), clock.now(), HOUR).unwrap();
     let report = store.write(&board(), &encoded(&signer)).unwrap();
@@ -277,7 +281,8 @@ proptest! {
             }
         }
         let mut expected = whole.clone();
-        expected.truncate(&Limits::default().with_spaces_per_record(3));
+        let limits = Limits::default().with_spaces_per_record(3);
+        expected.truncate(&limits.with_min_stamp_bits(MIN_BITS));
         prop_assert_eq!(store.record(&board()).unwrap(), Some(expected));
     }
 }

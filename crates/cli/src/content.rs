@@ -6,7 +6,7 @@ use anyhow::Result;
 use libp2p::identity::PublicKey;
 use libp2p_smart_record::{
     RecordKey, Registry, SmartRecord, SpaceRules, Timestamp, ValidationError, Validator, Validity,
-    dag_json, escaped,
+    Writer, dag_json, escaped,
     ipns::{ContentPath, IpnsRecord, IpnsValidator},
     iprs::{
         Ancestry, DatetimeRange, IprsRecord, IprsValidator, Scheme, SequenceNumber, TtlSinceReceipt,
@@ -242,10 +242,16 @@ fn spaces(record: &SmartRecord, now: Timestamp) -> Vec<Value> {
             "writer": writer.to_string(),
             "seq": space.seq.to_string(),
             "expires_at": space.expires_at.to_string(),
+            "work": work(record, writer),
             "document": space.document.to_json(),
         })
     });
     said.collect()
+}
+
+/// The bits of work of a writer's space.
+pub fn work(record: &SmartRecord, writer: &Writer) -> u8 {
+    record.space(writer).map_or(0, |space| space.work(&writer.rank(record.key())))
 }
 
 /// Announcements as rows.

@@ -4,13 +4,13 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use libp2p_smart_record::{
-    Clock, RecordKey, SignedUpdate, SmartRecord, Space, SystemClock, Timestamp, UpdateKind,
+    Clock, RecordKey, SignedUpdate, SmartRecord, Space, SystemClock, Timestamp, UpdateKind, Writer,
     query::Reading,
 };
 use serde_json::{Map, Value, json};
 
 use crate::{
-    content::{Content, ContentKind, left},
+    content::{self, Content, ContentKind, left},
     failure::Failure,
     files, keys,
     network::{NetworkArguments, finish},
@@ -122,7 +122,8 @@ fn extensions(update: &SignedUpdate) -> Value {
 
 /// All spaces, including those without visible content.
 fn spaces(record: &SmartRecord, now: Timestamp) -> Value {
-    let space = |space: &Space| -> Map<String, Value> {
+    let space = |writer: &Writer, space: &Space| -> Map<String, Value> {
+        let rank = writer.rank(record.key());
         let updates = space.updates().map(|update| {
             json!({
                 "seq": update.seq().to_string(),
@@ -134,6 +135,7 @@ fn spaces(record: &SmartRecord, now: Timestamp) -> Value {
                 "expires_at": update.expires_at().to_string(),
                 "retain_until": update.retain_until().to_string(),
                 "bytes": update.as_bytes().len(),
+                "work": update.work(&rank),
                 "extensions": extensions(update),
             })
         });
@@ -144,12 +146,13 @@ fn spaces(record: &SmartRecord, now: Timestamp) -> Value {
         set("expires_at", view.as_ref().map(|view| view.expires_at.to_string()).into());
         set("retain_until", space.retain_until().map(|at| at.to_string()).into());
         set("bytes", bytes(space).into());
+        set("work", space.work(&rank).into());
         set("document", view.map_or(Value::Null, |view| view.document.to_json()));
         set("updates", updates.collect());
         fields
     };
     let whole = record.spaces().map(|(writer, of_writer)| {
-        let mut fields = space(of_writer);
+        let mut fields = space(writer, of_writer);
         fields.insert("writer".to_owned(), writer.to_string().into());
         Value::Object(fields)
     });
@@ -157,21 +160,30 @@ fn spaces(record: &SmartRecord, now: Timestamp) -> Value {
 }
 
 fn space_rows(record: &SmartRecord, now: Timestamp) -> Rows {
-    let row = |(writer, space): (&_, &Space)| -> Vec<String> {
-        let writer: &libp2p_smart_record::Writer = writer;
+    let row = |(writer, space): (&Writer, &Space)| -> Vec<String> {
         let view = space.view(now);
         vec![
             writer.to_string(),
             space.newest().map(|newest| newest.seq.to_string()).unwrap_or_default(),
             space.updates().len().to_string(),
             bytes(space).to_string(),
+            content::work(record, writer).to_string(),
             view.as_ref().map_or_else(|| "-".to_owned(), |view| left(view.expires_at, now)),
             space.retain_until().map(|at| left(at, now)).unwrap_or_default(),
             view.map_or_else(|| "(nothing)".to_owned(), |view| json_cell(&view.document.to_json())),
         ]
     };
     Rows {
-        header: vec!["writer", "seq", "updates", "bytes", "expires in", "kept for", "document"],
+        header: vec![
+            "writer",
+            "seq",
+            "updates",
+            "bytes",
+            "work",
+            "expires in",
+            "kept for",
+            "document",
+        ],
         rows: record.spaces().map(row).collect(),
     }
 }

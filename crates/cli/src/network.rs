@@ -79,6 +79,11 @@ impl NetworkArguments {
         }
     }
 
+    /// Checks that there is an address to join through.
+    pub const fn check_address(&self) -> Result<(), Failure> {
+        if self.connect.is_empty() { Err(Failure::NoAddress) } else { Ok(()) }
+    }
+
     /// Joins the network as a client, which other nodes do not send records to.
     pub async fn join(&self) -> Result<Host> {
         self.join_as(self.keypair()?).await
@@ -86,9 +91,7 @@ impl NetworkArguments {
 
     /// As [`join`](Self::join), with this key.
     pub async fn join_as(&self, keypair: Keypair) -> Result<Host> {
-        if self.connect.is_empty() {
-            return Err(Failure::NoAddress.into());
-        }
+        self.check_address()?;
         let peer = keypair.public().to_peer_id();
         let store = SmartRecordStore::with_registry(
             peer,

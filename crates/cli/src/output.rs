@@ -9,11 +9,11 @@ use std::{
     ffi::OsStr,
     fmt::Write as _,
     io::{self, IsTerminal, Write},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
-use indicatif::{ProgressBar, ProgressFinish};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use libp2p_smart_record::printable;
 use serde::Serialize;
 use serde_json::{
@@ -251,6 +251,35 @@ pub async fn progress<T>(what: &'static str, work: impl Future<Output = T>) -> T
         ProgressBar::new_spinner().with_message(what).with_finish(ProgressFinish::AndClear);
     spinner.enable_steady_tick(Duration::from_millis(100));
     work.await
+}
+
+/// Repeats `step` until it has a result. Each time it says how many of some `expected` tries were
+/// made, which a terminal shows if it takes long.
+pub fn search<T>(
+    what: &'static str,
+    expected: u64,
+    mut step: impl FnMut() -> (u64, Option<T>),
+) -> T {
+    let begun = Instant::now();
+    let mut bar = None;
+    loop {
+        let (tried, found) = step();
+        if let Some(found) = found {
+            return found;
+        }
+        if begun.elapsed() >= QUICK {
+            // Hidden unless standard error is a terminal; cleared when it is dropped.
+            let bar = bar.get_or_insert_with(|| {
+                let style = "{msg}: {human_pos} of some {human_len} tries, for {elapsed}";
+                let style = ProgressStyle::with_template(style);
+                ProgressBar::new(expected)
+                    .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+                    .with_message(what)
+                    .with_finish(ProgressFinish::AndClear)
+            });
+            bar.set_position(tried);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -69,6 +69,20 @@ pub fn warn_of_missing(reading: &Reading, format: Format) {
     failure::warn(format.is_json(), &message);
 }
 
+/// Warns of updates that were left out because this clock is behind.
+fn warn_of_clock(reading: &Reading, format: Format) {
+    let ahead = reading.ahead_of_clock.iter();
+    let ahead = ahead.filter(|peer| reading.holders.contains(peer)).count();
+    if ahead > 0 {
+        let message = format!(
+            "{ahead} of {} holders have updates that are ahead of this clock, which are left out; is \
+             the clock of this machine right?",
+            reading.holders.len()
+        );
+        failure::warn(format.is_json(), &message);
+    }
+}
+
 /// The refused answers as JSON.
 pub fn refused(reading: &Reading) -> Value {
     let refused = reading.refused.iter().map(|(peer, reason)| {
@@ -82,6 +96,7 @@ pub async fn read(key: &RecordKey, node: &Host, format: Format) -> Result<Readin
     let read = progress("reading", node.client().get(key.clone())).await;
     let reading = answered(key, node, read).await?;
     warn_of_refused(&reading, format);
+    warn_of_clock(&reading, format);
     Ok(reading)
 }
 
@@ -118,6 +133,7 @@ pub async fn get(arguments: Get, format: Format) -> Result<ExitCode> {
         fields.insert("complete".to_owned(), reading.is_complete().into());
         fields.insert("missing".to_owned(), reading.missing().into());
         fields.insert("refused".to_owned(), refused(&reading));
+        fields.insert("ahead_of_clock".to_owned(), peers(&reading.ahead_of_clock));
         let withheld = reading.withheld.iter().map(|withheld| {
             json!({
                 "writer": withheld.writer.to_string(),

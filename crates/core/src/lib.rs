@@ -31,6 +31,7 @@ mod protobuf;
 mod record;
 mod settings;
 mod shard;
+mod shared_map;
 mod signatures;
 mod text;
 mod time;
@@ -51,14 +52,15 @@ pub use crate::{
     peer::{parse_peer_id, peer_id_from_bytes, peer_id_from_text},
     protobuf::ProtobufError,
     record::{
-        Admission, AllowList, Arcs, BadSignature, Chunks, Coverage, DEFAULT_KEY_BYTES,
+        Admission, AllowList, Arcs, AskerTag, BadSignature, Chunks, Coverage, DEFAULT_KEY_BYTES,
         EncodedSpace, EvictionOrder, ExtensionError, Extensions, Incoming, InsertOutcome,
         KeptDocument, KeyMismatch, KeyOwner, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES,
         MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, MinWork, Open, PolicyRefusal, Position, Purpose,
         RecordError, RingArc, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Seq, SignError,
-        SignedUpdate, SigningHistory, Slice, SmartRecord, Space, SpaceSigner, SpaceView, Stamp,
-        StampSearch, UnverifiedSpace, Update, UpdateError, UpdateKind, View, Writer, WriterError,
-        ZeroLifetime, check_signature_len, check_signature_work, envelope_bytes, verification_work,
+        SignedUpdate, SigningHistory, Slice, SmartRecord, Space, SpaceIter, SpaceSigner, SpaceView,
+        Stamp, StampSearch, Stamps, UnverifiedSpace, Update, UpdateError, UpdateKind, View,
+        ViewIter, Writer, WriterError, ZeroLifetime, check_signature_len, check_signature_work,
+        envelope_bytes, verification_work,
     },
     shard::{NotAShard, ShardError, ShardedKey, ShardedRecord},
     signatures::{SignatureCounts, SignatureMemory},

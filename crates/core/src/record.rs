@@ -8,6 +8,7 @@
 //! * [`SmartRecord`]: the spaces under one key.
 //! * [`View`]: a record at an instant.
 //! * [`Coverage`], [`Arcs`]: which part of a record an answer shows, and several answers.
+//!   [`AskerTag`]: for whom an answer is.
 //! * [`SpaceSigner`]: signs updates. [`SigningHistory`]: the earlier updates that a signer knows.
 //!   [`KeptDocument`]: a document that is signed again before it expires.
 //! * [`Limits`], [`Admission`]: the bounds, and who may write.
@@ -37,8 +38,6 @@ mod update;
 mod view;
 mod writer;
 
-use std::collections::{BTreeMap, btree_map};
-
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use prost::Message;
@@ -46,7 +45,7 @@ use prost::Message;
 pub use self::{
     admission::{Admission, AllowList, KeyOwner, MinWork, Open, PolicyRefusal},
     chunk::{Chunks, Slice},
-    coverage::{Arcs, Coverage, RingArc},
+    coverage::{Arcs, AskerTag, Coverage, RingArc},
     encoded::EncodedSpace,
     extensions::{ExtensionError, Extensions},
     history::SigningHistory,
@@ -59,9 +58,9 @@ pub use self::{
     seq::{Position, Seq},
     signer::SpaceSigner,
     space::{InsertOutcome, Space},
-    stamp::{EvictionOrder, Stamp, StampSearch},
+    stamp::{EvictionOrder, Stamp, StampSearch, Stamps},
     update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
-    view::{SpaceView, View},
+    view::{SpaceView, View, ViewIter},
     writer::{
         BadSignature, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Purpose, SIGNATURE_DOMAIN,
         SIGNATURE_PAYLOAD_TYPE, Writer, WriterError, check_signature_len, envelope_bytes,
@@ -70,15 +69,39 @@ pub use self::{
 };
 pub(crate) use self::{incoming::decode_container, update::UnverifiedUpdate};
 use crate::{
-    key::RecordKey, proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp,
+    key::RecordKey,
+    proto::smart_record as proto,
+    protobuf::ProtobufError,
+    shared_map::{self, SharedMap},
+    time::Timestamp,
 };
 
 /// The spaces of all writers under one key.
+///
+/// A clone shares the spaces with the record. A change to one of the two copies some 32 of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmartRecord {
     key: RecordKey,
-    spaces: BTreeMap<Writer, Space>,
+    spaces: SharedMap<Writer, Space>,
 }
+
+/// The spaces of a record, ordered by writer.
+#[derive(Clone, Debug)]
+pub struct SpaceIter<'a>(shared_map::Iter<'a, Writer, Space>);
+
+impl<'a> Iterator for SpaceIter<'a> {
+    type Item = (&'a Writer, &'a Space);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for SpaceIter<'_> {}
 
 /// Why bytes are not a smart record for a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -125,7 +148,7 @@ pub struct KeyMismatch {
 impl SmartRecord {
     /// A record without spaces.
     pub const fn new(key: RecordKey) -> Self {
-        Self { key, spaces: BTreeMap::new() }
+        Self { key, spaces: SharedMap::new() }
     }
 
     /// Decodes a record and makes every check that does not depend on the time. A single fault
@@ -179,12 +202,12 @@ impl SmartRecord {
     }
 
     /// The spaces, ordered by writer.
-    pub fn spaces(&self) -> btree_map::Iter<'_, Writer, Space> {
-        self.spaces.iter()
+    pub fn spaces(&self) -> SpaceIter<'_> {
+        SpaceIter(self.spaces.iter())
     }
 
     /// The spaces, ordered by writer.
-    pub fn into_spaces(self) -> btree_map::IntoIter<Writer, Space> {
+    pub fn into_spaces(self) -> impl ExactSizeIterator<Item = (Writer, Space)> {
         self.spaces.into_iter()
     }
 
@@ -219,14 +242,16 @@ impl SmartRecord {
 
     /// Joins an update that is known to be signed by the writer for this key.
     fn join_update(&mut self, writer: Writer, update: SignedUpdate) -> InsertOutcome {
-        self.spaces.entry(writer).or_default().insert(update)
+        let mut outcome = InsertOutcome::Known;
+        self.spaces.change_or_default(writer, |space| outcome = space.insert(update));
+        outcome
     }
 
     /// Joins a space into the writer's space. It does not verify that the writer signed the updates
     /// for this key; [`insert`](Self::insert) does.
     pub fn join_space(&mut self, writer: Writer, space: Space) {
         if !space.is_empty() {
-            self.spaces.entry(writer).or_default().join(space);
+            self.spaces.change_or_default(writer, |had| had.join(space));
         }
     }
 
@@ -256,9 +281,13 @@ impl SmartRecord {
     /// Returns the spaces that are gone, or of which only the withdrawal is left, as they were.
     pub fn truncate(&mut self, limits: &Limits) -> Vec<(Writer, Space)> {
         let mut gone = Vec::new();
-        for space in self.spaces.values_mut() {
-            space.truncate(limits);
-        }
+        self.spaces.change(
+            |_, space| space.exceeds(limits),
+            |space| {
+                space.truncate(limits);
+                true
+            },
+        );
         let maxima = [(false, limits.spaces_per_record()), (true, limits.withdrawn_per_record())];
         for (withdrawn, max) in maxima {
             let surplus = self.count(withdrawn).saturating_sub(max);
@@ -266,9 +295,12 @@ impl SmartRecord {
                 let spaces = self.spaces.iter().filter(|(_, s)| s.is_withdrawn() == withdrawn);
                 let order = |(writer, space): (&Writer, &Space)| {
                     let rank = writer.rank(&self.key);
-                    // Of withdrawn spaces only the rank counts.
-                    let work = if withdrawn { 0 } else { space.work(&rank) };
-                    (EvictionOrder::new(work, rank), writer.clone())
+                    let order = match withdrawn {
+                        // Only the rank counts.
+                        true => EvictionOrder::new(0, rank),
+                        false => space.eviction_order(rank, limits.min_stamp_bits()),
+                    };
+                    (order, writer.clone())
                 };
                 let mut ordered: Vec<_> = spaces.map(order).collect();
                 ordered.sort_unstable_by(|a, b| b.cmp(a));
@@ -318,20 +350,36 @@ impl SmartRecord {
     /// the number of updates dropped. No view at `now` or later changes.
     pub fn collect(&mut self, now: Timestamp) -> usize {
         let mut collected = 0_usize;
-        self.spaces.retain(|_, space| {
-            collected = collected.saturating_add(space.collect(now));
-            !space.is_empty()
-        });
+        self.spaces.change(
+            |_, space| space.updates().any(|update| update.retain_until() <= now),
+            |space| {
+                collected = collected.saturating_add(space.collect(now));
+                !space.is_empty()
+            },
+        );
+        collected
+    }
+
+    /// As [`collect`](Self::collect), for the space of one writer.
+    pub fn collect_space(&mut self, writer: &Writer, now: Timestamp) -> usize {
+        let Some(space) = self.spaces.get_mut(writer) else { return 0 };
+        let collected = space.collect(now);
+        if space.is_empty() {
+            self.spaces.remove(writer);
+        }
         collected
     }
 
     /// Drops the updates issued after `latest`, which replicas refuse as from the future, and
     /// spaces left empty.
     pub fn forget_after(&mut self, latest: Timestamp) {
-        self.spaces.retain(|_, space| {
-            space.forget_after(latest);
-            !space.is_empty()
-        });
+        self.spaces.change(
+            |_, space| space.updates().any(|update| update.seq().issued_at() > latest),
+            |space| {
+                space.forget_after(latest);
+                !space.is_empty()
+            },
+        );
     }
 
     /// The view of the record at `now`.

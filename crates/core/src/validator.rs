@@ -161,19 +161,22 @@ pub trait Validator: Send + Sync {
         }
     }
 
-    /// The index of the best value; of equally good values, the first.
+    /// The index of the best value; of equally good values, the first. A wrapper that selects in
+    /// another way than the validator that it wraps defines [`consolidate`](Self::consolidate) too.
     ///
     /// # Errors
     /// [`ValidationError`] if there is no value, or none is valid.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError>;
 
-    /// The validator that this one wraps; `None` if it wraps none. The hooks that this one does not
-    /// define are those of the wrapped one. So a wrapper with rules of its own for stored values,
-    /// or for the better of two, defines [`revalidate`](Self::revalidate) or
+    /// The validator that this one wraps, never itself; `None` if it wraps none. The hooks that
+    /// this one does not define are those of the wrapped one. So a wrapper with rules of its own
+    /// for stored values, or for the better of two, defines [`revalidate`](Self::revalidate) or
     /// [`consolidate`](Self::consolidate) too.
     fn wrapped(&self) -> Option<&dyn Validator>;
 
-    /// One value with the content of all given values. By default the selected value.
+    /// One value with the content of all given values. By default the
+    /// [selected](Self::select) value; for a validator that wraps another one, what that one
+    /// consolidates, whatever this one selects.
     ///
     /// For values that combine, this is the join of a semilattice: order, grouping and repetition
     /// do not matter.
@@ -209,6 +212,15 @@ pub trait Validator: Send + Sync {
     /// value, so it should be cheap; the signature need not be verified again.
     fn order_key(&self, key: &RecordKey, value: &[u8]) -> Option<OrderKey> {
         self.wrapped()?.order_key(key, value)
+    }
+
+    /// The work of verifying the signatures of a value, if there may be many and they are verified
+    /// one after the other until [`check_signature_work`](crate::check_signature_work) refuses the
+    /// rest unread; otherwise zero, the default. Senders send a value of more work than a replica
+    /// does at once as many times as it takes: what was verified costs a hash the next time. No
+    /// signature need be verified for it.
+    fn signature_work(&self, key: &RecordKey, value: &[u8]) -> Duration {
+        self.wrapped().map_or(Duration::ZERO, |wrapped| wrapped.signature_work(key, value))
     }
 
     /// A valid value without its expired parts at `now`; `None` if no part or every part has

@@ -35,11 +35,14 @@ pub fn skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped in part: {test}: {why}");
 }
 
-/// An answer to a GET without what it says of its coverage: the record alone.
+/// An answer to a GET without what it says of itself: the record alone.
 pub fn without_coverage(answer: &[u8]) -> &[u8] {
     let mut field = Vec::new();
     if let Some(coverage) = smart_record_core::Coverage::of_answer(answer) {
         coverage.append_to(&mut field);
+    }
+    if let Some(asker) = smart_record_core::AskerTag::of_answer(answer) {
+        asker.append_to(&mut field);
     }
     answer.strip_suffix(&field[..]).unwrap_or(answer)
 }

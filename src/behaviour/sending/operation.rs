@@ -120,9 +120,15 @@ impl Sending {
     }
 
     /// Sets the recipients.
-    pub(super) fn send_to(&mut self, closest: Closest, chunks: &Arc<[Bytes]>, is_guess: bool) {
+    pub(super) fn send_to(
+        &mut self,
+        env: &Env,
+        closest: Closest,
+        chunks: &Arc<[Bytes]>,
+        is_guess: bool,
+    ) {
         self.target = Target::Known { answering: closest.answered, is_guess };
-        let peers = self.delivery.add_recipients(closest.replicas, chunks);
+        let peers = self.delivery.add_recipients(closest.replicas, chunks, &env.registry);
         self.note(peers, ReplicaState::Sent);
     }
 
@@ -133,10 +139,8 @@ impl Sending {
                 if !self.delivery.on_taken(peer) {
                     return;
                 }
-                let now = env.net.now();
-                env.holders.on_taken(&self.content.key, peer, now);
                 if let Some(follow_up) = &mut self.follow_up {
-                    follow_up.on_acknowledged(peer, now);
+                    follow_up.on_acknowledged(peer, env.net.now());
                 }
                 ReplicaState::Acknowledged
             }

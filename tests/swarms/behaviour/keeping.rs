@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use futures::future::{join_all, try_join_all};
 use libp2p::{PeerId, identity::Keypair};
 use libp2p_smart_record::{
-    AcceptAny, Bytes, Clock, Dict, Fault, RecordKey, Registry, SystemClock, Timestamp,
-    ValidationError, Validator, Validity,
+    AcceptAny, Bytes, Clock, Dict, Fault, Limits, MinWork, Open, RecordKey, Registry, Seq,
+    SpaceRules, Stamp, StampSearch, SystemClock, Timestamp, ValidationError, Validator, Validity,
     behaviour::{BehaviourConfig, Event},
     client::{ClientError, KeepHandle},
     ipns::{IpnsBuilder, IpnsName},
@@ -16,7 +16,7 @@ use crate::{
     nodes::within,
     peer::{MINUTE, Peer, Setup, key, mesh, quiet, says, texts},
 };
-use smart_record_testing::ManualClock;
+use smart_record_testing::{ManualClock, keys::ed25519};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -265,6 +265,59 @@ async fn two_with_values(clock: &ManualClock) -> (Peer, Peer) {
     let (a, b) = (start().await, start().await);
     mesh(&[&a, &b]).await;
     (a, b)
+}
+
+/// A stamp of four bits for the space of a peer, of the day of a time.
+fn stamp(peer: &Peer, now: Timestamp) -> Option<Stamp> {
+    let rank = peer.client.writer().rank(&key());
+    StampSearch::new(rank, Seq::next(None, now), 4).step(1 << 16)
+}
+
+#[tokio::test]
+async fn what_has_too_little_work_for_its_namespace_is_not_signed_and_the_app_is_told() {
+    let clock = ManualClock::at(NOW);
+    let start = async |key| {
+        let rules = SpaceRules::new(Limits::default(), MinWork::new(4, Open));
+        let registry = Registry::empty().with("sr", rules).unwrap();
+        // A stamp may be good on another day by chance, so the key is always the same.
+        let keypair = ed25519(key);
+        Setup { keypair, registry, ..Setup::default() }.at(&clock).start().await
+    };
+    let (mut a, mut b) = (start(1).await, start(2).await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let refused = a.client.publish(key(), says("x"), HOUR).await.unwrap_err();
+        assert_eq!(refused.fault(), Some(Fault::RefusedByPolicy), "{refused}");
+        assert_eq!(a.stored(&key()).await, None);
+        a.client.set_stamp(key(), stamp(&a, NOW)).await.unwrap();
+        let _kept = a.client.keep(key(), says("kept"), 48 * HOUR).await.unwrap();
+        let first = b.stored(&key()).await.unwrap();
+        // It is another day, and half of the lifetime is over.
+        clock.advance(24 * HOUR);
+        a.wake().await;
+        let error = a.until(|event| match event {
+            Event::NotRenewed { error, .. } => Some(error.clone()),
+            _ => None,
+        });
+        assert_eq!(error.await.fault(), Some(Fault::RefusedByPolicy));
+        for peer in [&a, &b] {
+            assert_eq!(peer.stored(&key()).await, Some(first.clone()), "what was signed before");
+        }
+        assert_eq!(a.smart(|smart| smart.counters().renewals_failed).await, 1);
+        // With a stamp of the day it is signed at once.
+        let now = clock.now();
+        a.client.set_stamp(key(), stamp(&a, now)).await.unwrap();
+        a.wake().await;
+        let writer = a.client.writer().clone();
+        b.until_stored(&key(), |record| {
+            let space = record.space(&writer).unwrap();
+            space.newest().is_some_and(|newest| newest.seq.issued_at() >= now)
+        })
+        .await;
+        clock.advance(30 * HOUR);
+        assert_eq!(texts(&b.stored(&key()).await.unwrap().view(clock.now())), ["kept"]);
+    })
+    .await;
 }
 
 async fn value(peer: &Peer, key: &RecordKey) -> Option<Bytes> {

@@ -142,6 +142,41 @@ fn inspect_shows_a_record_in_the_network_and_in_a_file() {
     }
 }
 
+#[test]
+fn work_is_spent_and_shown() {
+    let (_node, address) = start_node(&[], &[]);
+    let (_folder, key) = key_file();
+    json(&["key", "generate", &key]);
+    let publish = ["publish", KEY, ADA, "--key", &key, "--connect", &address, "--work"];
+    let published = run(&[&publish[..], &["10"]].concat());
+    assert!(published.status.success() && published.stderr.is_empty(), "no progress in a pipe");
+    json(&["publish", KEY, r#"{"seat": 1}"#, "--key", &key, "--connect", &address]);
+    json(&["publish", KEY, BOB, "--connect", &address]);
+    let inspected = json(&["inspect", KEY, "--connect", &address]);
+    let spaces = inspected["spaces"].as_array().unwrap();
+    let work = |name| spaces.iter().find(|space| space["document"]["name"] == name).unwrap();
+    let (ada, bob) = (work("ada"), work("bob"));
+    assert_eq!((&ada["work"], &bob["work"]), (&10.into(), &0.into()));
+    let of_updates: Vec<_> =
+        ada["updates"].as_array().unwrap().iter().map(|u| &u["work"]).collect();
+    assert_eq!(of_updates, [10, 0]);
+    let shown = text(&run(&["inspect", KEY, "--connect", &address]).stdout);
+    let writer = ada["writer"].as_str().unwrap();
+    let row = shown.lines().find(|line| line.starts_with(writer)).unwrap();
+    assert_eq!(row.split('\t').nth(4), Some("10"), "{shown}");
+    let get = json(&["get", KEY, "--connect", &address]);
+    let got = get["spaces"].as_array().unwrap().iter().find(|space| space["writer"] == writer);
+    assert_eq!(got.unwrap()["work"], 10);
+
+    for bits in ["0", "41", "x"] {
+        let refused = failure(&[&publish[..], &[bits]].concat());
+        assert_eq!(refused["exit_code"], 2, "{bits}");
+    }
+    let of_value = ["publish", "/pk/self", "--key", &key, "--connect", &address, "--work", "10"];
+    let refused = failure(&of_value);
+    assert!(refused["message"].as_str().unwrap().contains("--work means nothing"), "{refused}");
+}
+
 #[cfg(unix)]
 #[test]
 fn case_10_a_record_that_cannot_be_written_leaves_the_file_as_it_was() {

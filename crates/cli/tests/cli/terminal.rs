@@ -95,6 +95,23 @@ fn slow_work_shows_progress_on_a_terminal() {
 }
 
 #[test]
+fn a_search_for_a_stamp_shows_on_a_terminal_how_far_it_is() {
+    let (mut ours, theirs) = terminal();
+    let nobody = crate::command::NOBODY;
+    let mut command = smart_record(&["publish", KEY, "{}", "--work", "40", "--connect", nobody]);
+    command.stdout(Stdio::null()).stderr(theirs).env("TERM", "xterm-256color");
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let (mut shown, mut buffer) = (String::new(), [0; 4_096]);
+    while !shown.contains("of some 1,099,511,627,776 tries") {
+        let read = ours.read(&mut buffer).expect("it shows something before it ends");
+        shown.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn a_node_shows_on_a_terminal_what_it_does() {
     let (mut ours, theirs) = terminal();
     let mut command = smart_record(&["node"]);

@@ -13,14 +13,16 @@
 //! **Spec.** `docs/wire.md`, section "Coverage".
 
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{SmartRecord, space::Space};
 use crate::{proto::smart_record as proto, protobuf::Fields, time::Timestamp};
 
-/// The field of an answer that has its coverage.
+/// The field of an answer that has its coverage, and the one that says for whom it is.
 const COVERAGE: u32 = 2;
+const ASKER: u32 = 3;
 /// The bytes of an arc.
 const ARC: usize = 16;
 /// The number of places.
@@ -112,6 +114,40 @@ impl Coverage {
         });
         let digest = <[u8; 32]>::try_from(&wire.digest[..]).ok()?;
         Some(Self { arcs: arcs.collect(), spaces: wire.spaces, digest })
+    }
+}
+
+/// Says for whom an answer is: the first two bytes of the SHA-256 of a peer id. Whoever puts an
+/// answer somewhere as it is, with the coverage of its holder, puts there what was for itself. Two
+/// bytes are enough to tell that, and too few to say who it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AskerTag([u8; 2]);
+
+impl AskerTag {
+    /// Size as a field of an answer, tag and length included.
+    pub const BYTES: usize = 4;
+
+    /// The tag of the answers for a peer.
+    pub fn of(asker: &PeerId) -> Self {
+        let [a, b, ..]: [u8; 32] = Sha256::digest(asker.to_bytes()).into();
+        Self([a, b])
+    }
+
+    /// The two bytes.
+    pub const fn to_bytes(self) -> [u8; 2] {
+        self.0
+    }
+
+    /// Appends the tag to an encoded answer.
+    pub fn append_to(self, answer: &mut Vec<u8>) {
+        prost::encoding::bytes::encode(ASKER, &self.0.to_vec(), answer);
+    }
+
+    /// The tag of an encoded answer: the last one, if there are several. `None` if it does not have
+    /// two bytes, or there is none.
+    pub fn of_answer(answer: &[u8]) -> Option<Self> {
+        let tag = Fields(answer).filter(|(tag, _)| *tag == ASKER).last();
+        tag.and_then(|(_, bytes)| bytes.try_into().ok()).map(Self)
     }
 }
 
@@ -292,6 +328,24 @@ mod tests {
         assert_eq!((arcs([(0, END / 2)]).share(), arcs([(0, END / 2)]).rest()), (0.5, 0.5));
         let but_one = arcs([(8, 6)]);
         assert!(but_one.rest() > 0.0 && !but_one.is_ring() && Arcs::ring().rest() == 0.0);
+    }
+
+    #[test]
+    fn an_answer_says_for_whom_it_is() {
+        let [asker, other] = [(); 2].map(|()| AskerTag::of(&PeerId::random()));
+        let mut answer = Vec::new();
+        let coverage = Coverage::new([RingArc::RING], 7, [1; 32]);
+        coverage.append_to(&mut answer);
+        assert_eq!(AskerTag::of_answer(&answer), None);
+        other.append_to(&mut answer);
+        let len = answer.len();
+        asker.append_to(&mut answer);
+        assert_eq!(answer.len(), len + AskerTag::BYTES);
+        assert_eq!(AskerTag::of_answer(&answer), Some(asker), "the last one");
+        assert_eq!(Coverage::of_answer(&answer), Some(coverage));
+        for other in [&[0x1a, 1, 9][..], &[0x1a, 3, 9, 9, 9], &[0x18, 9], &[0x1a, 9]] {
+            assert_eq!(AskerTag::of_answer(other), None);
+        }
     }
 
     #[test]

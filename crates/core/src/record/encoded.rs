@@ -14,7 +14,7 @@ use prost::Message;
 use super::{
     extensions::Extensions,
     incoming::{Incoming, is_empty_replace},
-    stamp::{EvictionOrder, work_of},
+    stamp::EvictionOrder,
     writer::{Writer, WriterError, decoding_work, verification_work},
 };
 use crate::{
@@ -101,12 +101,12 @@ impl<'a> EncodedSpace<'a> {
 
     /// Its place in the order of eviction, as
     /// [`Space::eviction_order`](super::Space::eviction_order).
-    pub fn eviction_order(self, rank: [u8; 32]) -> EvictionOrder {
-        let work = self.updates().map(|signed| match Fields(signed).next() {
-            Some((SIGNED_UPDATE, update)) => work_of(update, &rank),
-            _ => 0,
+    pub fn eviction_order(self, rank: [u8; 32], min_bits: u8) -> EvictionOrder {
+        let updates = self.updates().filter_map(|signed| match Fields(signed).next() {
+            Some((SIGNED_UPDATE, update)) => Some(update),
+            _ => None,
         });
-        EvictionOrder::new(work.max().unwrap_or(0), rank)
+        EvictionOrder::of(updates, rank, min_bits)
     }
 
     /// An upper bound of the work of decoding the public key and verifying the updates, in a record

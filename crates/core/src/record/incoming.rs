@@ -9,12 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{
-    RecordError,
-    seq::Seq,
-    space::Space,
-    stamp::{EvictionOrder, work_of},
-};
+use super::{RecordError, seq::Seq, space::Space, stamp::EvictionOrder};
 use crate::{proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp};
 
 /// Unchecked updates received for the space of one writer.
@@ -40,9 +35,8 @@ impl UnverifiedSpace {
 
     /// The place of the space in the order of eviction if all of its updates are good. Nothing but
     /// stamps is verified.
-    pub(crate) fn eviction_order(&self, rank: [u8; 32]) -> EvictionOrder {
-        let work = self.0.iter().map(|signed| work_of(&signed.update, &rank));
-        EvictionOrder::new(work.max().unwrap_or(0), rank)
+    pub(crate) fn eviction_order(&self, rank: [u8; 32], min_bits: u8) -> EvictionOrder {
+        EvictionOrder::of(self.0.iter().map(|signed| &signed.update[..]), rank, min_bits)
     }
 
     /// Drops all but the newest replace if that has an empty document, and otherwise everything.
@@ -116,11 +110,11 @@ impl Incoming {
     }
 
     /// The place in the order of eviction of a space of this rank with all of the updates, verified
-    /// or not.
-    pub fn eviction_order(&self, rank: [u8; 32]) -> EvictionOrder {
+    /// or not. Stamps of less than `min_bits` do not count.
+    pub fn eviction_order(&self, rank: [u8; 32], min_bits: u8) -> EvictionOrder {
         match self {
-            Self::Unverified(updates) => updates.eviction_order(rank),
-            Self::Verified(space) => space.eviction_order(rank),
+            Self::Unverified(updates) => updates.eviction_order(rank, min_bits),
+            Self::Verified(space) => space.eviction_order(rank, min_bits),
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     parts::{halves, inheriting},
     seq::Seq,
     space::Space,
-    stamp::{Stamp, StampSearch},
+    stamp::{Stamp, StampSearch, Stamps},
     update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
     writer::Writer,
 };
@@ -66,8 +66,8 @@ pub struct SpaceSigner {
     history: SigningHistory,
     /// The known updates of the writer.
     space: Space,
-    /// Added to the updates for which it is good.
-    stamp: Option<Stamp>,
+    /// Added to the updates for which they are good.
+    stamps: Stamps,
 }
 
 impl SpaceSigner {
@@ -75,7 +75,7 @@ impl SpaceSigner {
     /// replicas.
     pub const fn new(key: RecordKey, keypair: Keypair, limits: Limits) -> Self {
         let history = SigningHistory::new(limits.max_ttl(), limits.max_clock_skew());
-        Self { key, keypair, limits, history, space: Space::new(), stamp: None }
+        Self { key, keypair, limits, history, space: Space::new(), stamps: Stamps::new() }
     }
 
     /// The key of the record.
@@ -138,15 +138,22 @@ impl SpaceSigner {
     }
 
     /// Adds a stamp to all updates that are signed from now on and for which it is good, which are
-    /// those of one day. So set a new one each day. `None`: to no more updates.
-    pub const fn set_stamp(&mut self, stamp: Option<Stamp>) {
-        self.stamp = stamp;
+    /// those of one day, in UTC. So set a new one each day, early: the one that was set before is
+    /// kept, and each update gets the better one of those that are good for it. One that is good
+    /// for no update, because it is of another key, writer or day, is ignored. `None`: no more
+    /// updates have a stamp.
+    pub fn set_stamp(&mut self, stamp: Option<Stamp>) {
+        self.stamps.set(stamp);
+    }
+
+    /// Replaces the stamps.
+    pub const fn set_stamps(&mut self, stamps: Stamps) {
+        self.stamps = stamps;
     }
 
     /// Whether an update that is signed at `now` has a stamp of at least this many bits.
     pub fn has_stamp(&self, bits: u8, now: Timestamp) -> bool {
-        let work = self.stamp.map_or(0, |stamp| stamp.work(&self.rank(), self.next_seq(now)));
-        work >= bits
+        self.stamps.work(&self.rank(), self.next_seq(now)) >= bits
     }
 
     fn rank(&self) -> [u8; 32] {
@@ -325,7 +332,7 @@ impl SpaceSigner {
         let seq = self.history.next(now).map_err(UpdateError::from)?;
         let retain_until = retain_until(&self.history, seq);
         let mut extensions = Extensions::new();
-        if let Some(stamp) = self.stamp.filter(|stamp| stamp.work(&self.rank(), seq) > 0) {
+        if let Some(stamp) = self.stamps.best(&self.rank(), seq) {
             let stamped = extensions.with(Stamp::FIELD, stamp.encode());
             extensions = stamped.map_err(UpdateError::from)?;
         }
@@ -379,7 +386,8 @@ mod tests {
     fn a_stamp_stands_in_all_updates_of_its_day_and_in_no_others() {
         let midnight = Timestamp::from_millis(20_000 * 86_400_000);
         let before = midnight.saturating_sub(HOUR);
-        let mut signer = signer(&Keypair::generate_ed25519());
+        // A stamp may be good on another day by chance, so the key is always the same.
+        let mut signer = signer(&Keypair::ed25519_from_bytes([7; 32]).unwrap());
         let rank = signer.rank();
         assert!(signer.has_stamp(0, before) && !signer.has_stamp(1, before));
         signer.set_stamp(signer.stamp_search(6, before).step(1 << 20));
@@ -400,6 +408,35 @@ mod tests {
         }
         assert!(signer.space().newest_replace().is_some());
         assert!(signer.space().updates().all(|update| update.work(&rank) == 5));
+    }
+
+    #[test]
+    fn the_stamp_that_was_set_before_is_in_use_until_its_day_is_over() {
+        let midnight = Timestamp::from_millis(20_000 * 86_400_000);
+        let before = midnight.saturating_sub(HOUR);
+        let mut signer = signer(&Keypair::ed25519_from_bytes([7; 32]).unwrap());
+        let rank = signer.rank();
+        let stamp =
+            |signer: &SpaceSigner, bits, now| signer.stamp_search(bits, now).step(1 << 20).unwrap();
+        let [today, better, tomorrow] =
+            [(6, before), (7, before), (5, midnight)].map(|(bits, now)| stamp(&signer, bits, now));
+        for stamp in [today, tomorrow, tomorrow] {
+            signer.set_stamp(Some(stamp));
+        }
+        let work = |signer: &SpaceSigner| {
+            [before, midnight].map(|now| {
+                let mut signer = signer.clone();
+                signer.merge(says("1"), now, HOUR).unwrap().work(&rank)
+            })
+        };
+        assert_eq!(work(&signer), [6, 5]);
+        assert!(signer.has_stamp(6, before) && !signer.has_stamp(6, midnight));
+        signer.set_stamp(Some(better));
+        assert_eq!(work(&signer), [7, 5]);
+        signer.set_stamp(Some(today));
+        assert_eq!(work(&signer), [7, 0], "two are kept, and the better one is used");
+        signer.set_stamp(None);
+        assert_eq!(work(&signer), [0, 0]);
     }
 
     #[test]

@@ -91,9 +91,10 @@ impl Space {
         self.updates.iter().map(|update| update.work(rank)).max().unwrap_or(0)
     }
 
-    /// Its place in the order of eviction, if it is not withdrawn.
-    pub fn eviction_order(&self, rank: [u8; 32]) -> EvictionOrder {
-        EvictionOrder::new(self.work(&rank), rank)
+    /// Its place in the order of eviction, if it is not withdrawn, where stamps of less than
+    /// `min_bits` do not count; see [`Limits::min_stamp_bits`].
+    pub fn eviction_order(&self, rank: [u8; 32], min_bits: u8) -> EvictionOrder {
+        EvictionOrder::of(self.updates.iter().map(SignedUpdate::as_bytes), rank, min_bits)
     }
 
     /// The update at this position.
@@ -179,6 +180,11 @@ impl Space {
         let count = surplus.len();
         self.updates.drain(surplus);
         count
+    }
+
+    /// Whether an update exceeds `limits`, so that [`truncate`](Self::truncate) drops it.
+    pub(super) fn exceeds(&self, limits: &Limits) -> bool {
+        !self.surplus(limits).is_empty()
     }
 
     /// Checks that no update exceeds `limits`, so that [`truncate`](Self::truncate) drops none.

@@ -84,10 +84,11 @@ fn leading_zeros(hash: &[u8; 32]) -> u32 {
     zeros
 }
 
-/// The bits of work that an encoded update proves; zero if it has no good stamp. Costs no hash if
-/// it has none at all.
-pub(super) fn work_of(update: &[u8], rank: &[u8; 32]) -> u8 {
-    claimed(update).map_or(0, |(seq, stamp)| stamp.work(rank, seq))
+/// The bits of work that an encoded update proves; zero if it has no good stamp of at least
+/// `min_bits`. Costs no hash if it has none at all, or one that claims less.
+pub(super) fn work_of(update: &[u8], rank: &[u8; 32], min_bits: u8) -> u8 {
+    let claimed = claimed(update).filter(|(_, stamp)| stamp.bits >= min_bits);
+    claimed.map_or(0, |(seq, stamp)| stamp.work(rank, seq))
 }
 
 /// The `seq` and the stamp of an encoded update, if it has a field of the form of one.
@@ -112,9 +113,59 @@ fn claimed(mut update: &[u8]) -> Option<(Seq, Stamp)> {
     None
 }
 
+/// The stamps of a signer: the one that was set last, and the one before. So the stamp of the next
+/// day can be set while that of today is in use.
+///
+/// ```
+/// use smart_record_core::{Seq, StampSearch, Stamps, Timestamp};
+///
+/// let rank = [7; 32];
+/// let [today, tomorrow] = [1_700_000_000_000, 1_700_086_400_000].map(Timestamp::from_millis);
+/// let mut stamps = Stamps::default();
+/// for day in [today, tomorrow] {
+///     stamps.set(StampSearch::new(rank, Seq::next(None, day), 4).step(1_000));
+/// }
+/// assert_eq!(stamps.work(&rank, Seq::next(None, today)), 4);
+/// assert_eq!(stamps.work(&rank, Seq::next(None, tomorrow)), 4);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Stamps {
+    last: Option<Stamp>,
+    before: Option<Stamp>,
+}
+
+impl Stamps {
+    /// No stamps.
+    pub const fn new() -> Self {
+        Self { last: None, before: None }
+    }
+
+    /// Sets a stamp. The one that was set before it stays, and an earlier one goes. `None`: both
+    /// go.
+    pub fn set(&mut self, stamp: Option<Stamp>) {
+        if stamp.is_none() || stamp != self.last {
+            self.before = self.last.filter(|_| stamp.is_some());
+            self.last = stamp;
+        }
+    }
+
+    /// The one that proves the most work for an update with this `seq` in the space of this
+    /// [rank](super::Writer::rank), if any is good. Costs two hashes.
+    pub fn best(&self, rank: &[u8; 32], seq: Seq) -> Option<Stamp> {
+        let stamps = self.last.into_iter().chain(self.before);
+        let good = stamps.filter(|stamp| stamp.work(rank, seq) > 0);
+        good.max_by_key(|stamp| stamp.bits)
+    }
+
+    /// The bits of work that the [best](Self::best) one proves; zero if none is good.
+    pub fn work(&self, rank: &[u8; 32], seq: Seq) -> u8 {
+        self.best(rank, seq).map_or(0, Stamp::bits)
+    }
+}
+
 /// The place of a space in the order in which spaces that are not withdrawn leave a record with too
 /// many of them: the greatest leaves first. The less work leaves first; of equal work, the higher
-/// rank.
+/// rank. Less work than [`Limits::min_stamp_bits`](crate::Limits::min_stamp_bits) is none here.
 ///
 /// ```
 /// use smart_record_core::EvictionOrder;
@@ -130,12 +181,22 @@ pub struct EvictionOrder {
 }
 
 impl EvictionOrder {
-    /// The place of a space of this work and [rank](super::Writer::rank).
+    /// The place of a space of this [rank](super::Writer::rank) and this work, as far as it counts.
     pub const fn new(work: u8, rank: [u8; 32]) -> Self {
         Self { work: Reverse(work), rank }
     }
 
-    /// The bits of work.
+    /// The place of a space of these encoded updates. A stamp of less than `min_bits` is none.
+    pub(super) fn of<'a>(
+        updates: impl Iterator<Item = &'a [u8]>,
+        rank: [u8; 32],
+        min_bits: u8,
+    ) -> Self {
+        let work = updates.map(|update| work_of(update, &rank, min_bits)).max();
+        Self::new(work.unwrap_or(0), rank)
+    }
+
+    /// The bits of work that count.
     pub const fn work(&self) -> u8 {
         self.work.0
     }

@@ -394,7 +394,7 @@ impl SignedUpdate {
     /// The bits of work that its [`Stamp`](super::Stamp) proves in a space of this
     /// [rank](Writer::rank); zero if it has no good one. Costs one hash if it has a stamp.
     pub fn work(&self, rank: &[u8; 32]) -> u8 {
-        work_of(&self.bytes, rank)
+        work_of(&self.bytes, rank, 0)
     }
 
     /// The update bytes, which were signed together with the key.

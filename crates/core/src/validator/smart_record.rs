@@ -7,7 +7,10 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Update", "Join" and "Validators".
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -120,6 +123,7 @@ pub struct Refusals {
     first: Option<ValidationError>,
     bad_signatures: usize,
     is_unread: bool,
+    ahead: BTreeSet<PeerId>,
 }
 
 impl Refusals {
@@ -131,6 +135,7 @@ impl Refusals {
         if let ValidationError::LimitExceeded(LimitExceeded { limit, .. }) = &reason {
             self.is_unread |= [Limit::BAD_SIGNATURES, Limit::SIGNATURE_WORK].contains(limit);
         }
+        self.ahead.extend(writer.filter(|_| reason.is_ahead_of_clock()));
         let entry = self.entries.entry((writer, reason.fault())).or_insert(Refused {
             writer,
             reason,
@@ -148,6 +153,12 @@ impl Refusals {
     /// signatures were bad. It may be valid.
     pub const fn is_unread(&self) -> bool {
         self.is_unread
+    }
+
+    /// The writers of which an update was refused because it is from the future by this clock. Its
+    /// signature was not verified.
+    pub fn ahead_of_clock(&self) -> impl Iterator<Item = &PeerId> {
+        self.ahead.iter()
     }
 
     /// The entries, ordered by writer and class.
@@ -456,7 +467,10 @@ impl SpaceRules {
         let max_withdrawn = self.limits.withdrawn_per_record();
         if spaces.len() > max.min(max_withdrawn) {
             // Drops what could not stay before any signature is verified, as `truncate` would.
-            spaces.sort_by_cached_key(|(writer, updates)| updates.eviction_order(writer.rank(key)));
+            let min_bits = self.limits.min_stamp_bits();
+            spaces.sort_by_cached_key(|(writer, updates)| {
+                updates.eviction_order(writer.rank(key), min_bits)
+            });
             let mut refuse = |writer: &Writer, limit, max: usize, count| {
                 let limit = LimitExceeded::new(limit, max.saturating_add(1), max);
                 refusals.push(Some(writer.peer_id()), limit.into(), count);
@@ -488,8 +502,17 @@ impl SpaceRules {
                 record.join_space(writer, space);
             }
         }
-        // A withdrawal that was claimed may not be valid.
-        record.truncate(&self.limits);
+        // A withdrawal or a stamp that was claimed may not be in a valid update.
+        for (writer, space) in record.truncate(&self.limits) {
+            let left = record.space(&writer).map_or(0, |space| space.updates().len());
+            let (limit, max) = match space.is_withdrawn() {
+                true => (Limit::WITHDRAWN_PER_RECORD, max_withdrawn),
+                false => (Limit::SPACES_PER_RECORD, max),
+            };
+            let exceeded = LimitExceeded::new(limit, max.saturating_add(1), max);
+            let count = space.updates().len().saturating_sub(left);
+            refusals.push(Some(writer.peer_id()), exceeded.into(), count);
+        }
         Ok((record, refusals))
     }
 

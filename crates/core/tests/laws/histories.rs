@@ -179,6 +179,7 @@ pub fn small_limits() -> Limits {
         .with_updates_per_space(3)
         .with_space_bytes(2_048 + 250)
         .with_spaces_per_record(2)
+        .with_min_stamp_bits(2)
 }
 
 /// The limits of a space alone: any number of spaces stays.

@@ -140,7 +140,9 @@ proptest! {
             prop_assert_eq!(decided(&replica, &whole), expected.clone());
         }
         // The order is that of work, then of rank.
-        let order = |(writer, space): (&Writer, &Space)| space.eviction_order(writer.rank(&key()));
+        let order = |(writer, space): (&Writer, &Space)| {
+            space.eviction_order(writer.rank(&key()), limits.min_stamp_bits())
+        };
         let open = |record: &SmartRecord| -> Vec<_> {
             record.spaces().filter(|(_, space)| !space.is_withdrawn()).map(order).collect()
         };
@@ -167,10 +169,12 @@ proptest! {
         // A space and its encoded form have the same work, whoever looks.
         for (writer, space) in all.spaces() {
             let (rank, bytes) = (writer.rank(&key()), space.encode(writer));
-            let order = space.eviction_order(rank);
-            prop_assert_eq!(EncodedSpace::new(&bytes).eviction_order(rank), order);
-            let works = space.updates().map(|update| update.work(&rank));
-            prop_assert_eq!(order.work(), works.max().unwrap());
+            let work = space.updates().map(|update| update.work(&rank)).max().unwrap();
+            for min_bits in 0..6 {
+                let order = space.eviction_order(rank, min_bits);
+                prop_assert_eq!(EncodedSpace::new(&bytes).eviction_order(rank, min_bits), order);
+                prop_assert_eq!(order.work(), if work >= min_bits { work } else { 0 });
+            }
         }
     }
 

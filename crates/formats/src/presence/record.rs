@@ -10,6 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map},
     ops::ControlFlow,
+    time::Duration,
 };
 
 use libp2p_identity::PeerId;
@@ -192,6 +193,18 @@ impl PresenceRecord {
             }
         }
         record
+    }
+
+    /// The work of verifying all signatures of a value; zero if it is no record for this key.
+    pub(crate) fn signature_work(
+        key: &PresenceKey,
+        value: impl Into<Bytes>,
+        limits: &PresenceLimits,
+    ) -> Duration {
+        let values = open(key, value.into(), limits).unwrap_or_default();
+        let signed =
+            values.into_iter().filter_map(|value| Signed::from_value(key, value, limits).ok());
+        signed.fold(Duration::ZERO, |work, signed| work.saturating_add(signed.signature_work()))
     }
 
     /// The canonical wire form.

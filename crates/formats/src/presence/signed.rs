@@ -2,7 +2,7 @@
 //!
 //! **Spec.** `proto/presence.proto`, messages `Value` and `SignedAnnouncement`.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, time::Duration};
 
 use libp2p_identity::PeerId;
 use prost::{Message as _, bytes::Bytes};
@@ -12,7 +12,7 @@ use super::{
     message::{Message, SIGNATURE_OVER_KEY, date, weight},
 };
 use crate::proto::presence as proto;
-use smart_record_core::{Limit, ProtobufError, Timestamp};
+use smart_record_core::{Limit, ProtobufError, Timestamp, verification_work};
 
 /// A message with its signatures, which are not verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +118,19 @@ impl Signed {
     pub(super) fn rank(&self) -> impl Ord + use<> {
         let signatures = (self.client_signature.clone(), self.node_signature.clone());
         (self.position(), Reverse(signatures))
+    }
+
+    /// The work of verifying its signatures.
+    pub(super) fn signature_work(&self) -> Duration {
+        let signed = [
+            (&self.message.client, &self.client_signature, Party::Client),
+            (&self.message.node, &self.node_signature, Party::Node),
+        ];
+        let signed = signed.into_iter().filter(|(_, signature, _)| !signature.is_empty());
+        signed.fold(Duration::ZERO, |work, (signer, _, party)| {
+            let bytes = self.message.envelope(&self.key, party).len();
+            work.saturating_add(verification_work(signer.as_bytes(), bytes))
+        })
     }
 
     pub(super) fn verify_by(&self, party: Party) -> Result<(), PresenceError> {

@@ -6,6 +6,8 @@
 //!
 //! **Spec.** `docs/design.md`, section "Validators"; [`crate::presence`].
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -100,6 +102,12 @@ impl Validator for PresenceValidator {
 
     fn wrapped(&self) -> Option<&dyn Validator> {
         None
+    }
+
+    fn signature_work(&self, key: &RecordKey, value: &[u8]) -> Duration {
+        self.parse(key).map_or(Duration::ZERO, |key| {
+            PresenceRecord::signature_work(&key, Bytes::copy_from_slice(value), &self.limits)
+        })
     }
 
     /// Joins the good entries of these values, in canonical form. Bad entries are left out. It is

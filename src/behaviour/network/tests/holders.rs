@@ -1,7 +1,5 @@
 //! What is known of the holders of a record, and what they are sent.
 
-use smart_record_core::{Coverage, RingArc};
-
 use super::*;
 
 impl Node {
@@ -168,23 +166,14 @@ fn a_first_write_to_a_key_just_read_costs_no_lookup() {
     }
 }
 
-/// The answer of a peer that shows all that it has and says so.
-fn says(record: &SmartRecord) -> Result<Response, Failure> {
-    let mut value = record.encode();
-    let spaces = u32::try_from(record.spaces().len()).unwrap();
-    let digest = record.digest(SystemClock.now());
-    Coverage::new([RingArc::RING], spaces, digest).append_to(&mut value);
-    answer_with(value)
-}
-
 #[test]
-fn who_says_what_it_covers_after_a_put_is_written_to_before_the_read_ends() {
+fn who_answers_by_itself_is_written_to_before_the_read_ends() {
     let mut node = Node::new(3);
-    let servers = node.servers.clone();
+    let (local, servers) = (node.behaviour.env.local, node.servers.clone());
     let (plain, joining) = servers.split_first().unwrap();
-    let answer_gets = |node: &mut Node, record: &SmartRecord| {
-        assert!(node.end_of(*plain, is_get, shows(record)));
-        joining.iter().for_each(|peer| assert!(node.end_of(*peer, is_get, says(record))));
+    let answer_gets = |node: &mut Node, of_plain: &SmartRecord, record: &SmartRecord| {
+        assert!(node.end_of(*plain, is_get, shows(of_plain)));
+        joining.iter().for_each(|peer| assert!(node.end_of(*peer, is_get, says(record, &local))));
     };
     let known = |node: &Node| -> Vec<_> {
         let joins = |peer: &&PeerId| node.behaviour.env.holders.joins(peer);
@@ -194,30 +183,28 @@ fn who_says_what_it_covers_after_a_put_is_written_to_before_the_read_ends() {
         let client = node.client.clone();
         node.begin(async move { client.publish("/sr/a", text("y"), 600 * S).await })
     };
-    let _get = node.get_key("/sr/a", 10 * S);
-    answer_gets(&mut node, &written("x"));
-    assert_eq!(known(&node), [], "somebody may have put the answer there");
     let _publish = publish(&mut node);
+    servers.iter().for_each(|peer| assert!(node.end_of(*peer, is_get, shows(&written("x")))));
     let sent = sent_to(&node, plain).unwrap();
     while node.answer(is_put) {}
     node.pass(200 * MS);
     assert_eq!(node.asked(is_get), 2, "the checks");
     for peer in &servers {
-        node.end_of(*peer, is_get, if peer == plain { shows(&sent) } else { says(&sent) });
+        let answer = if peer == plain { shows(&sent) } else { says(&sent, &local) };
+        node.end_of(*peer, is_get, answer);
     }
     let checked = known(&node);
     assert!(!checked.is_empty() && !checked.contains(plain));
     node.pass(61 * S);
     let _get = node.get_key("/sr/a", 10 * S);
-    answer_gets(&mut node, &sent);
+    answer_gets(&mut node, &sent, &sent);
     assert_eq!(known(&node), joining);
     // Who joins and is behind joins all the same.
     node.pass(61 * S);
     let mut more = sent.clone();
     more.join(written("z")).unwrap();
     let _get = node.get_key("/sr/a", 10 * S);
-    assert!(node.end_of(*plain, is_get, shows(&more)));
-    joining.iter().for_each(|peer| assert!(node.end_of(*peer, is_get, says(&sent))));
+    answer_gets(&mut node, &more, &sent);
     assert_eq!(known(&node), joining);
     while node.answer(is_put) {}
     // A minute later it is not known what they have.
@@ -225,15 +212,54 @@ fn who_says_what_it_covers_after_a_put_is_written_to_before_the_read_ends() {
     let _publish = publish(&mut node);
     assert_eq!((node.asked(is_get), node.asked(is_put)), (3, 2));
     assert_eq!(sent_to(&node, plain), None);
-    answer_gets(&mut node, &more);
+    answer_gets(&mut node, &more, &more);
     assert!(sent_to(&node, plain).is_some());
+}
+
+#[test]
+fn who_keeps_the_answer_for_another_reader_is_not_taken_for_one_that_joins() {
+    let mut node = Node::new(3);
+    let (local, servers) = (node.behaviour.env.local, node.servers.clone());
+    let (plain, joining) = servers.split_first().unwrap();
+    let joins = |node: &Node| node.behaviour.env.holders.joins(plain);
+    let client = node.client.clone();
+    let _publish = node.begin(async move { client.publish("/sr/a", text("y"), 600 * S).await });
+    while node.answer(is_get) {}
+    let sent = sent_to(&node, plain).unwrap();
+    while node.answer(is_put) {}
+    node.pass(200 * MS);
+    // A reader of another implementation has put there what it was answered, with all that this
+    // node has written, before the checks and the next read.
+    let is_other = |it: &PeerId| AskerTag::of(it) != AskerTag::of(&local);
+    let of_reader = std::iter::repeat_with(PeerId::random).find(is_other).unwrap();
+    for is_first in [true, false] {
+        let get = (!is_first).then(|| node.get_key("/sr/a", 10 * S));
+        node.end_of(*plain, is_get, says(&sent, &of_reader));
+        for peer in joining {
+            node.end_of(*peer, is_get, says(&sent, &local));
+        }
+        assert!(!joins(&node));
+        assert_eq!(
+            get.map(|it| it.now_or_never().unwrap().unwrap().coverage(plain)),
+            (!is_first).then_some(None)
+        );
+        node.pass(61 * S);
+    }
+    // Nor does it stay one that was taken for one.
+    node.behaviour.env.holders.on_shown(*plain, true);
+    let _get = node.get_key("/sr/a", 10 * S);
+    node.end_of(*plain, is_get, says(&sent, &of_reader));
+    for peer in joining {
+        node.end_of(*peer, is_get, says(&sent, &local));
+    }
+    assert!(!joins(&node));
 }
 
 #[test]
 fn a_write_to_a_large_record_of_peers_that_join_does_not_read_it_within_a_minute() {
     let mut node = Node::new(3);
     for peer in node.servers.clone() {
-        node.behaviour.env.holders.on_joined(peer);
+        node.behaviour.env.holders.on_shown(peer, true);
     }
     let mut boards = std::iter::repeat_with(board);
     for is_first in [true, false] {
@@ -241,7 +267,10 @@ fn a_write_to_a_large_record_of_peers_that_join_does_not_read_it_within_a_minute
         let mut publish =
             node.begin(async move { client.publish("/sr/a", text("x"), 600 * S).await });
         assert_eq!(node.asked(is_get), if is_first { 3 } else { 0 });
-        while is_first && node.end(is_get, says(&boards.next().unwrap())).is_some() {}
+        while is_first
+            && node.end(is_get, says(&boards.next().unwrap(), &node.behaviour.env.local)).is_some()
+        {
+        }
         assert_eq!(node.asked(is_put), 3);
         while node.answer(is_put) {}
         assert!((&mut publish).now_or_never().unwrap().is_ok());

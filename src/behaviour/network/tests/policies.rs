@@ -1,6 +1,11 @@
 //! Policies, deadlines and limits of operations, and who leaves the routing table.
 
 use futures::StreamExt;
+use libp2p_core::ConnectedPoint;
+use libp2p_swarm::{
+    ConnectionId, FromSwarm,
+    behaviour::{ConnectionClosed, ConnectionEstablished},
+};
 
 use super::*;
 use crate::{client::Watch, query::WritePolicy};
@@ -26,6 +31,46 @@ impl Node {
         self.poll();
         watch
     }
+}
+
+#[test]
+fn who_connects_again_while_its_connections_are_closed_is_disconnected_again() {
+    let (mut node, peer) = (Node::new(1), PeerId::random());
+    let endpoint = ConnectedPoint::Listener {
+        local_addr: "/ip4/192.0.2.1/tcp/1".parse().unwrap(),
+        send_back_addr: "/ip4/198.51.100.1/tcp/1".parse().unwrap(),
+    };
+    let id = ConnectionId::new_unchecked;
+    let connects = |node: &mut Node, connection| {
+        let event = FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id: peer,
+            connection_id: id(connection),
+            endpoint: &endpoint,
+            failed_addresses: &[],
+            other_established: connection - 1,
+        });
+        node.behaviour.on_swarm_event(event);
+    };
+    let closings = |node: &mut Node, connection| {
+        let env = &mut node.behaviour.env;
+        let source = env.remotes.source(peer, id(connection));
+        let now = env.net.now();
+        env.budget.charge(&source, 1_000 * S, now);
+        node.behaviour.charge(peer, id(connection));
+        node.behaviour.closing.len()
+    };
+    connects(&mut node, 1);
+    assert_eq!([closings(&mut node, 1), closings(&mut node, 1)], [1, 1], "closed once");
+    // A handshake that was under way ends after that.
+    connects(&mut node, 2);
+    node.behaviour.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+        peer_id: peer,
+        connection_id: id(1),
+        endpoint: &endpoint,
+        cause: None,
+        remaining_established: 1,
+    }));
+    assert_eq!(closings(&mut node, 2), 2);
 }
 
 #[test]

@@ -107,3 +107,12 @@ fn a_stopped_demo_says_so() {
         assert!(log.iter().any(|line| line == "interrupted"));
     }
 }
+
+#[test]
+fn a_search_for_a_stamp_ends_at_a_stop_signal() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let publish = ["publish", KEY, "{}", "--work", "40", "--connect", NOBODY];
+        let search = Running::spawn(smart_record(&publish));
+        assert_eq!(search.stop(signal), None, "{signal:?} ended it");
+    }
+}

@@ -14,8 +14,9 @@ use crate::{forms, reasons::reason};
 pub fn limits_of(case: &Value) -> Limits {
     let mut limits = Limits::default();
     for (name, value) in case["limits"].as_object().into_iter().flatten() {
-        let value = value.as_u64().unwrap().try_into().unwrap();
+        let value: usize = value.as_u64().unwrap().try_into().unwrap();
         limits = match &name[..] {
+            "min_stamp_bits" => limits.with_min_stamp_bits(value.try_into().unwrap()),
             "updates_per_space" => limits.with_updates_per_space(value),
             "space_bytes" => limits.with_space_bytes(value),
             "update_bytes" => limits.with_update_bytes(value),

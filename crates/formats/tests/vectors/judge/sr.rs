@@ -160,6 +160,7 @@ fn coverage() {
         let (key, value) = (RecordKey::new(bytes(case, "key")), bytes(case, "value"));
         let coverage = Coverage::of_answer(&value);
         assert_eq!(make::coverage::shown(coverage), case["coverage"]);
+        assert_eq!(json!(make::coverage::asker(&value)), case["asker"]);
         let now = at(case["now"].as_u64().unwrap());
         let record = SpaceRules::default().read(&key, &value, now).unwrap();
         assert_eq!(record.digest(now)[..], bytes(case, "digest"));

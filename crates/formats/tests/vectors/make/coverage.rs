@@ -1,7 +1,7 @@
 //! Coverage of answers.
 
 use serde_json::{Value, json};
-use smart_record_core::{Coverage, RecordKey, RingArc, SmartRecord, SpaceRules};
+use smart_record_core::{AskerTag, Coverage, RecordKey, RingArc, SmartRecord, SpaceRules};
 use smart_record_testing::{
     at,
     envelope::{field, varint},
@@ -24,8 +24,14 @@ fn answer(name: &str, about: &str, value: Vec<u8>) -> Value {
     let fields = [("key", json!(hex(KEY))), ("now", json!(NOW)), ("value", json!(hex(&value)))];
     let mut case = case(name, "10.1", about, fields);
     case["coverage"] = shown(Coverage::of_answer(&value));
+    case["asker"] = json!(asker(&value));
     case["digest"] = json!(hex(read(&value).digest(at(NOW))));
     case
+}
+
+/// For whom an answer is.
+pub fn asker(value: &[u8]) -> Option<String> {
+    AskerTag::of_answer(value).map(|asker| hex(asker.to_bytes()))
 }
 
 pub fn shown(coverage: Option<Coverage>) -> Value {
@@ -119,6 +125,19 @@ pub fn coverage() -> Vec<Value> {
             "A field of another wire type is in front of it.",
             [record.clone(), varint(9, 1), field(2, &fields(16, 32))].concat(),
         ),
+        {
+            let (peer, mut value) = (bob().writer().peer_id(), whole.clone());
+            AskerTag::of(&peer).append_to(&mut value);
+            let mut case = answer("asker", "It says for whom it is.", value);
+            case["peer_id_bytes"] = json!(hex(peer.to_bytes()));
+            case
+        },
+        answer(
+            "asker-twice",
+            "The last one counts.",
+            [whole.clone(), field(3, &[1, 2]), field(3, &[3, 4])].concat(),
+        ),
+        answer("asker-of-3-bytes", "It counts as none.", [&whole[..], &field(3, &[1; 3])].concat()),
         answer("expired", "What has expired is no part of the digest.", encode(expired)),
     ]
 }

@@ -81,6 +81,9 @@ pub fn stamps() -> Vec<Value> {
     cases
 }
 
+/// The least bits that count in the cases that need many stamps.
+const MIN_BITS: usize = 4;
+
 /// Of full records.
 pub fn limits() -> Vec<Value> {
     let mut authors: Vec<_> = (0..6).map(|n| Author::ed25519(20 + n)).collect();
@@ -101,6 +104,14 @@ pub fn limits() -> Vec<Value> {
             author.space([update])
         })
         .collect();
+    let forged = |author: &Author| {
+        let withdrawal = author.sign(&withdrawal(1, NOW + TTL));
+        SignedUpdate { signature: vec![1; 64], ..withdrawal }
+    };
+    let withdrawn_before = |author: &Author| {
+        let again = Update::saying(2).after(1);
+        [author.sign(&withdrawal(0, NOW + TTL)), author.sign(&again)]
+    };
     vec![
         Case::new(
             "work-first",
@@ -109,6 +120,7 @@ pub fn limits() -> Vec<Value> {
             &[plain(a), plain(b), plain(c), worked(d, 4), worked(e, 6), worked(f, 6)],
         )
         .limit("spaces_per_record", 3)
+        .limit("min_stamp_bits", MIN_BITS)
         .done(),
         Case::new(
             "work-then-rank",
@@ -117,9 +129,11 @@ pub fn limits() -> Vec<Value> {
             &[worked(a, 6), worked(f, 6), plain(b), plain(c), worked(d, 4)],
         )
         .limit("spaces_per_record", 1)
+        .limit("min_stamp_bits", MIN_BITS)
         .done(),
         Case::new("work-in-one", "6.4", "Of six spaces in one value.", &[encode(all)])
             .limit("spaces_per_record", 4)
+            .limit("min_stamp_bits", MIN_BITS)
             .refused(b, "limit", "spaces", 1)
             .refused(c, "limit", "spaces", 1)
             .done(),
@@ -130,6 +144,7 @@ pub fn limits() -> Vec<Value> {
             &[plain(a), plain(b), value(c, &[claiming(c)])],
         )
         .limit("spaces_per_record", 2)
+        .limit("min_stamp_bits", MIN_BITS)
         .done(),
         Case::new(
             "work-of-any-update",
@@ -142,6 +157,82 @@ pub fn limits() -> Vec<Value> {
             ],
         )
         .limit("spaces_per_record", 1)
+        .limit("min_stamp_bits", MIN_BITS)
+        .done(),
+        Case::new(
+            "work-dropped",
+            "6.3",
+            "What a full space has dropped has no work.",
+            &[
+                plain(a),
+                worked(b, 4),
+                value(
+                    f,
+                    &[
+                        stamped(f, &says, 6),
+                        f.sign(&Update::saying(2).after(1)),
+                        f.sign(&Update::saying(3).after(2)),
+                    ],
+                ),
+            ],
+        )
+        .limit("spaces_per_record", 2)
+        .limit("updates_per_space", 2)
+        .limit("min_stamp_bits", MIN_BITS)
+        .done(),
+        Case::new(
+            "work-too-little",
+            "6.4",
+            "Of less work than counts the lowest rank stays, with the space that has as much.",
+            &[plain(a), worked(b, 3), worked(e, 1), worked(f, 4)],
+        )
+        .limit("spaces_per_record", 2)
+        .limit("min_stamp_bits", MIN_BITS)
+        .done(),
+        Case::new(
+            "work-of-19-bits",
+            "6.4",
+            "Stamps of 19 bits count, and those of 18 do not.",
+            &[plain(a), worked(e, 18), worked(f, 19)],
+        )
+        .limit("spaces_per_record", 2)
+        .done(),
+        Case::new(
+            "withdrawal-forged-in-one",
+            "6.4",
+            "A space that would be withdrawn if all of it were good takes a place, and has none.",
+            &[encode([
+                a.space([a.sign(&says)]),
+                b.space([b.sign(&says)]),
+                f.space([f.sign(&says), forged(f)]),
+            ])],
+        )
+        .limit("spaces_per_record", 2)
+        .refused(f, "limit", "spaces", 1)
+        .refused(f, "invalid", "signature", 1)
+        .done(),
+        Case::new(
+            "work-or-withdrawn",
+            "6.4",
+            "A space that gives way to those with work stays as its withdrawal.",
+            &[value(a, &withdrawn_before(a)), worked(b, 4), worked(f, 4)],
+        )
+        .limit("spaces_per_record", 2)
+        .limit("min_stamp_bits", MIN_BITS)
+        .done(),
+        Case::new(
+            "work-or-withdrawn-in-one",
+            "6.4",
+            "The same in one value.",
+            &[encode([
+                a.space_of(withdrawn_before(a).to_vec()),
+                b.space([stamped(b, &says, 4)]),
+                f.space([stamped(f, &says, 4)]),
+            ])],
+        )
+        .limit("spaces_per_record", 2)
+        .limit("min_stamp_bits", MIN_BITS)
+        .refused(a, "limit", "spaces", 1)
         .done(),
         Case::new(
             "work-replaced",
@@ -154,6 +245,7 @@ pub fn limits() -> Vec<Value> {
             ],
         )
         .limit("spaces_per_record", 2)
+        .limit("min_stamp_bits", MIN_BITS)
         .done(),
         Case::new(
             "work-of-withdrawn",
@@ -165,6 +257,7 @@ pub fn limits() -> Vec<Value> {
             ],
         )
         .limit("withdrawn_per_record", 1)
+        .limit("min_stamp_bits", MIN_BITS)
         .done(),
     ]
 }
