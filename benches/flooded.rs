@@ -8,9 +8,15 @@
 //! The node is a process on one core and the flooders are one on another; without the flood the
 //! second core is kept busy too. Twenty writers, each in a network of its own, put an update of
 //! their space after each other. The flooders share one address and put 16 bad P-256 signatures at
-//! a time, each of them new. They dial the node again when it disconnects them. Fails if writers
-//! get less than half of what they get without the flood. Cores are assigned with `taskset`, if
+//! a time, each of them new, as soon as what was sent before is answered or has timed out. They
+//! dial the node again when it disconnects them. Fails if writers get less than half of what they
+//! get without the flood, or wait for more than a second. Cores are assigned with `taskset`, if
 //! there is one.
+//!
+//! Nobody is inserted into the node's routing table. It dials all others, because all have to have
+//! the addresses that they listen at, and loopback addresses are in no subnet. So it would know a
+//! thousand peers, and Kademlia acknowledges and discards what is put to a node that knows more
+//! than 37 peers between itself and the key.
 
 #![allow(
     clippy::unwrap_used,
@@ -41,7 +47,7 @@ use libp2p_smart_record::{
     Clock, Limits, RecordKey, SpaceSigner, SystemClock,
     behaviour::{Behaviour, BehaviourConfig, Validation},
 };
-use smart_record_testing::forge::{Author, Update, encode};
+use smart_record_testing::forge::{Author, Space, Update, encode};
 use smart_record_testing_swarms::{PROTOCOL, listening_at};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
@@ -75,16 +81,19 @@ async fn compare() {
     let [without, with] = [measure("busy", time).await, measure("flooders", time).await];
     let ratio = with.stored as f64 / without.stored as f64;
     for (what, figures) in [("without", &without), ("with", &with)] {
-        let Figures { stored, answered, in_time, slowest, refused } = figures;
+        let Figures { stored, answered, in_time, slowest, node, processor } = figures;
+        let [of_node, of_others, of_writers] = processor;
         println!(
-            "{what:8} the flood: {:.0} updates a second stored, {in_time} of {answered} answered \
-             within a second, the slowest after {:.0} ms; {refused}",
+            "{what:8} the flood: {:.0} updates a second, {stored} stored of {answered} answered, \
+             {in_time} within a second, the slowest after {:.0} ms; seconds of processor: node \
+             {of_node:.1}, flooders {of_others:.1}, writers {of_writers:.1}; {node}",
             *stored as f64 / time.as_secs_f64(),
             slowest.as_secs_f64() * 1e3
         );
     }
-    let missed = if ratio < 0.5 { ": missed" } else { "" };
-    println!("stored under the flood: {ratio:.2} of what is stored without (goal 0.50{missed})");
+    println!("stored under the flood: {ratio:.2} of what is stored without (goal 0.50)");
+    assert!(ratio >= 0.5, "less than half");
+    assert_eq!(with.in_time, with.answered, "answered late");
 }
 
 struct Figures {
@@ -93,8 +102,10 @@ struct Figures {
     answered: usize,
     in_time: usize,
     slowest: Duration,
-    /// Peers and records that were refused.
-    refused: String,
+    /// What the node says about the flood.
+    node: String,
+    /// Seconds of processor time: the node, the flooders, the writers.
+    processor: [f64; 3],
 }
 
 /// Writers write for this long, beside a process of this role.
@@ -102,7 +113,8 @@ async fn measure(beside: &str, time: Duration) -> Figures {
     let mut node = Process::start("node", 0);
     let address: Multiaddr = node.line().parse().unwrap();
     let mut beside = Process::start(beside, 1);
-    if beside.is_flood {
+    let is_flood = beside.is_flood;
+    if is_flood {
         beside.tell(&address.to_string());
         for _ in 0..FLOODERS {
             node.tell(&beside.line());
@@ -114,26 +126,35 @@ async fn measure(beside: &str, time: Duration) -> Figures {
             .map(async |n| plain(Keypair::generate_ed25519(), Ipv4Addr::new(127, 8, n, 1)).await),
     )
     .await;
-    for (_, address) in &writers {
-        node.tell(&address.to_string());
-    }
     let peer = peer_of(&address);
-    let before = node.counts();
+    let mut connected = Vec::new();
+    for (mut swarm, address) in writers {
+        node.tell(&address.to_string());
+        connected_to(&mut swarm, peer).await;
+        connected.push(swarm);
+    }
+    if is_flood {
+        beside.tell("flood");
+    }
+    let processor = || [node.processor(), beside.processor(), processor_of("self")];
+    let begun = processor();
     let until = Instant::now() + time;
-    let writing = writers.into_iter().enumerate().map(|(n, (swarm, _))| {
+    let writing = connected.into_iter().enumerate().map(|(n, swarm)| {
         tokio::spawn(write(swarm, RecordKey::new(format!("/sr/flooded/{n}")), peer, until))
     });
     let mut answers = Vec::new();
     for writer in writing.collect::<Vec<_>>() {
         answers.extend(writer.await.unwrap());
     }
-    let after = node.counts();
+    let ended = processor();
+    let (stored, node) = node.counts();
     Figures {
-        stored: after.0 - before.0,
+        stored,
         answered: answers.len(),
         in_time: answers.iter().filter(|time| **time <= IN_TIME).count(),
         slowest: answers.into_iter().max().unwrap(),
-        refused: after.1,
+        node,
+        processor: std::array::from_fn(|n| ended[n] - begun[n]),
     }
 }
 
@@ -166,12 +187,16 @@ impl Process {
         self.output.next().unwrap().unwrap()
     }
 
-    /// How many updates a node has stored, and whom and what it has refused.
+    fn processor(&self) -> f64 {
+        processor_of(&self.child.id().to_string())
+    }
+
+    /// How many updates a node has stored, and what it has done about the flood.
     fn counts(&mut self) -> (u64, String) {
         self.tell("count");
         let line = self.line();
-        let (stored, refused) = line.split_once(' ').unwrap();
-        (stored.parse().unwrap(), refused.to_owned())
+        let (stored, rest) = line.split_once(' ').unwrap();
+        (stored.parse().unwrap(), rest.to_owned())
     }
 }
 
@@ -180,6 +205,13 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Seconds of processor time that a process has used, where the system says so.
+fn processor_of(process: &str) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let ticks = stat.split(' ').skip(13).take(2).map(|ticks| ticks.parse::<f64>().unwrap());
+    ticks.sum::<f64>() / 100.0
 }
 
 fn say(line: &str) {
@@ -191,7 +223,8 @@ fn say(line: &str) {
 /// Dials each address that it is told, and says what it has stored when it is asked.
 async fn node() {
     let keypair = Keypair::generate_ed25519();
-    let config = BehaviourConfig::default().with_validation(Validation::OffTask);
+    let config =
+        BehaviourConfig::default().with_validation(Validation::OffTask).with_inserts_manually(true);
     let builder = Behaviour::builder(keypair.clone()).with_protocol(PROTOCOL).with_config(config);
     let (mut behaviour, _client) = builder.build();
     behaviour.kad_mut().set_mode(Some(kad::Mode::Server));
@@ -203,10 +236,20 @@ async fn node() {
             _ = swarm.select_next_some() => {}
             Some(order) = orders.recv() => match order.as_str() {
                 "count" => {
-                    let stored = swarm.behaviour_mut().kad_mut().store_mut().counters().admitted;
+                    let store = swarm.behaviour_mut().kad_mut().store_mut().counters();
                     let counters = swarm.behaviour().counters();
-                    let refused = &counters.inbound_refused;
-                    say(&format!("{stored} {} disconnected, {refused:?}", counters.disconnected));
+                    say(&format!(
+                        "{} work {} ms, {} updates refused as bad, messages {} held and {} \
+                         waiting, {} peers disconnected, {} connections refused, {:?}",
+                        store.admitted,
+                        counters.work_ms,
+                        store.refused_total(),
+                        counters.messages_held,
+                        counters.messages_waiting,
+                        counters.disconnected,
+                        counters.connections_refused,
+                        counters.inbound_refused,
+                    ));
                 }
                 address => swarm.dial(address.parse::<Multiaddr>().unwrap()).unwrap(),
             },
@@ -219,31 +262,44 @@ async fn flooders() {
     let mut orders = orders();
     let address: Multiaddr = orders.recv().await.unwrap().parse().unwrap();
     let mut connected = JoinSet::new();
-    for n in 0..FLOODERS {
+    for _ in 0..FLOODERS {
         let (mut swarm, own) =
             plain(Keypair::generate_ed25519(), Ipv4Addr::new(127, 9, 0, 1)).await;
         say(&own.to_string());
-        let address = address.clone();
+        let node = peer_of(&address);
         connected.spawn(async move {
-            connected_to(&mut swarm, peer_of(&address)).await;
-            tokio::spawn(flood(swarm, n, address));
+            connected_to(&mut swarm, node).await;
+            swarm
         });
     }
-    connected.join_all().await;
+    let swarms = connected.join_all().await;
     say("all are connected");
+    let spaces = signed();
+    orders.recv().await.unwrap();
+    for (n, swarm) in swarms.into_iter().enumerate() {
+        tokio::spawn(flood(swarm, n, address.clone(), spaces.clone()));
+    }
     std::future::pending::<()>().await;
 }
 
-/// Sends records without end, whose signatures are all new and all bad.
-async fn flood(mut swarm: Swarm<kad::Behaviour<MemoryStore>>, n: usize, address: Multiaddr) {
-    let node = peer_of(&address);
-    let key = RecordKey::new(format!("/sr/flood/{n}"));
+/// Spaces of P-256 keys.
+fn signed() -> Vec<Space> {
     let now = SystemClock.now().as_millis();
     let expires_at = now + TTL.as_millis() as u64;
     let update = Update { seq: now * 1_000, expires_at, ..Update::saying(1) };
-    let author = |_| Author(Keypair::generate_ecdsa()).says(&update);
-    let spaces: Vec<_> = (0..16).map(author).collect();
-    let mut sent = 0_u64;
+    (0..16).map(|_| Author(Keypair::generate_ecdsa()).says(&update)).collect()
+}
+
+/// Sends records without end, whose signatures are all new and all bad.
+async fn flood(
+    mut swarm: Swarm<kad::Behaviour<MemoryStore>>,
+    n: usize,
+    address: Multiaddr,
+    spaces: Vec<Space>,
+) {
+    let node = peer_of(&address);
+    let key = RecordKey::new(format!("/sr/flood/{n}"));
+    let mut sent = (n as u64) << 32;
     let mut put = |swarm: &mut Swarm<kad::Behaviour<MemoryStore>>| {
         let forged = spaces.iter().cloned().map(|mut space| {
             sent += 1;
@@ -278,7 +334,6 @@ async fn write(
     node: PeerId,
     until: Instant,
 ) -> Vec<Duration> {
-    connected_to(&mut swarm, node).await;
     let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
     let mut answers = Vec::new();
     let mut n = 0;

@@ -18,8 +18,9 @@
 //!   `budget`: work for other peers. These are pure, as are reads and writes themselves
 //!   (see [`query`](crate::query)).
 //! * `worker`: validation off the swarm's task. `inbound`: why records are refused unread.
-//!   `remotes`: addresses of connected peers. `subnets`: which peers share a subnet. `routing`:
-//!   which peers and addresses stay in the routing table.
+//!   `waiting`: messages that are handled later. `remotes`: addresses of connected peers.
+//!   `subnets`: which peers share a subnet. `routing`: which peers and addresses stay in the
+//!   routing table.
 //!
 //! **Invariants.** No answer of a peer is trusted. The number and duration of all operations are
 //! bounded. The behaviour starts no queries of Kademlia, so all their events are the user's.
@@ -50,6 +51,7 @@ mod rollback;
 mod routing;
 mod sending;
 mod subnets;
+mod waiting;
 mod watches;
 mod worker;
 mod writing;
@@ -76,6 +78,7 @@ use self::{
     env::Env,
     inbound::TooMuchWork,
     operations::Operations,
+    waiting::{Held, Waiting},
 };
 pub use self::{
     builder::Builder,
@@ -129,6 +132,10 @@ pub struct Behaviour {
     closing: VecDeque<PeerId>,
     /// Those, and those whose connections have not closed yet.
     leaving: HashSet<PeerId>,
+    /// Messages to Kademlia that are handled when there is work for them.
+    waiting: Waiting<Message>,
+    /// When that is looked at again at the latest.
+    look_at: Duration,
     alarm: Alarm,
     /// Tells calls of clients that the swarm is polled.
     pulse: Pulse,
@@ -247,7 +254,9 @@ impl Behaviour {
             return Poll::Ready(());
         }
         operations.reply_to_close();
-        if let Poll::Ready(event) = env.net.poll(cx, operations.next_deadline()) {
+        let look_at = (!self.waiting.is_empty()).then_some(self.look_at);
+        let wake_at = operations.next_deadline().into_iter().chain(look_at).min();
+        if let Poll::Ready(event) = env.net.poll(cx, wake_at) {
             operations.on_network_event(env, event);
             return Poll::Ready(());
         }
@@ -267,16 +276,85 @@ impl Behaviour {
         self.alarm.set(operations.next_at(env), now, cx)
     }
 
+    /// Handles a message to Kademlia, or lets it wait.
+    fn on_message(&mut self, peer: PeerId, connection: ConnectionId, message: Message) {
+        if self.leaving.contains(&peer) {
+            return;
+        }
+        let (source, now) = (self.env.remotes.source(peer, connection), self.env.net.now());
+        let held = Held { source, peer, connection, message, since: now };
+        if !self.waiting.has(&source) && self.env.budget.has_work_for(&source, now) {
+            return self.handle(held);
+        }
+        if self.env.budget.is_far_over(&source, now) {
+            return self.disconnect(peer);
+        }
+        if let Some(gone) = self.waiting.hold(held) {
+            self.disconnect(gone);
+        }
+        self.env.count(|c| &mut c.messages_held, 1);
+        self.count_waiting();
+    }
+
+    /// Handles a message that has waited. Returns whether there was one.
+    fn handle_next(&mut self) -> bool {
+        if self.waiting.is_empty() {
+            return false;
+        }
+        let (budget, now) = (&mut self.env.budget, self.env.net.now());
+        let mut next = self.waiting.next(|source, _| budget.has_work_for(source, now));
+        if next.is_none() {
+            let is_old = |held: &Held<_>| now.saturating_sub(held.since) >= PATIENCE;
+            next = self
+                .waiting
+                .next(|_, held| held.is_none_or(|held| is_old(held) && budget.takes_spare(now)));
+        }
+        let Some(held) = next else {
+            if self.look_at <= now {
+                self.look_at = now.saturating_add(LOOK_AFTER);
+            }
+            return false;
+        };
+        self.count_waiting();
+        self.handle(held);
+        true
+    }
+
+    fn count_waiting(&mut self) {
+        let waiting = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
+        self.env.counters.change(|counters| counters.messages_waiting = waiting);
+    }
+
+    fn handle(&mut self, held: Held<Message>) {
+        let Held { source, peer, connection, message, .. } = held;
+        let Env { kad, remotes, .. } = &mut self.env;
+        // Kademlia asks the store while it handles the message of this peer.
+        remotes.on_message(&peer, connection);
+        kad.store_mut().asked_by(Some(remotes.asker(peer, connection)));
+        kad.on_connection_handler_event(peer, connection, message);
+        kad.store_mut().asked_by(None);
+        self.charge(peer, &source);
+    }
+
     /// Counts the work of a message to Kademlia, and disconnects its sender if it asks for far too
     /// much.
-    fn charge(&mut self, peer: PeerId, connection: ConnectionId) {
-        let (source, now) = (self.env.remotes.source(peer, connection), self.env.net.now());
+    fn charge(&mut self, peer: PeerId, source: &Source) {
+        let now = self.env.net.now();
         let work = self.env.kad.store_mut().take_served().saturating_add(MESSAGE);
-        self.env.budget.charge(&source, work, now);
+        self.env.budget.charge(source, work, now);
         self.env.count_work();
+        if self.env.budget.is_far_over(source, now) {
+            self.disconnect(peer);
+        }
+    }
+
+    /// Disconnects a peer, and handles none of its messages any more.
+    fn disconnect(&mut self, peer: PeerId) {
         let is_connected = self.env.remotes.of(&peer).is_some();
-        if self.env.budget.is_far_over(&source, now) && is_connected && self.leaving.insert(peer) {
+        if is_connected && self.leaving.insert(peer) {
             self.closing.push_back(peer);
+            self.waiting.forget(&peer);
+            self.count_waiting();
         }
     }
 
@@ -330,6 +408,9 @@ impl Behaviour {
                 }
                 Poll::Pending => {}
             }
+            if self.handle_next() {
+                continue;
+            }
             // Loops, because own work may have queued requests.
             if self.poll_own(cx).is_pending() && self.env.events.is_empty() {
                 if self.operations.store_next_piece(&mut self.env) {
@@ -343,6 +424,14 @@ impl Behaviour {
 }
 
 type Kad = kad::Behaviour<SmartRecordStore>;
+/// What a connection tells Kademlia: a request of its peer, for the most part.
+type Message = THandlerOutEvent<Kad>;
+
+/// Messages that have waited for this long are handled even if others have used less work, as far
+/// as there is work for that. Well below the ten seconds for which peers wait for an answer.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long messages wait at least when there is no work for them.
+const LOOK_AFTER: Duration = Duration::from_millis(2);
 
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = ConnectionHandlerSelect<THandler<Kad>, Handler>;
@@ -425,6 +514,8 @@ impl NetworkBehaviour for Behaviour {
             && closed.remaining_established == 0
         {
             self.leaving.remove(&closed.peer_id);
+            self.waiting.forget(&closed.peer_id);
+            self.count_waiting();
         }
         self.env.net.outbound.on_swarm_event(event);
         self.env.kad.on_swarm_event(event);
@@ -437,18 +528,10 @@ impl NetworkBehaviour for Behaviour {
         event: THandlerOutEvent<Self>,
     ) {
         let begun = self.env.meter.begin();
-        let Env { kad, net, remotes, .. } = &mut self.env;
         match event {
-            Either::Left(event) => {
-                // Kademlia asks the store while it handles the message of this peer.
-                remotes.on_message(&peer, connection);
-                kad.store_mut().asked_by(Some(remotes.asker(peer, connection)));
-                kad.on_connection_handler_event(peer, connection, event);
-                kad.store_mut().asked_by(None);
-                self.charge(peer, connection);
-            }
+            Either::Left(message) => self.on_message(peer, connection, message),
             Either::Right(event) => {
-                net.outbound.on_connection_handler_event(peer, connection, event);
+                self.env.net.outbound.on_connection_handler_event(peer, connection, event);
             }
         }
         self.env.meter.end(Timed::Hold, begun);

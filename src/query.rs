@@ -2,10 +2,10 @@
 //!
 //! * `lookup`: the answers of a read, when its policy is satisfied, and what each peer lacks.
 //!   `joined`: the content that the answers have together, `hashed`: its hashes. `dropped`: what is
-//!   known of spaces that it has no place for. `versions`: what each holder has shown, deduplicated.
-//!   `covered`: what the holders say that they have shown, and when it is enough. `outcome`: the
-//!   result of a read, `refused`: of one that found nothing valid. `options`: policies and
-//!   deadlines.
+//!   known of spaces that it has no place for. `versions`: what each holder has shown,
+//!   deduplicated. `covered`: what the holders say that they have shown, and when it is enough.
+//!   `outcome`: the result of a read, `refused`: of one that found nothing valid. `options`:
+//!   policies and deadlines.
 //! * `read`: which peers a read asks, and when it is settled. `delivery`: a write to several peers.
 //!   Both use requests to single peers.
 //! * `reader`: a read over queries of Kademlia. `record_put`: the content of a write.

@@ -28,7 +28,10 @@ use libp2p_smart_record::{
 };
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 
-use smart_record_testing::ManualClock;
+use smart_record_testing::{
+    ManualClock,
+    forge::{self, Author, Update, encode},
+};
 
 use crate::{
     fixtures::{HOUR, NOW, board, board_key, keypair, store_of, value},
@@ -48,6 +51,7 @@ pub fn run(harness: &mut Harness) {
         holds(harness, names, Validation::Inline, 5.0).await;
         let names = ["longest_hold_off_the_task", "longest_hold_off_the_task_when_reading"];
         holds(harness, names, Validation::OffTask, 1.0).await;
+        packets(harness).await;
     });
     runtime.shutdown_background();
 }
@@ -246,6 +250,96 @@ fn thread_time() -> Duration {
         static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
         START.elapsed()
     }
+}
+
+/// The longest time that one packet occupies a swarm's task which is full of updates signed with
+/// keys of one type, all of them new: the medians of several runs. Inline signatures worth 4 ms are
+/// verified, and the one that exceeds that.
+async fn packets(harness: &mut Harness) {
+    const RUNS: usize = 9;
+    let names = [
+        ("longest_hold_of_ed25519_inline", "longest_hold_of_ed25519_off_the_task"),
+        ("longest_hold_of_secp256k1_inline", "longest_hold_of_secp256k1_off_the_task"),
+        ("longest_hold_of_ecdsa_inline", "longest_hold_of_ecdsa_off_the_task"),
+        ("longest_hold_of_rsa_2048_inline", "longest_hold_of_rsa_2048_off_the_task"),
+    ];
+    for (author, (inline, off_the_task)) in Author::all_types().into_iter().zip(names) {
+        let ways = [(inline, Validation::Inline, 5.0), (off_the_task, Validation::OffTask, 1.0)];
+        for (name, validation, goal) in ways {
+            if !harness.wants(name) {
+                continue;
+            }
+            let packet = packet_of(&author);
+            let mut held = Vec::new();
+            for _ in 0..RUNS {
+                held.push(hold_of(&packet, validation).await);
+            }
+            held.sort();
+            let hold = held[RUNS / 2].as_secs_f64() * 1_000.0;
+            harness.report(name, hold, "ms", Goal::AtMost(goal));
+        }
+    }
+}
+
+/// As many updates of a space as a packet has room for and a space may have.
+fn packet_of(author: &Author) -> Vec<u8> {
+    let updates = (0_i64..64).map(|n| author.sign(&Update::saying(n).after(n.unsigned_abs())));
+    let (mut space, mut packet) = (Vec::new(), Vec::new());
+    for update in updates {
+        space.push(update);
+        let larger = encode([author.space_of(space.clone())]);
+        if larger.len() > 15 * 1_024 {
+            break;
+        }
+        packet = larger;
+    }
+    packet
+}
+
+async fn hold_of(packet: &[u8], validation: Validation) -> Duration {
+    let (keypair, clock) = (Keypair::generate_ed25519(), ManualClock::at(forge::at(forge::NOW)));
+    let store: SmartRecordStore =
+        store_of(keypair.public().to_peer_id(), MemoryStorage::default(), clock);
+    let config = BehaviourConfig::default().with_validation(validation);
+    let (behaviour, _client) =
+        Behaviour::builder(keypair.clone()).with_store(store).unwrap().with_config(config).build();
+    let mut measured = swarm(keypair, behaviour);
+    measured.behaviour_mut().kad_mut().set_mode(Some(Mode::Server));
+    let (address, id) = (listening(&mut measured).await, *measured.local_peer_id());
+    let keypair = Keypair::generate_ed25519();
+    let peer = keypair.public().to_peer_id();
+    let mut sender = swarm(keypair, kad::Behaviour::new(peer, MemoryStore::new(peer)));
+    sender.behaviour_mut().add_address(&id, address);
+    let record = Record::new(libp2p_kad::RecordKey::new(&forge::key()), packet.to_vec());
+    sender.behaviour_mut().put_record_to(record, [id].into_iter(), Quorum::One);
+    let sending = tokio::spawn(async move {
+        loop {
+            sender.select_next_some().await;
+        }
+    });
+    // A thread that does nothing else, because one poll of the swarm is measured.
+    let runtime = Handle::current();
+    let task = thread::spawn(move || {
+        let mut longest = Duration::ZERO;
+        runtime.block_on(poll_fn(|cx| {
+            loop {
+                let begun = thread_time();
+                let polled = measured.poll_next_unpin(cx);
+                longest = longest.max(thread_time().saturating_sub(begun));
+                match polled {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Some(SwarmEvent::Behaviour(Event::Store(
+                        StoreEvent::Stored { .. },
+                    )))) => return Poll::Ready(()),
+                    Poll::Ready(_) => {}
+                }
+            }
+        }));
+        longest
+    });
+    let longest = tokio::task::spawn_blocking(|| task.join().unwrap()).await.unwrap();
+    sending.abort();
+    longest
 }
 
 /// How many nodes have the board that is read.

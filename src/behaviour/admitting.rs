@@ -100,18 +100,17 @@ impl Admission {
         if env.kad.store_mut().is_behind() {
             return Err(InboundRefusal::StorageLags);
         }
-        let work = estimate(&env.registry, &key, &record.value);
-        let (work, is_crowded) = match &self.worker {
-            Some(worker) => (work, worker.records.is_crowded()),
-            // The signature that exceeds the limit is completed.
-            None => {
-                let most = env.kad.store_mut().config().value_work().saturating_add(SIGNATURE);
-                (work.min(most), false)
-            }
-        };
-        let Some(reserved) = env.budget.reserve(&source, work, is_crowded, net_now) else {
+        let is_crowded = self.worker.as_ref().is_some_and(|worker| worker.records.is_crowded());
+        if env.budget.refuses(&source, is_crowded, net_now) {
             return Err(InboundRefusal::OverBudget);
-        };
+        }
+        let mut work = estimate(&env.registry, &key, &record.value);
+        if self.worker.is_none() {
+            // The signature that exceeds the limit is completed.
+            let most = env.kad.store_mut().config().value_work().saturating_add(SIGNATURE);
+            work = work.min(most);
+        }
+        let reserved = env.budget.take_for(&source, work);
         let Some(worker) = &mut self.worker else {
             let store = env.kad.store_mut();
             store.asked_by(Some(asker));

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -22,6 +23,7 @@ use super::{
     remotes::Remotes,
     rollback::RollbackMemory,
     subnets::Subnets,
+    waiting::Waiting,
     worker::{Worker, WorkerSetup},
 };
 use crate::{
@@ -215,6 +217,8 @@ impl Builder {
             store_events,
             closing: VecDeque::new(),
             leaving: HashSet::new(),
+            waiting: Waiting::new(),
+            look_at: Duration::ZERO,
             alarm: Alarm::new(env.now()),
             pulse,
             env,

@@ -199,15 +199,17 @@ settings! { BehaviourConfig:
     /// Defaults to 16.
     inbound_concurrency, with_inbound_concurrency: usize;
     /// How much work is done in each second for all other peers together, for their PUTs and GETs,
-    /// inline and off the task, in the time of a
-    /// [reference core](smart_record_core::SignatureMemory). When it runs short, a record is
-    /// refused if its network (an IPv4 address, a /48 of IPv6), its /56 in that, or its peer has
-    /// used more than the average. So a thousand peer ids in one network get no more than one. All
-    /// connections without a known IP address, relayed ones among them, count as one network. A
-    /// network that asks for more than the whole budget, for seconds, is disconnected, and its new
-    /// connections are refused until that is over. A refused record counts with its cost and half a
-    /// millisecond. Up to one second's work is saved for bursts. Zero refuses all records of others
-    /// and disconnects nobody.
+    /// inline and off the task, in the time of a [reference
+    /// core](smart_record_core::SignatureMemory). When it runs short, the messages of a network
+    /// that has used more than the average wait, and when little is left, those of all. At most
+    /// 4,096 messages wait, 64 MiB. A record that was read is refused if its network (an IPv4
+    /// address, a /48 of IPv6), its /56 in that, or its peer has used more than the average. So a
+    /// thousand peer ids in one network get no more than one. All connections without a known IP
+    /// address, relayed ones among them, count as one network. A network that asks for more than
+    /// the whole budget, for seconds, is disconnected, and its new connections are refused until
+    /// that is over. A refused record counts with its cost and half a millisecond. Up to one
+    /// second's work is saved for bursts. Zero refuses all records of others and disconnects
+    /// nobody.
     ///
     /// Defaults to 500 ms: half of a reference core, which verifies some 9,000 updates signed with
     /// Ed25519. Work is estimated, not measured: where an Ed25519 signature takes twice as long as

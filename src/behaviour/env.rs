@@ -77,7 +77,21 @@ impl Env {
     /// Counts the work that was done for others.
     pub(super) fn count_work(&mut self) {
         let done = u64::try_from(self.budget.done().as_millis()).unwrap_or(u64::MAX);
-        self.counters.change(|counters| counters.work_ms = done);
+        let (accounts, closed) = self.budget.accounts();
+        self.counters.change(|counters| {
+            counters.work_ms = done;
+            counters.accounts = u64::try_from(accounts).unwrap_or(u64::MAX);
+            counters.accounts_closed = closed;
+        });
+    }
+
+    /// Counts the writers whose newest update is remembered.
+    pub(super) fn count_known(&mut self) {
+        let (known, forgotten) = self.known.counts();
+        self.counters.change(|counters| {
+            counters.known_writers = u64::try_from(known).unwrap_or(u64::MAX);
+            counters.known_writers_forgotten = forgotten;
+        });
     }
 
     /// Counts what a search has passed over, and emits the peers that it has found closer to a key

@@ -133,12 +133,28 @@ pub struct BehaviourCounters {
     pub notifications_postponed: u64,
     /// Pieces of received records dropped because too many were waiting to be stored.
     pub pieces_dropped: u64,
+    /// Messages that had to wait, because their network or their peer had used its share of the
+    /// work.
+    pub messages_held: u64,
+    /// Messages that wait now, at most 4,096.
+    pub messages_waiting: u64,
     /// Peers disconnected because they asked for far too much work.
     pub disconnected: u64,
     /// Connections refused because peers of the same network had asked for far too much work.
     pub connections_refused: u64,
     /// Milliseconds of work that were done for other peers, in the time of a reference core.
     pub work_ms: u64,
+    /// Networks and peers whose use of that work is counted now, at most 4,096.
+    pub accounts: u64,
+    /// Networks and peers whose count was given up because there were too many.
+    pub accounts_closed: u64,
+    /// Writers whose newest update is remembered, of all keys that this node has read, at most
+    /// five quarters of [`max_known_writers`](super::BehaviourConfig::max_known_writers).
+    pub known_writers: u64,
+    /// Writers whose newest update was forgotten because there were too many.
+    pub known_writers_forgotten: u64,
+    /// Reads that could not remember all the spaces which others had pushed out of a full record.
+    pub dropped_forgotten: u64,
     /// Inbound records refused without validation, by reason.
     pub inbound_refused: BTreeMap<InboundRefusal, u64>,
 }
@@ -167,9 +183,16 @@ impl Source for BehaviourCounters {
             reads_held_back,
             notifications_postponed,
             pieces_dropped,
+            messages_held,
+            messages_waiting,
             disconnected,
             connections_refused,
             work_ms,
+            accounts,
+            accounts_closed,
+            known_writers,
+            known_writers_forgotten,
+            dropped_forgotten,
             inbound_refused,
         } = self;
         let counts = [
@@ -220,6 +243,11 @@ impl Source for BehaviourCounters {
                 "Pieces of received records dropped because too many were waiting",
                 pieces_dropped,
             ),
+            (
+                "messages_held",
+                "Messages that had to wait because others had used less work",
+                messages_held,
+            ),
             ("disconnected", "Peers disconnected for asking for far too much work", disconnected),
             (
                 "connections_refused",
@@ -231,6 +259,21 @@ impl Source for BehaviourCounters {
                 "Work done for other peers, in the time of a reference core",
                 work_ms,
             ),
+            (
+                "accounts_closed",
+                "Networks and peers whose use of work was forgotten because there were too many",
+                accounts_closed,
+            ),
+            (
+                "known_writers_forgotten",
+                "Writers whose newest update was forgotten because there were too many",
+                known_writers_forgotten,
+            ),
+            (
+                "dropped_forgotten",
+                "Reads that could not remember all spaces pushed out of a full record",
+                dropped_forgotten,
+            ),
         ];
         let counts = counts.map(|(name, help, count)| Sample::counter(name, help, *count));
         let refused = InboundRefusal::ALL.map(|reason| {
@@ -238,6 +281,12 @@ impl Source for BehaviourCounters {
             Sample::counter("inbound_refused", "Inbound records refused without validation", count)
                 .with_label("reason", reason.as_str())
         });
-        counts.into_iter().chain(refused).collect()
+        let gauges = [
+            ("messages_waiting", "Messages that wait for work", messages_waiting),
+            ("accounts", "Networks and peers whose use of work is counted", accounts),
+            ("known_writers", "Writers whose newest update is remembered", known_writers),
+        ];
+        let gauges = gauges.map(|(name, help, value)| Sample::gauge(name, help, *value));
+        counts.into_iter().chain(refused).chain(gauges).collect()
     }
 }

@@ -494,6 +494,8 @@ impl Operation {
             env.count(|c| &mut c.reads, 1);
             env.count(|c| &mut c.overclaimed, lookup.overclaimed());
             env.count(|c| &mut c.incomplete, usize::from(!lookup.is_complete()));
+            let has_too_many = lookup.joined().dropped().is_some_and(|it| !it.is_whole());
+            env.count(|c| &mut c.dropped_forgotten, usize::from(has_too_many));
             // The first lookup was counted at its start.
             env.count(|c| &mut c.lookups, lookup.lookups().saturating_sub(1));
             env.report_crowds(lookup.key(), search);
@@ -505,6 +507,7 @@ impl Operation {
         let tells = |writer: &Writer| is_first && lookup.tells(writer);
         let withheld = record.map(|record| env.known.observe(record, is_upkeep, tells, now));
         let withheld = withheld.unwrap_or_default();
+        env.count_known();
         if !withheld.is_empty() {
             env.count(|c| &mut c.withheld, withheld.len());
             tracing::debug!(

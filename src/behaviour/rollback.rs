@@ -50,6 +50,13 @@ impl RollbackMemory {
         memory.observe(record, tells, now)
     }
 
+    /// Number of writers that are remembered, and how many were forgotten because there were too
+    /// many.
+    pub(super) const fn counts(&self) -> (usize, u64) {
+        let forgotten = self.asked.forgotten.saturating_add(self.upkeep.forgotten);
+        (self.asked.writers.saturating_add(self.upkeep.writers), forgotten)
+    }
+
     /// Forgets a writer under a key.
     pub(super) fn forget(&mut self, key: &RecordKey, writer: &Writer) {
         self.asked.forget(key, writer);
@@ -74,11 +81,12 @@ struct Positions {
     keys: LruCache<RecordKey, OfKey>,
     writers: usize,
     max: usize,
+    forgotten: u64,
 }
 
 impl Positions {
     fn new(max: usize) -> Self {
-        Self { keys: LruCache::new_unbounded(), writers: 0, max }
+        Self { keys: LruCache::new_unbounded(), writers: 0, max, forgotten: 0 }
     }
 
     fn take(&mut self, key: &RecordKey) -> Option<OfKey> {
@@ -124,6 +132,8 @@ impl Positions {
             && let Some((_, oldest)) = self.keys.remove_lru()
         {
             self.writers = self.writers.saturating_sub(oldest.len());
+            let forgotten = u64::try_from(oldest.len()).unwrap_or(u64::MAX);
+            self.forgotten = self.forgotten.saturating_add(forgotten);
         }
         withheld
     }
@@ -258,6 +268,7 @@ mod tests {
             known.observe(record, false, all, NOW);
         }
         assert_eq!((known.asked.keys.len(), known.asked.writers), (2, 2));
+        assert_eq!(known.counts(), (2, 1));
         let nothing = |key: &str| SmartRecord::new(key.into());
         assert_eq!(known.observe(&nothing("/sr/a"), false, all, NOW), [], "forgotten");
         assert_eq!(known.observe(&nothing("/sr/c"), false, all, NOW).len(), 1);

@@ -23,8 +23,9 @@ use crate::store::VALUE_WORK;
 /// Maximum number of times that a chunk is sent: more than a packet full of P-256 signatures takes.
 const MAX_TURNS: usize = 16;
 
-/// What a replica verifies anew of a value in a turn. In each it decodes the keys of all signatures,
-/// and hashes those that it remembers. A guess: for that a quarter of its work is enough.
+/// What a replica verifies anew of a value in a turn. In each it decodes the keys of all
+/// signatures, and hashes those that it remembers. A guess: for that a quarter of its work is
+/// enough.
 const NEW_WORK: Duration = Duration::from_millis(3);
 
 /// A record being sent.
@@ -158,8 +159,9 @@ impl Delivery {
     }
 }
 
-/// The chunks of a record in the order in which they are sent: a chunk whose signatures take more work than a
-/// replica does for one value is sent again, and the replica goes on where it has stopped.
+/// The chunks of a record in the order in which they are sent: a chunk whose signatures take more
+/// work than a replica does for one value is sent again, and the replica goes on where it has
+/// stopped.
 pub(crate) fn in_turns(
     key: &RecordKey,
     chunks: &Arc<[Bytes]>,
@@ -186,8 +188,8 @@ fn turns_of_work(work: Duration) -> usize {
     usize::try_from(turns).unwrap_or(MAX_TURNS).min(MAX_TURNS)
 }
 
-/// How many times a chunk of a smart record is sent. In each turn a replica decodes the keys of all spaces that it
-/// does not have, and then verifies one update after the other.
+/// How many times a chunk of a smart record is sent. In each turn a replica decodes the keys of all
+/// spaces that it does not have, and then verifies one update after the other.
 fn turns(chunk: &Bytes) -> usize {
     let (mut left, mut decoding, mut rest) = (Vec::new(), Duration::ZERO, &chunk[..]);
     while let Some((space, after)) = EncodedSpace::split_first(rest) {

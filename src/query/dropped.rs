@@ -255,7 +255,7 @@ impl DroppedSpaces {
     }
 
     /// Whether nothing was forgotten because there was too much, or all of that has expired.
-    pub(super) const fn is_whole(&self) -> bool {
+    pub(crate) const fn is_whole(&self) -> bool {
         self.too_many_until.is_none()
     }
 

@@ -1,9 +1,9 @@
 //! Hashes of the spaces that a read has found, kept until they change.
 //!
-//! **Invariants.** Pure. The hashes of a space are computed when they are first asked for, and again
-//! only if the space has changed or something in it has expired. So what a change costs in hashes
-//! goes with what has changed, and with the size of the record no more than its digest, one hash
-//! over 32 bytes for each space. A clone shares the hashes until one of the two changes.
+//! **Invariants.** Pure. The hashes of a space are computed when they are first asked for, and
+//! again only if the space has changed or something in it has expired. So what a change costs in
+//! hashes goes with what has changed, and with the size of the record no more than its digest, one
+//! hash over 32 bytes for each space. A clone shares the hashes until one of the two changes.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Complete".
 

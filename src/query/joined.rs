@@ -207,8 +207,8 @@ impl JoinedAnswers {
         hidden
     }
 
-    /// As [`hide_some`](Self::hide_some), for all that was dropped elsewhere. If anything in `other`
-    /// is new, it costs a hash for each space of the record.
+    /// As [`hide_some`](Self::hide_some), for all that was dropped elsewhere. If anything in
+    /// `other` is new, it costs a hash for each space of the record.
     pub(crate) fn hide(&mut self, other: &DroppedSpaces) -> Vec<Writer> {
         let Self::Record(_, record, dropped) = self else {
             return Vec::new();

@@ -63,8 +63,8 @@ pub enum ReadPolicy {
 /// packets.
 const MAX_ANSWERS: usize = 256;
 
-/// Maximum number of writers that are remembered of a holder that has shown updates of them from the
-/// future: as many as a record has.
+/// Maximum number of writers that are remembered of a holder that has shown updates of them from
+/// the future: as many as a record has.
 const MAX_AHEAD: usize = 1_024;
 /// What one of them takes, roughly.
 const AHEAD: usize = 100;
@@ -595,8 +595,8 @@ impl RecordLookup {
         self.bounds.complete_at.min(asked).max(1)
     }
 
-    /// Whether enough holders have shown an update of a writer that is from the future by this clock.
-    /// Then at least one of them is honest and has it, so the space is not known.
+    /// Whether enough holders have shown an update of a writer that is from the future by this
+    /// clock. Then at least one of them is honest and has it, so the space is not known.
     fn is_ahead(&self, writer: &PeerId) -> bool {
         let holders = self.ahead.values().filter(|writers| writers.contains(writer));
         holders.count() >= self.bounds.complete_at.max(1)
@@ -690,8 +690,8 @@ impl RecordLookup {
         self.claims.get(peer).is_some()
     }
 
-    /// The holders that are known to have made their answers themselves, because these were for this
-    /// node, or not to. The first join what they are sent; the others keep the last PUT.
+    /// The holders that are known to have made their answers themselves, because these were for
+    /// this node, or not to. The first join what they are sent; the others keep the last PUT.
     pub(crate) fn joining(&self) -> impl Iterator<Item = (&PeerId, bool)> {
         self.joining.iter().map(|(peer, joins)| (peer, *joins))
     }

@@ -90,9 +90,9 @@ impl Snapshot {
         }
     }
 
-    /// The view of a smart record at the instant of the snapshot; empty for values. It is made once.
-    /// In a snapshot of a [`Watch`](crate::client::Watch) it is there already, and shares with the
-    /// last one what has not changed.
+    /// The view of a smart record at the instant of the snapshot; empty for values. It is made
+    /// once. In a snapshot of a [`Watch`](crate::client::Watch) it is there already, and shares
+    /// with the last one what has not changed.
     pub fn view(&self) -> View {
         let view = || self.record().map(|record| record.view(self.at)).unwrap_or_default();
         self.view.get_or_init(view).clone()
@@ -147,9 +147,10 @@ pub struct Reading {
     pub silent: Vec<PeerId>,
     /// The peers whose answers were refused, with the reason.
     pub refused: Vec<(PeerId, ValidationError)>,
-    /// The holders of a smart record whose answers had updates that are too far ahead of this node's
-    /// clock, which were left out. If they are more than one or two, the clock is behind, and what
-    /// was written last is missing, though the reading may be [complete](Self::is_complete).
+    /// The holders of a smart record whose answers had updates that are too far ahead of this
+    /// node's clock, which were left out. If they are more than one or two, the clock is behind,
+    /// and what was written last is missing, though the reading may be
+    /// [complete](Self::is_complete).
     pub ahead_of_clock: Vec<PeerId>,
     /// The writers of which less was found than was seen before, although
     /// [enough](crate::behaviour::BehaviourConfig::complete_at) peers have covered their spaces:

@@ -45,6 +45,7 @@ pub(super) fn advice(reason: &ValidationError) -> &'static str {
     }
 }
 
-const fn needs_work(reason: &ValidationError) -> bool {
+/// Whether an update was refused because its stamp proves too little work.
+pub(super) const fn needs_work(reason: &ValidationError) -> bool {
     matches!(reason, ValidationError::RefusedByPolicy(PolicyRefusal::TooLittleWork { .. }))
 }

@@ -13,13 +13,13 @@ use futures::{Stream, channel::mpsc};
 use libp2p_identity::PeerId;
 
 use super::{
-    advice::advice,
+    advice::{advice, needs_work},
     storage::{RowFault, StorageError},
 };
 use crate::meter::Observed;
 #[cfg(feature = "metrics")]
 use crate::metrics::{Sample, Source};
-use smart_record_core::{Fault, RecordKey, SignatureCounts, ValidationError};
+use smart_record_core::{Fault, Limit, LimitExceeded, RecordKey, SignatureCounts, ValidationError};
 
 /// The source of a write. Exhaustive: it is this node or another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,6 +113,11 @@ pub struct Counters {
     /// Updates and values refused because they are older than what was evicted. They also count as
     /// refused, as stale.
     pub remembered_refused: u64,
+    /// Updates refused because their stamps prove less work than the namespace demands. They also
+    /// count as refused, by policy.
+    pub too_little_work: u64,
+    /// Withdrawn spaces that were evicted, or refused a place, because their record had too many.
+    pub withdrawn_evicted: u64,
     /// Parts removed because they were damaged or would not be admitted now.
     pub rows_discarded: u64,
     /// Failures of the storage. Failed reads are only counted and cause no event.
@@ -158,6 +163,8 @@ impl Source for Counters {
             remembered_dropped,
             remembered_returned,
             remembered_refused,
+            too_little_work,
+            withdrawn_evicted,
             rows_discarded,
             storage_failures,
             behind,
@@ -198,6 +205,16 @@ impl Source for Counters {
                 "store_refused_by_memory",
                 "Updates and values refused as older than what was evicted",
                 remembered_refused,
+            ),
+            (
+                "store_refused_little_work",
+                "Updates refused because their stamps prove too little work",
+                too_little_work,
+            ),
+            (
+                "store_evicted_withdrawals",
+                "Withdrawn spaces without a place because their record had too many",
+                withdrawn_evicted,
             ),
             (
                 "store_discarded_rows",
@@ -349,6 +366,14 @@ impl EventLog {
             }
             StoreEvent::Refused { key, reason, count, origin, .. } => {
                 self.count(|c| c.refused.entry(reason.fault()).or_default(), *count);
+                if let ValidationError::LimitExceeded(LimitExceeded { limit, .. }) = reason
+                    && *limit == Limit::WITHDRAWN_PER_RECORD
+                {
+                    self.count(|c| &mut c.withdrawn_evicted, *count);
+                }
+                if needs_work(reason) {
+                    self.count(|c| &mut c.too_little_work, *count);
+                }
                 match origin {
                     Origin::Local => {
                         tracing::warn!(%key, %reason, count, advice = advice(reason), "this node's own write is refused");

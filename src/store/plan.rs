@@ -25,6 +25,8 @@ pub(super) struct WritePlan {
     /// When the record that it writes was first stored, and its source.
     pub(super) arrival: Arrival,
     pub(super) evicted_spaces: usize,
+    /// How many of them were withdrawn.
+    pub(super) evicted_withdrawals: usize,
     /// The evicted parts.
     pub(super) evicted: Vec<Departed>,
 }

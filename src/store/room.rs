@@ -440,7 +440,12 @@ impl SmartRecordStore {
                 *board = with_it;
                 plan.reduce(id, &part, withdrawal, charged);
             }
-            None => plan.evict(id, &part, charged),
+            None => {
+                let is_withdrawal = self.table.place_of(&part) == Place::Withdrawn;
+                let count = plan.evicted_withdrawals.saturating_add(usize::from(is_withdrawal));
+                plan.evicted_withdrawals = count;
+                plan.evict(id, &part, charged);
+            }
         }
         Ok(())
     }
@@ -458,7 +463,7 @@ impl SmartRecordStore {
         }
         let departed = std::mem::take(&mut plan.evicted);
         plan.note(self.memory.remember(departed, &self.registry, now));
-        let evicted_spaces = plan.evicted_spaces;
+        let (evicted_spaces, withdrawals) = (plan.evicted_spaces, plan.evicted_withdrawals);
         let withdrawn = self.table.withdrawn_in(&plan);
         let written = plan.written().map(|(id, _)| id);
         let is_candidate = |id: &PartId| {
@@ -469,6 +474,7 @@ impl SmartRecordStore {
         written.into_iter().for_each(|id| self.candidates.notice(id));
         self.candidates.notice_withdrawn(withdrawn);
         self.news.count(|c| &mut c.spaces_evicted, evicted_spaces);
+        self.news.count(|c| &mut c.withdrawn_evicted, withdrawals);
         for candidate in candidates {
             self.forget_places(candidate);
         }

@@ -171,6 +171,7 @@ fn of_too_many_withdrawn_spaces_those_stay_that_were_stored_first() {
             ..
         })))
     ));
+    assert_eq!(fixture.store().counters().withdrawn_evicted, 1);
     // What is withdrawn goes all the same, and does not come back.
     let (said, withdrawal) = withdrawn(&key, 4, fixture.now());
     fixture.write(&key, &said).unwrap();

@@ -198,6 +198,7 @@ fn a_minimum_of_work_holds_for_each_update() {
         store.write(&board(), &encoded(&signer)),
         Err(WriteError::Refused(error)) if error.fault() == Fault::RefusedByPolicy
     ));
+    assert_eq!(store.counters().too_little_work, 1);
     stamp(&mut signer, 4, clock.now());
     signer.merge(text(6), clock.now(), HOUR).unwrap();
     let report = store.write(&board(), &encoded(&signer)).unwrap();

@@ -136,13 +136,19 @@ async fn metrics_show_validation_off_the_task_and_refusals_without_validation() 
     let clock = ManualClock::at(forge::at(forge::NOW));
     let a = scraper.setup(config).at(&clock).start().await;
     let mut b = Peer::start().await;
+    let nothing = scraper.setup(quiet().with_work_per_second(Duration::ZERO)).start().await;
     mesh(&[&a, &b]).await;
+    mesh(&[&nothing, &b]).await;
     within(async {
         // More work than there is for a second.
         let dear = forge::dear();
-        while scraper.scrape()["inbound_refused_total{reason=\"over_budget\"}"] == 0.0 {
+        while scraper.scrape()["messages_held_total"] == 0.0 {
             send(&mut b, &a, &dear).await;
             a.wake().await;
+        }
+        send(&mut b, &nothing, &dear).await;
+        while scraper.scrape()["inbound_refused_total{reason=\"over_budget\"}"] == 0.0 {
+            nothing.wake().await;
         }
         // An admitted record is validated on another thread.
         while scraper.scrape()["store_write_duration_seconds_count"] == 0.0 {
@@ -152,6 +158,8 @@ async fn metrics_show_validation_off_the_task_and_refusals_without_validation() 
         assert!(scraped["validation_duration_seconds_count"] >= 1.0);
         assert!(scraped["store_verified_signatures_total"] >= 16.0);
         assert!(scraped["work_milliseconds_total"] >= 5.0);
+        assert!(scraped["accounts"] >= 2.0, "a network and a peer");
+        assert_eq!(scraped["messages_waiting"], 0.0);
         assert_eq!(scraped["disconnected_total"] + scraped["connections_refused_total"], 0.0);
     })
     .await;

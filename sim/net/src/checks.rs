@@ -145,7 +145,7 @@ pub(crate) fn check_read(
         let before = truth.acknowledged.iter().rev().find(|it| it.at <= read.began);
         let Some(last) = before else { continue };
         let shown = read.spaces.iter().find(|shown| shown.writer == *writer);
-        let is_reached = last.holders.iter().any(|holder| is_connected(holder));
+        let is_reached = last.holders.iter().any(&is_connected);
         if !is_reached {
             continue;
         }

@@ -130,6 +130,13 @@ impl Scenario {
         self
     }
 
+    /// Sets the links.
+    #[must_use]
+    pub fn links(mut self, links: Links) -> Self {
+        self.links = links;
+        self
+    }
+
     /// Sets how many nodes read.
     #[must_use]
     pub const fn readers(mut self, readers: u32) -> Self {

@@ -5,6 +5,7 @@ mod clocks;
 mod orphans;
 mod partition;
 mod restart;
+mod rough;
 mod silence;
 mod steady;
 
@@ -21,5 +22,6 @@ pub fn all() -> Vec<Scenario> {
         restart::scenario(),
         clocks::scenario(),
         orphans::scenario(),
+        rough::scenario(),
     ]
 }

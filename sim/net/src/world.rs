@@ -38,6 +38,9 @@ const SETTLES: Duration = minutes(2);
 /// Time between a write and reading it back.
 const READ_BACK: Duration = Duration::from_secs(3);
 
+/// Keeps what the world draws apart from what its plan does.
+const WORLD: u64 = 1 << 32;
+
 /// Number of nodes that a node knows when it starts.
 const KNOWN: u64 = 3;
 
@@ -138,7 +141,7 @@ impl World {
     /// Not with keys of 32 bytes.
     #[must_use]
     pub fn new(scenario: Scenario, seed: u64, trace: Trace) -> Self {
-        let mut random = Random::new(seed ^ 0x5eed_0f_7e_44_0e_75);
+        let mut random = Random::new(seed.wrapping_add(WORLD));
         let network = Network::new(scenario.links.clone(), random.split(), trace.clone());
         let place = |host: u32, random: &mut Random| {
             network.add_host(HostId(host));

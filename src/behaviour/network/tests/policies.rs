@@ -56,7 +56,7 @@ fn who_connects_again_while_its_connections_are_closed_is_disconnected_again() {
         let source = env.remotes.source(peer, id(connection));
         let now = env.net.now();
         env.budget.charge(&source, 1_000 * S, now);
-        node.behaviour.charge(peer, id(connection));
+        node.behaviour.charge(peer, &source);
         node.behaviour.closing.len()
     };
     connects(&mut node, 1);
