@@ -146,7 +146,7 @@ impl World {
         writer.withdrawn_at = None;
         writer.keeps &= !is_withdrawal;
         // Between three quarters and all of half of its lifetime, and of the interval.
-        let share = |time: Time| time - (time / 4 * jitter >> 20);
+        let share = |time: Time| time - ((time / 4 * jitter) >> 20);
         writer.renew_at = at + share(writer.ttl / 2);
         writer.refresh_at = at + share(refresh);
         let due = writer.renew_at.min(writer.refresh_at);
@@ -175,7 +175,7 @@ impl World {
             let jitter = self.random.below(1 << 20);
             let refresh = self.config.refresh;
             let writer = &mut self.writers[number];
-            writer.refresh_at = self.now + refresh - (refresh / 4 * jitter >> 20);
+            writer.refresh_at = self.now + refresh - ((refresh / 4 * jitter) >> 20);
             let due = writer.renew_at.min(writer.refresh_at);
             self.due_at(due, number);
         }

@@ -29,10 +29,12 @@ struct Setting {
     hours: Time,
 }
 
+/// Hour, mean copies, copies among the 20 closest, fewest.
+type Sample = (f64, f64, f64, f64);
+
 /// What comes of it.
 struct Day {
-    /// Hour, mean copies, copies among the 20 closest, fewest.
-    samples: Vec<(f64, f64, f64, f64)>,
+    samples: Vec<Sample>,
     /// Records of which nobody has a copy at the end.
     gone: usize,
     /// The fewest copies of any record at any time.
@@ -141,9 +143,8 @@ pub(crate) fn copies(
                 &kb(day.kb_per_record_hour),
                 &verdict(&day.faults),
             ]);
-            let points = |of: fn(&(f64, f64, f64, f64)) -> (f64, f64)| {
-                day.samples.iter().map(of).collect::<Vec<_>>()
-            };
+            let points =
+                |of: fn(&Sample) -> (f64, f64)| day.samples.iter().map(of).collect::<Vec<_>>();
             lines.push((format!("{name}, writers {who}: mean"), points(|s| (s.0, s.1))));
             lines.push((format!("{name}, writers {who}: fewest"), points(|s| (s.0, s.3))));
             eprintln!("{name}, writers {who}: {} events", day.handled);
