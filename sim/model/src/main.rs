@@ -82,7 +82,7 @@ fn results(document: &Path, names: &[&str]) -> Result<(), Box<dyn Error>> {
         growth::widths(&report, 10_000)?;
     }
     if wants("churn") {
-        day::copies(&report, 10_000, 200)?;
+        day::copies(&report, 10_000, 100)?;
     }
     if wants("intervals") {
         day::intervals(&report, 3_000, 60)?;
