@@ -8,7 +8,7 @@ use std::{
 
 use libp2p::{identity::Keypair, kad};
 use libp2p_smart_record::{
-    Coverage, RecordKey, RingArc,
+    AskerTag, Coverage, RecordKey, RingArc,
     behaviour::{BehaviourConfig, Builder, Event, Validation},
     client::ClientError,
     metrics::{Metrics, Sample, Source},
@@ -114,6 +114,7 @@ async fn metrics_match_the_traffic() {
         assert_eq!(count("answer_size_bytes_count"), 1);
         let mut answer = reading.snapshot.record().unwrap().encode();
         Coverage::new([RingArc::RING], 2, [7; 32]).append_to(&mut answer);
+        AskerTag::of(&a.id).append_to(&mut answer);
         assert_eq!(count("answer_size_bytes_sum"), answer.len() as u64);
         assert_eq!(count("publish_duration_seconds_count{outcome=\"done\"}"), 2);
         assert_eq!(count("publish_duration_seconds_count{outcome=\"failed\"}"), 1);

@@ -1,0 +1,641 @@
+//! A run: the nodes of a scenario, its plan, and the checks at every step.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Debug, Formatter},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_timer::Delay;
+use libp2p_identity::{Keypair, PeerId};
+use libp2p_kad as kad;
+use libp2p_smart_record::{
+    Clock, RecordKey, Seq,
+    client::{Client, ClientError},
+    query::ReadPolicy,
+    store::{StoreConfig, storage::RecordId},
+};
+use smart_record_sim_clock as clock;
+use smart_record_sim_entropy::Random;
+
+use crate::{
+    checks::{Acknowledged, Check, Read, ShownSpace, SpaceTruth, Violation, check_read},
+    executor::Executor,
+    network::{HostId, Network, Traffic},
+    node::{Node, Setup, SkewedClock},
+    scenario::{Act, Plan, Scenario, minutes},
+    storage::Disk,
+    trace::Trace,
+};
+
+/// Time between checks.
+const STEP: Duration = minutes(1);
+
+/// After it has started, was cut off or was silent, a node has this time to find its way.
+const SETTLES: Duration = minutes(2);
+
+/// Time between a write and reading it back.
+const READ_BACK: Duration = Duration::from_secs(3);
+
+/// Keeps what the world draws apart from what its plan does.
+const WORLD: u64 = 1 << 32;
+
+/// Number of nodes that a node knows when it starts.
+const KNOWN: u64 = 3;
+
+/// What the tasks of clients report.
+#[derive(Debug)]
+enum Outcome {
+    Written { writer: u32, began: Duration, write: Acknowledged },
+    ReadBack { writer: u32, write: Acknowledged },
+    NotReadBack { writer: u32, why: String },
+    Read(Read),
+    NotRead { reader: u32, why: String },
+}
+
+type Outcomes = Arc<Mutex<Vec<Outcome>>>;
+
+fn push(outcomes: &Outcomes, outcome: Outcome) {
+    outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+}
+
+/// A place in the network, with or without a process.
+struct Place {
+    setup: Setup,
+    keypair: Keypair,
+    peer: PeerId,
+    disk: Disk,
+    clock: SkewedClock,
+    running: Option<Node>,
+    /// When it last started, or its links changed.
+    disturbed: Duration,
+    is_silent: bool,
+}
+
+/// Figures of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Nodes.
+    pub nodes: u32,
+    /// Virtual time.
+    pub lasted: Duration,
+    /// Writes that were begun, and those that a majority showed.
+    pub writes: [u64; 2],
+    /// Reads that were begun, that had a result, and that were complete.
+    pub reads: [u64; 3],
+    /// Connections.
+    pub connections: u64,
+    /// Traffic of all servers.
+    pub servers: Traffic,
+    /// Number of servers.
+    pub server_count: u32,
+    /// Most bytes that one server sent.
+    pub most_sent: u64,
+}
+
+/// The result of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What must not be, without what the scenario exempts.
+    pub violations: Vec<Violation>,
+    /// What the scenario exempts.
+    pub exempted: Vec<Violation>,
+    /// Hash of the trace.
+    pub hash: String,
+    /// Figures.
+    pub figures: Figures,
+}
+
+/// A run.
+pub struct World {
+    scenario: Scenario,
+    executor: Executor,
+    network: Network,
+    trace: Trace,
+    random: Random,
+    begin: Duration,
+    places: Vec<Place>,
+    truths: BTreeMap<u32, BTreeMap<PeerId, SpaceTruth>>,
+    writes: BTreeMap<u32, u64>,
+    outcomes: Outcomes,
+    violations: Vec<Violation>,
+    skew: u64,
+    figures: Figures,
+}
+
+impl Debug for World {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("scenario", &self.scenario.name).finish_non_exhaustive()
+    }
+}
+
+fn board_key(board: u32) -> RecordKey {
+    RecordKey::new(format!("/sr/boards/{board}"))
+}
+
+impl World {
+    /// The network of a scenario, in which nothing runs yet.
+    ///
+    /// # Panics
+    /// Not with keys of 32 bytes.
+    #[must_use]
+    pub fn new(scenario: Scenario, seed: u64, trace: Trace) -> Self {
+        let mut random = Random::new(seed.wrapping_add(WORLD));
+        let network = Network::new(scenario.links.clone(), random.split(), trace.clone());
+        let place = |host: u32, random: &mut Random| {
+            network.add_host(HostId(host));
+            let mut secret = [0; 32];
+            for chunk in secret.chunks_mut(8) {
+                chunk.copy_from_slice(&random.next().to_le_bytes());
+            }
+            let keypair = Keypair::ed25519_from_bytes(secret).expect("32 bytes are a key");
+            let is_server = host < scenario.servers;
+            network.set_reachable(HostId(host), is_server);
+            let mut planted = scenario.planted;
+            planted.loses_records &= is_server;
+            let mode = if is_server { kad::Mode::Server } else { kad::Mode::Client };
+            Place {
+                setup: Setup {
+                    host: HostId(host),
+                    mode,
+                    behaviour: scenario.behaviour.clone(),
+                    bootstrap_every: scenario.bootstrap_every,
+                    is_off_task: host.is_multiple_of(3),
+                    planted,
+                },
+                peer: keypair.public().to_peer_id(),
+                keypair,
+                disk: Disk::default(),
+                clock: SkewedClock::default(),
+                running: None,
+                disturbed: Duration::ZERO,
+                is_silent: false,
+            }
+        };
+        let places = (0..scenario.nodes()).map(|host| place(host, &mut random)).collect();
+        Self {
+            executor: Executor::default(),
+            network,
+            trace,
+            random,
+            begin: clock::now(),
+            places,
+            truths: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            outcomes: Outcomes::default(),
+            violations: Vec::new(),
+            skew: 0,
+            figures: Figures::default(),
+            scenario,
+        }
+    }
+
+    /// Runs a plan to its end. `step` is called once for each hour of virtual time.
+    #[must_use]
+    pub fn run(mut self, plan: &Plan, mut step: impl FnMut(&Self)) -> Report {
+        let (mut check_at, mut hour) = (STEP, 1);
+        let lasts = self.scenario.lasts;
+        for (at, act) in plan.steps.iter().filter(|(at, _)| *at <= lasts) {
+            while check_at <= *at {
+                self.run_to(check_at);
+                self.check();
+                if check_at.as_secs() >= hour * 3_600 {
+                    step(&self);
+                    hour += 1;
+                }
+                check_at += STEP;
+            }
+            self.run_to(*at);
+            self.act(act);
+        }
+        while check_at <= lasts {
+            self.run_to(check_at);
+            self.check();
+            check_at += STEP;
+        }
+        step(&self);
+        self.check_equal(plan.last_fault());
+        self.finish()
+    }
+
+    /// Time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        clock::now().saturating_sub(self.begin)
+    }
+
+    /// What was found until now.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    fn run_to(&mut self, at: Duration) {
+        self.executor.run_until(self.begin + at);
+        self.take_outcomes();
+    }
+
+    fn find(&mut self, check: Check, what: String) {
+        let at = self.elapsed();
+        self.trace.line(format_args!("FOUND {check}: {what}"));
+        self.violations.push(Violation { check, at, what });
+    }
+
+    fn act(&mut self, act: &Act) {
+        if !matches!(act, Act::Read(..) | Act::Write(_)) {
+            self.trace.line(format_args!("{act:?}"));
+        }
+        match act {
+            Act::Start(node) => self.start(*node),
+            Act::Kill(node) => self.kill(*node),
+            Act::RestartAll => {
+                let running = |place: &Place| place.running.is_some();
+                let nodes: Vec<u32> = (0..)
+                    .zip(&self.places)
+                    .filter(|(_, place)| running(place))
+                    .map(|(node, _)| node)
+                    .collect();
+                nodes.iter().for_each(|node| self.kill(*node));
+                nodes.iter().for_each(|node| self.start(*node));
+            }
+            Act::Partition(others) => {
+                for node in others {
+                    self.network.set_side(HostId(*node), 1);
+                }
+                self.disturb(|_| true);
+            }
+            Act::Heal => {
+                for place in &self.places {
+                    self.network.set_side(place.setup.host, 0);
+                }
+                self.disturb(|_| true);
+            }
+            Act::Silence(nodes) => {
+                for node in nodes {
+                    self.silence(*node, true);
+                }
+            }
+            Act::Wake => {
+                for node in 0..self.scenario.nodes() {
+                    if self.place(node).is_some_and(|place| place.is_silent) {
+                        self.silence(node, false);
+                    }
+                }
+            }
+            Act::Clocks(leads) => {
+                for (node, lead) in leads {
+                    self.skew = self.skew.max(lead.unsigned_abs());
+                    if let Some(place) = self.place(*node) {
+                        place.clock.set_lead(*lead);
+                    }
+                }
+            }
+            Act::StopWriters => {
+                for writer in 0..self.scenario.all_writers() {
+                    let node = self.scenario.writer(writer);
+                    self.kill(node);
+                    if node < self.scenario.servers {
+                        self.start(node);
+                    }
+                }
+            }
+            Act::Join(nodes) => nodes.iter().for_each(|node| self.start(*node)),
+            Act::Write(writer) => self.write(*writer),
+            Act::Read(reader, board) => self.read(*reader, *board),
+        }
+    }
+
+    fn place(&mut self, node: u32) -> Option<&mut Place> {
+        self.places.get_mut(node as usize)
+    }
+
+    fn disturb(&mut self, is_it: impl Fn(u32) -> bool) {
+        let now = self.elapsed();
+        for (node, place) in (0..).zip(&mut self.places) {
+            if is_it(node) {
+                place.disturbed = now;
+            }
+        }
+    }
+
+    fn silence(&mut self, node: u32, is_silent: bool) {
+        self.network.set_silent(HostId(node), is_silent);
+        if let Some(place) = self.place(node) {
+            place.is_silent = is_silent;
+        }
+        self.disturb(|it| it == node);
+    }
+
+    fn kill(&mut self, node: u32) {
+        let running = self.place(node).and_then(|place| place.running.take());
+        if let Some(running) = running {
+            self.executor.kill(&running.spawner);
+        }
+    }
+
+    fn start(&mut self, node: u32) {
+        let running = |place: &Place| place.running.is_some() && !place.is_silent;
+        let known: Vec<(PeerId, HostId)> = self
+            .places
+            .iter()
+            .take(self.scenario.servers as usize)
+            .filter(|place| running(place) && place.setup.host.0 != node)
+            .map(|place| (place.peer, place.setup.host))
+            .collect();
+        let Some(place) = self.places.get_mut(node as usize) else { return };
+        if place.running.is_some() {
+            return;
+        }
+        let started = Node::start(
+            &self.executor,
+            &self.network,
+            &self.trace,
+            &place.keypair,
+            &place.setup,
+            &place.disk,
+            &place.clock,
+        );
+        for _ in 0..KNOWN {
+            let number = self.random.below(known.len() as u64) as usize;
+            if let Some((peer, host)) = known.get(number) {
+                started.add(*peer, *host);
+            }
+        }
+        started.bootstrap();
+        place.running = Some(started);
+        self.disturb(|it| it == node);
+    }
+
+    fn write(&mut self, writer: u32) {
+        let number = self.writes.entry(writer).or_default();
+        *number += 1;
+        let document = (!number.is_multiple_of(5)).then(|| format!("{{\"n\": {number}}}"));
+        let (node, board) = (self.scenario.writer(writer), writer / self.scenario.writers);
+        let (began, ttl) = (self.elapsed(), self.scenario.ttl);
+        let Some(place) = self.places.get(node as usize) else { return };
+        let truth = self.truths.entry(board).or_default().entry(place.peer).or_default();
+        truth.begun = began;
+        let Some(running) = &place.running else { return };
+        self.figures.writes[0] += 1;
+        let (client, outcomes) = (running.client.clone(), Arc::clone(&self.outcomes));
+        let begin = self.begin;
+        running.spawner.spawn(async move {
+            let key = board_key(board);
+            let why = match write(&client, &key, document, ttl, begin).await {
+                Ok(write) => {
+                    push(&outcomes, Outcome::Written { writer, began, write: write.clone() });
+                    Delay::new(READ_BACK).await;
+                    match read_back(&client, &key, write, begin).await {
+                        Ok(write) => return push(&outcomes, Outcome::ReadBack { writer, write }),
+                        Err(why) => why,
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            push(&outcomes, Outcome::NotReadBack { writer, why });
+        });
+    }
+
+    fn read(&mut self, reader: u32, board: u32) {
+        let node = self.scenario.reader(reader);
+        let Some(place) = self.places.get(node as usize) else { return };
+        let Some(running) = &place.running else { return };
+        self.figures.reads[0] += 1;
+        let (client, outcomes) = (running.client.clone(), Arc::clone(&self.outcomes));
+        let (began, clock) = (self.elapsed(), place.clock.clone());
+        running.spawner.spawn(async move {
+            let outcome = match client.get(board_key(board)).await {
+                Ok(reading) => {
+                    let shown = |(writer, space): (&libp2p_smart_record::Writer, _)| {
+                        let space: &libp2p_smart_record::SpaceView = space;
+                        ShownSpace {
+                            writer: writer.peer_id(),
+                            seq: space.seq,
+                            expires_at: space.expires_at.as_millis(),
+                            document: space.document.to_string(),
+                        }
+                    };
+                    Outcome::Read(Read {
+                        reader: node,
+                        board,
+                        began,
+                        now: clock.now().as_millis(),
+                        is_complete: reading.is_complete(),
+                        spaces: reading.view().iter().map(shown).collect(),
+                    })
+                }
+                Err(error) => Outcome::NotRead { reader: node, why: error.to_string() },
+            };
+            push(&outcomes, outcome);
+        });
+    }
+
+    fn take_outcomes(&mut self) {
+        let outcomes =
+            std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner));
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Written { writer, began, write } => {
+                    self.trace.line(format_args!("writer {writer} since {began:?}: {write:?}"));
+                    let truth = self.truth(writer);
+                    truth.written.insert(write.seq, write.document);
+                }
+                Outcome::ReadBack { writer, write } => {
+                    let holders = write.holders.len();
+                    self.trace.line(format_args!("writer {writer} reads back from {holders}"));
+                    self.figures.writes[1] += 1;
+                    self.truth(writer).acknowledged.push(write);
+                }
+                Outcome::NotReadBack { writer, why } => {
+                    self.trace.line(format_args!("writer {writer} failed: {why}"));
+                }
+                Outcome::Read(read) => self.on_read(&read),
+                Outcome::NotRead { reader, why } => {
+                    self.trace.line(format_args!("{reader} did not read: {why}"));
+                }
+            }
+        }
+    }
+
+    fn truth(&mut self, writer: u32) -> &mut SpaceTruth {
+        let (node, board) = (self.scenario.writer(writer), writer / self.scenario.writers);
+        let peer = self.places[node as usize].peer;
+        self.truths.entry(board).or_default().entry(peer).or_default()
+    }
+
+    fn on_read(&mut self, read: &Read) {
+        let spaces = read.spaces.len();
+        self.figures.reads[1] += 1;
+        self.figures.reads[2] += u64::from(read.is_complete);
+        let complete = if read.is_complete { "complete" } else { "incomplete" };
+        self.trace.line(format_args!("{} reads {} {complete}: {spaces}", read.reader, read.board));
+        let none = BTreeMap::new();
+        let truths = self.truths.get(&read.board).unwrap_or(&none);
+        let settled = |place: &Place| {
+            place.running.is_some() && !place.is_silent && place.disturbed + SETTLES <= read.began
+        };
+        let reader = &self.places[read.reader as usize];
+        let is_connected = |peer: &PeerId| {
+            let holder = self.places.iter().find(|place| place.peer == *peer);
+            holder.is_some_and(|holder| {
+                settled(holder)
+                    && settled(reader)
+                    && !self.network.is_cut(holder.setup.host, reader.setup.host)
+            })
+        };
+        for (check, what) in check_read(read, truths, self.skew, is_connected) {
+            self.find(check, what);
+        }
+    }
+
+    /// Checks what holds at every step.
+    fn check(&mut self) {
+        let config = StoreConfig::default();
+        let mut found = Vec::new();
+        for place in &self.places {
+            let Some(node) = &place.running else { continue };
+            let host = place.setup.host.0;
+            for withheld in node.take_withheld() {
+                found.push((Check::Withheld, format!("{host} misses {withheld}")));
+            }
+            let (usage, operations) = node.look(|swarm| {
+                let records = &mut swarm.behaviour_mut().records;
+                (records.store_mut().usage(), records.operations())
+            });
+            let most = place.setup.behaviour.max_operations();
+            if usage.bytes > config.max_bytes()
+                || usage.records > config.max_records()
+                || operations > most
+            {
+                found.push((Check::Bounds, format!("{host} has {usage:?}, {operations}")));
+            }
+        }
+        for (check, what) in found {
+            self.find(check, what);
+        }
+    }
+
+    /// Checks that the servers closest to each key have the same.
+    fn check_equal(&mut self, last_fault: Duration) {
+        let interval = self.scenario.behaviour.replication_interval().unwrap_or(Duration::MAX);
+        if self.elapsed() < last_fault.saturating_add(interval.saturating_mul(2)) {
+            return;
+        }
+        for board in 0..self.scenario.boards {
+            let key = board_key(board);
+            let mut servers: Vec<_> = self
+                .places
+                .iter()
+                .take(self.scenario.servers as usize)
+                .filter(|place| place.running.is_some() && !place.is_silent)
+                .map(|place| (RecordId::new(&place.peer, &key), place))
+                .collect();
+            servers.sort_by_key(|(distance, _)| *distance);
+            servers.truncate(kad::K_VALUE.get());
+            let mut holders = BTreeMap::<String, Vec<u32>>::new();
+            for (_, place) in &servers {
+                let Some(node) = &place.running else { continue };
+                let record =
+                    node.look(|swarm| swarm.behaviour_mut().records.store_mut().record(&key));
+                let now = place.clock.now();
+                let shown = match record {
+                    Ok(Some(mut record)) => {
+                        record.collect(now);
+                        record
+                            .spaces()
+                            .map(|(writer, space)| format!("{writer} {:?};", space.newest()))
+                            .collect()
+                    }
+                    Ok(None) => String::new(),
+                    Err(error) => error.to_string(),
+                };
+                holders.entry(shown).or_default().push(place.setup.host.0);
+            }
+            if holders.len() > 1 {
+                self.find(Check::Equal, format!("of board {board}: {holders:?}"));
+            }
+        }
+    }
+
+    fn finish(mut self) -> Report {
+        let hours = self.elapsed().as_secs_f64() / 3_600.0;
+        let mut all = Traffic::default();
+        let mut most = 0;
+        for host in 0..self.scenario.servers {
+            let traffic = self.network.traffic(HostId(host));
+            all.sent += traffic.sent;
+            all.received += traffic.received;
+            all.messages += traffic.messages;
+            all.dials += traffic.dials;
+            most = most.max(traffic.sent);
+        }
+        if most as f64 > self.scenario.traffic as f64 * hours {
+            self.find(Check::Traffic, format!("a server has sent {most} bytes in {hours:.1} h"));
+        }
+        self.figures.nodes = self.scenario.nodes();
+        self.figures.lasted = self.elapsed();
+        self.figures.connections = self.network.connections();
+        self.figures.servers = all;
+        self.figures.server_count = self.scenario.servers;
+        self.figures.most_sent = most;
+        let is_exempt = |violation: &Violation| {
+            self.scenario.exempt.iter().any(|(check, _)| *check == violation.check)
+        };
+        let (exempted, violations) =
+            self.violations.into_iter().partition(|violation| is_exempt(violation));
+        let report =
+            Report { violations, exempted, hash: self.trace.hash(), figures: self.figures };
+        for place in &mut self.places {
+            if let Some(running) = place.running.take() {
+                self.executor.kill(&running.spawner);
+            }
+        }
+        report
+    }
+}
+
+/// Writes a document, or withdraws the space.
+async fn write(
+    client: &Client,
+    key: &RecordKey,
+    document: Option<String>,
+    ttl: Duration,
+    begin: Duration,
+) -> Result<Acknowledged, ClientError> {
+    let result = match &document {
+        Some(document) => {
+            let document = document.parse().expect("the documents of scenarios are JSON");
+            client.replace(key.clone(), document, ttl).await
+        }
+        None => client.withdraw(key.clone()).await,
+    };
+    // Without an acknowledgement it is sent again later.
+    let publication = result.or_else(ClientError::into_publication)?;
+    let update = publication.update();
+    Ok(Acknowledged {
+        at: clock::now().saturating_sub(begin),
+        seq: update.map_or_else(Seq::default, |update| update.position.seq),
+        position: update.map(|update| update.position),
+        document,
+        expires_at: update.map_or(0, |update| update.expires_at.as_millis()),
+        holders: Vec::new(),
+    })
+}
+
+/// Reads a write back from all; an error if no majority shows it.
+async fn read_back(
+    client: &Client,
+    key: &RecordKey,
+    write: Acknowledged,
+    begin: Duration,
+) -> Result<Acknowledged, String> {
+    let reading = client.get_with(key.clone(), ReadPolicy::All).await.map_err(|e| e.to_string())?;
+    let position = write.position.ok_or("nothing was written")?;
+    let holders = reading.holders_of(client.writer(), position);
+    let asked = reading.holders.len() + reading.empty.len();
+    if 2 * holders.len() <= asked {
+        return Err(format!("{} of {asked} show it", holders.len()));
+    }
+    Ok(Acknowledged { at: clock::now().saturating_sub(begin), holders, ..write })
+}
