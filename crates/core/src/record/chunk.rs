@@ -51,10 +51,12 @@ impl Slice {
     }
 
     /// Adds as many updates of a space as fit, after the `sent` newest; at least one if the record
-    /// is empty. Returns how many of the newest have then been sent, and `None` after the last.
+    /// is empty. Begins again if the space has no more than that, because it has changed. Returns
+    /// how many of the newest have then been sent, and `None` after the last.
     pub fn push_part(&mut self, space: &[u8], sent: usize) -> Option<usize> {
         // Our own encoding decodes. If it did not, the space would be skipped.
         let space = proto::Space::decode(space).ok()?;
+        let sent = if sent < space.updates.len() { sent } else { 0 };
         let mut part = proto::Space { public_key: space.public_key.clone(), updates: Vec::new() };
         let mut size = part.encoded_len();
         for update in space.updates.iter().rev().skip(sent) {
@@ -176,6 +178,20 @@ mod tests {
             .iter()
             .flat_map(|s| s.updates.iter().map(|u| (s.public_key[0], u.update.len())))
             .collect()
+    }
+
+    #[test]
+    fn a_space_with_fewer_updates_than_were_sent_is_sent_from_the_beginning() {
+        let before = space(1, &[300, 300, 300]);
+        let mut slice = Slice::new(500, 500);
+        assert_eq!(slice.push_part(&before, 1), Some(2));
+        // It was replaced in the meantime, by less.
+        for after in [&[310, 320][..], &[320]] {
+            let mut slice = Slice::new(500, 500);
+            let left = slice.push_part(&space(1, after), 2);
+            assert_eq!(left, (after.len() > 1).then_some(1));
+            assert_eq!(updates(&slice.into_bytes()), [(1, 320)]);
+        }
     }
 
     #[test]
