@@ -201,7 +201,7 @@
 //! | [`space_bytes`](Limits::with_space_bytes), [`updates_per_space`](Limits::with_updates_per_space) | 8 KiB, 64 | updates of one writer under one key; more content is refused when it is signed |
 //! | [`spaces_per_record`](Limits::with_spaces_per_record) | 1,024 | writers under one key |
 //! | [`withdrawn_per_record`](Limits::with_withdrawn_per_record) | 4,096 | withdrawn spaces under one key |
-//! | [`min_stamp_bits`](Limits::with_min_stamp_bits) | 19 | least work that counts for which spaces stay |
+//! | [`min_stamp_bits`](Limits::with_min_stamp_bits) | 19 | least work that counts for what stays |
 //! | [`document`](Limits::with_document) | 16, 1,024 | depth and nodes of a document |
 //! | [`BehaviourConfig`](behaviour::BehaviourConfig) | | |
 //! | [`watch_interval`](behaviour::BehaviourConfig::with_watch_interval), [`longest_watch_interval`](behaviour::BehaviourConfig::with_longest_watch_interval) | 2 s, 30 s | time between lookups of a watched key: the first while there was news within a minute, doubling to the second without. A replica of the key (a server close to it) reports at once what is sent to it; a client learns of changes by these lookups alone |

@@ -86,7 +86,6 @@ struct Replica {
 /// The replicas, the writers and their clock.
 pub struct Boards {
     key: RecordKey,
-    rules: SpaceRules,
     registry: Registry,
     clock: ManualClock,
     replicas: Vec<Replica>,
@@ -104,8 +103,8 @@ impl std::fmt::Debug for Boards {
 impl Default for Boards {
     fn default() -> Self {
         let (key, clock) = (RecordKey::new("/sr/board"), ManualClock::at(now()));
-        let rules = SpaceRules::new(limits(), Open);
-        let registry = Registry::empty().with("sr", rules.clone()).expect("a namespace");
+        let registry =
+            Registry::empty().with("sr", SpaceRules::new(limits(), Open)).expect("a namespace");
         let replica = |number: usize| {
             let peer = peer(100 + number as u64);
             let config = StoreConfig::default().with_slice_bytes(600);
@@ -122,7 +121,7 @@ impl Default for Boards {
         };
         let replicas = (0..REPLICAS).map(replica).collect();
         let signers = (0..WRITERS).map(signer).collect();
-        Self { key, rules, registry, clock, replicas, signers, signed: Vec::new() }
+        Self { key, registry, clock, replicas, signers, signed: Vec::new() }
     }
 }
 
@@ -212,7 +211,7 @@ impl Boards {
                     continue;
                 };
                 if liar != Some(n) {
-                    check_answer(&self.rules, &held[n], &record, now);
+                    check_answer(&held[n], &record, now);
                 }
                 let found = PeerRecord { peer: Some(replica.peer), record };
                 let _ = reader.on_progress(&Ok(GetRecordOk::FoundRecord(found)), false, now);
@@ -256,8 +255,10 @@ impl Boards {
 }
 
 /// All that the arcs of an honest answer cover is in it, and an equal digest means that all is.
-fn check_answer(rules: &SpaceRules, held: &SmartRecord, answer: &Record, now: Timestamp) {
+fn check_answer(held: &SmartRecord, answer: &Record, now: Timestamp) {
     let coverage = Coverage::of_answer(&answer.value).expect("answers say what they cover");
+    // With room for all: a part of a space may look withdrawn, and then takes a slot of those.
+    let rules = SpaceRules::new(Limits::default(), Open);
     let shown = rules.read(held.key(), &answer.value, now).expect("a valid answer");
     let mut arcs = Arcs::new();
     arcs.add(coverage.arcs().iter().copied());

@@ -4,8 +4,8 @@
 pub struct Head {
     #[prost(bytes = "bytes", tag = "1")]
     pub key: ::prost::bytes::Bytes,
-    /// The source that brought the record first: 0 if it is not known, 1 for this node, 2^24 and the
-    /// first 24 bits of an IPv4 address, or 2^32 and the first 32 bits of an IPv6 address.
+    /// The source that brought the record first: 0 if it is not known, 1 for this node, 2^24 and
+    /// the first 24 bits of an IPv4 address, or 2^32 and the first 32 bits of an IPv6 address.
     #[prost(uint64, tag = "4")]
     pub source: u64,
     #[prost(oneof = "head::Body", tags = "2, 3")]

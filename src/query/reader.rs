@@ -31,7 +31,8 @@ use smart_record_core::{Malformed, RecordKey, Registry, Timestamp, ValidationErr
 /// # async fn run(mut swarm: Swarm<Kad>) -> Result<(), Box<dyn std::error::Error>> {
 /// let key = RecordKey::new("/sr/rooms/lobby");
 /// let ask = |kad: &mut Kad| kad.get_record(kad::RecordKey::new(&key));
-/// let mut reader = RecordReader::new(&Registry::default(), key.clone())?.for_peer(swarm.local_peer_id());
+/// let reader = RecordReader::new(&Registry::default(), key.clone())?;
+/// let mut reader = reader.for_peer(swarm.local_peer_id());
 /// let mut query = ask(swarm.behaviour_mut());
 /// let reading = loop {
 ///     let SwarmEvent::Behaviour(kad::Event::OutboundQueryProgressed {
