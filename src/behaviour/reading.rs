@@ -37,8 +37,8 @@ const BACKGROUND: Duration = Duration::from_secs(10);
 /// has added clients to the table, some servers are among them.
 const START: usize = 64;
 
-/// Number of requests at a time of a lookup that no client waits for: fewer than for clients, because
-/// each request more at a time costs requests, and these lookups are most of the traffic. From the
+/// Number of requests at a time of a lookup that no client waits for: fewer than for clients,
+/// because each more at a time costs requests, and these lookups are most of the traffic. From the
 /// model in `docs/scale.md`.
 const UPKEEP_PARALLELISM: usize = 6;
 
