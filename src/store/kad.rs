@@ -96,11 +96,13 @@ impl RecordStore for SmartRecordStore {
     fn add_provider(&mut self, record: ProviderRecord) -> store::Result<()> {
         let own = (record.provider == self.table.local).then(|| record.clone());
         self.providers.add(record, own.is_some()).inspect_err(|error| {
-            self.news.count(|c| &mut c.providers_refused, 1);
             if let Some(ProviderRecord { key, .. }) = &own {
+                self.news.count(|c| &mut c.own_providers_refused, 1);
                 let key = RecordKey::new(key.to_vec());
                 let advice = "raise the bounds of `StoreConfig::providers`";
                 tracing::warn!(%key, reason = %error, advice, "this node's own provider record is refused");
+            } else {
+                self.news.count(|c| &mut c.providers_refused, 1);
             }
         })?;
         if let Some(own) = own {

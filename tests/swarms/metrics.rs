@@ -6,7 +6,14 @@ use std::{
     time::Duration,
 };
 
-use libp2p::{identity::Keypair, kad};
+use libp2p::{
+    PeerId,
+    identity::Keypair,
+    kad::{
+        self, ProviderRecord,
+        store::{MemoryStoreConfig, RecordStore},
+    },
+};
 use libp2p_smart_record::{
     AskerTag, Coverage, RecordKey, RingArc,
     behaviour::{BehaviourConfig, Builder, Event, Validation},
@@ -232,6 +239,18 @@ fn a_store_is_measured_once_and_its_counters_outlive_it() {
         assert_eq!((shown("store_admitted_updates_total"), shown("store_records")), (2, 2));
         store.forget(&key()).unwrap();
         assert_eq!(shown("store_records"), 1);
+        let refused = || {
+            let of = |origin| format!("store_refused_providers_total{{origin=\"{origin}\"}}");
+            (shown(&of("local")), shown(&of("remote")))
+        };
+        assert_eq!(refused(), (0, 0));
+        let room = MemoryStoreConfig::default().max_provided_keys;
+        for n in 0..=room {
+            let key = kad::RecordKey::new(&n.to_be_bytes());
+            let added = store.add_provider(ProviderRecord::new(key, PeerId::random(), Vec::new()));
+            assert_eq!(added.is_ok(), n < room);
+        }
+        assert_eq!(refused(), (0, 1));
     }
     assert_eq!((shown("store_admitted_updates_total"), shown("store_records")), (2, 0));
     assert_eq!(shown("store_size_bytes"), 0);
