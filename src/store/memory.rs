@@ -40,26 +40,33 @@ struct Rows {
     spaces: Spaces<Row>,
 }
 
-/// An optional instant takes twice as much memory as an instant, so there are two flags instead.
+/// An optional instant takes twice as much memory as an instant, so there are flags instead.
 struct Row {
+    /// The bytes of the part, and its digest, if it has one.
     bytes: Box<[u8]>,
     due_at: Timestamp,
     expires_at: Timestamp,
     stored_at: Timestamp,
     is_due: bool,
     expires: bool,
+    has_digest: bool,
 }
 
 impl Row {
     fn new(part: Part<'static>) -> Self {
-        let Part { bytes, due_at, expires_at, stored_at } = part;
+        let Part { bytes, due_at, expires_at, stored_at, digest } = part;
+        let bytes = match digest {
+            Some(digest) => [&bytes[..], &digest].concat(),
+            None => bytes.into_owned(),
+        };
         Self {
-            bytes: bytes.into_owned().into_boxed_slice(),
+            bytes: bytes.into_boxed_slice(),
             due_at: due_at.unwrap_or(Timestamp::EPOCH),
             expires_at: expires_at.unwrap_or(Timestamp::EPOCH),
             stored_at,
             is_due: due_at.is_some(),
             expires: expires_at.is_some(),
+            has_digest: digest.is_some(),
         }
     }
 
@@ -67,12 +74,22 @@ impl Row {
         self.is_due.then_some(self.due_at)
     }
 
+    /// The bytes of the part, and its digest.
+    fn content(&self) -> (&[u8], Option<[u8; 32]>) {
+        match self.bytes.split_last_chunk() {
+            Some((bytes, digest)) if self.has_digest => (bytes, Some(*digest)),
+            _ => (&self.bytes, None),
+        }
+    }
+
     fn part(&self) -> Part<'_> {
+        let (bytes, digest) = self.content();
         Part {
-            bytes: Cow::Borrowed(&self.bytes),
+            bytes: Cow::Borrowed(bytes),
             due_at: self.due_at(),
             expires_at: self.expires.then_some(self.expires_at),
             stored_at: self.stored_at,
+            digest,
         }
     }
 }
@@ -124,7 +141,7 @@ impl MemoryStorage {
         let due_at = part.due_at;
         let old = self.records.entry(id.record).or_default().insert(id.space, Row::new(part));
         if let Some(old) = &old {
-            self.usage.subtract(is_head, old.bytes.len());
+            self.usage.subtract(is_head, old.content().0.len());
         }
         let was_due_at = old.and_then(|old| old.due_at());
         if was_due_at != due_at {
@@ -143,7 +160,7 @@ impl MemoryStorage {
         }
         if let Some(row) = row {
             self.forget_due(id, row.due_at());
-            self.usage.subtract(id.space == SpaceId::HEAD, row.bytes.len());
+            self.usage.subtract(id.space == SpaceId::HEAD, row.content().0.len());
         }
     }
 

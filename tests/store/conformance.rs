@@ -51,6 +51,7 @@ fn part(row: &Row) -> Part<'static> {
         due_at: row.1.map(Timestamp::from_millis),
         expires_at: row.2.map(Timestamp::from_millis),
         stored_at: Timestamp::from_millis(row.0.len() as u64),
+        digest: row.0.first().map(|byte| [*byte; 32]),
     }
 }
 

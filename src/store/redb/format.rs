@@ -10,7 +10,7 @@
 //!
 //! A row is: checksum; the first 4 bytes of its session; flags u8; the other 8 bytes of its session
 //! if flag 16; due at u64 if flag 1; expires at u64 if flag 2, and if flag 4 it is the same
-//! instant; stored at u64 if flag 8; the bytes. A row without the flags 8 and 16 is of format 2,
+//! instant; stored at u64 if flag 8; the digest, 32 bytes, if flag 32; the bytes. A row without the flags 8 and 16 is of format 2,
 //! whose sessions were numbers. Integers are little-endian unless noted otherwise. A checksum is
 //! the CRC-32 of the key and of everything else in the value.
 //!
@@ -143,6 +143,7 @@ mod flag {
     pub(super) const EXPIRES_WHEN_DUE: u8 = 4;
     pub(super) const STORED: u8 = 8;
     pub(super) const SESSION: u8 = 16;
+    pub(super) const DIGEST: u8 = 32;
 }
 
 /// An encoded row.
@@ -161,6 +162,7 @@ pub(super) struct Header {
     pub(super) expires_at: Option<Timestamp>,
     /// The epoch in a row of format 2, which does not say it.
     stored_at: Timestamp,
+    digest: Option<[u8; 32]>,
     len: usize,
 }
 
@@ -190,8 +192,14 @@ impl Header {
             expires_at = due_at;
         }
         let stored_at = instant(flag::STORED)?.unwrap_or(Timestamp::EPOCH);
+        let mut digest = None;
+        if flags & flag::DIGEST != 0 {
+            let (of_space, after) = rest.split_first_chunk::<32>()?;
+            digest = Some(*of_space);
+            rest = after;
+        }
         let len = value.len().checked_sub(rest.len())?;
-        Some(Self { session, due_at, expires_at, stored_at, len })
+        Some(Self { session, due_at, expires_at, stored_at, digest, len })
     }
 }
 
@@ -212,7 +220,10 @@ impl Row {
                 instants[1] = other;
             }
         }
-        let mut value = Vec::with_capacity(part.bytes.len().saturating_add(41));
+        if part.digest.is_some() {
+            flags |= flag::DIGEST;
+        }
+        let mut value = Vec::with_capacity(part.bytes.len().saturating_add(73));
         value.extend([0; 4]);
         let (begin, end) = session.parts();
         value.extend(begin);
@@ -221,15 +232,16 @@ impl Row {
         for instant in instants.into_iter().flatten() {
             value.extend(instant.as_millis().to_le_bytes());
         }
+        value.extend(part.digest.iter().flatten());
         let len = value.len();
         value.extend_from_slice(&part.bytes);
         let sum = value.split_first_chunk::<4>().map(|(_, rest)| checksum(id, rest));
         if let (Some(sum), Some((place, _))) = (sum, value.split_first_chunk_mut::<4>()) {
             *place = sum;
         }
-        let Part { due_at, expires_at, stored_at, .. } = *part;
+        let Part { due_at, expires_at, stored_at, digest, .. } = *part;
         let session = Some(session);
-        let header = Header { session, due_at, expires_at, stored_at, len };
+        let header = Header { session, due_at, expires_at, stored_at, digest, len };
         Self { value: value.into(), header }
     }
 
@@ -253,8 +265,8 @@ impl Row {
 }
 
 fn part<'a>(header: &Header, bytes: std::borrow::Cow<'a, [u8]>) -> Part<'a> {
-    let Header { due_at, expires_at, stored_at, .. } = *header;
-    Part { bytes, due_at, expires_at, stored_at }
+    let Header { due_at, expires_at, stored_at, digest, .. } = *header;
+    Part { bytes, due_at, expires_at, stored_at, digest }
 }
 
 fn checksum(id: &PartId, rest: &[u8]) -> [u8; 4] {
@@ -361,7 +373,8 @@ mod tests {
             [(None, None), (at(1), None), (None, at(2)), (at(3), at(3)), (at(4), at(u64::MAX))]
         {
             let stored_at = Timestamp::from_millis(9);
-            let part = Part { bytes: b"bytes".into(), due_at, expires_at, stored_at };
+            let digest = due_at.map(|_| [7; 32]);
+            let part = Part { bytes: b"bytes".into(), due_at, expires_at, stored_at, digest };
             let session = Session::draw().unwrap();
             let row = Row::new(&id(1, 2), &part, session);
             assert_eq!(row.part(), part);
@@ -386,6 +399,7 @@ mod tests {
             due_at: at(1),
             expires_at: at(2),
             stored_at: Timestamp::EPOCH,
+            digest: None,
         };
         let mut value = vec![0; 4];
         value.extend(7_u32.to_le_bytes());
