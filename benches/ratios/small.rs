@@ -183,7 +183,7 @@ fn reading_for_the_first_time(harness: &mut Harness) {
             record.key
         })
         .collect();
-    harness.ratio(name, Goal::None, ROUNDS, || {
+    harness.ratio(name, Goal::AtMost(3.0), ROUNDS, || {
         let mine = time(&keys, |key| drop(black_box(ours.get(key).unwrap().into_owned())));
         let other = time(&keys, |key| drop(black_box(theirs.get(key).unwrap().into_owned())));
         (mine, other)

@@ -15,7 +15,9 @@ use super::{
     storage::{Part, PartId, RecordId, SpaceId},
 };
 use crate::proto::storage::Board;
-use smart_record_core::{EvictionOrder, Namespace, RecordKey, SmartRecord, Timestamp, View, Writer};
+use smart_record_core::{
+    EvictionOrder, Namespace, RecordKey, SmartRecord, Timestamp, View, Writer,
+};
 
 /// A stored value that is not a smart record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,12 +100,7 @@ impl SmartRecordStore {
 
     /// The row of a space, without what has expired. `None` if nothing is left, or it cannot be
     /// read, which is counted among the storage's failures.
-    pub(super) fn live<'a>(
-        &self,
-        id: SpaceId,
-        part: Part<'a>,
-        now: Timestamp,
-    ) -> Option<Part<'a>> {
+    pub(super) fn live<'a>(&self, id: SpaceId, part: Part<'a>, now: Timestamp) -> Option<Part<'a>> {
         let live = rows::live(id, part, now);
         live.inspect_err(|error| self.news.read_failed(error)).ok().flatten()
     }

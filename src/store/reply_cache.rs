@@ -13,7 +13,7 @@ use libp2p_kad::{Record, RecordKey as KadKey};
 
 use super::storage::RecordId;
 use crate::clock::instant;
-use smart_record_core::Timestamp;
+use smart_record_core::{AskerTag, Timestamp};
 
 /// How many bytes of keys and values are cached. When there are more, the cache is cleared.
 const MAX_BYTES: usize = 4 * 1_024 * 1_024;
@@ -45,7 +45,13 @@ impl ReplyCache {
         let is_current = answer.made_at <= now && answer.until.is_none_or(|until| now < until);
         // The wall clock may have been set, so the remaining lifetime is computed again.
         let expires = answer.expires_at.and_then(|at| instant(at, now));
-        is_current.then(|| Record { expires, ..answer.record.clone() })
+        is_current.then(|| {
+            let Record { key, value, publisher, .. } = &answer.record;
+            // It may get a tag.
+            let mut copy = Vec::with_capacity(value.len().saturating_add(AskerTag::BYTES));
+            copy.extend_from_slice(value);
+            Record { key: key.clone(), value: copy, publisher: *publisher, expires }
+        })
     }
 
     pub(super) fn insert(

@@ -12,6 +12,7 @@
 //! **Spec.** `docs/design.md`, section "Store".
 
 pub(super) mod error;
+pub(super) mod fields;
 pub(super) mod usage;
 
 use std::{borrow::Cow, fmt, sync::Arc};
