@@ -185,7 +185,7 @@ impl SmartRecordStore {
             },
         };
         if let Some(record) = &record {
-            lock(&self.replies.answers).insert(id, record.clone(), expires_at, now, until);
+            lock(&self.replies.answers).on_encoded(id, record, expires_at, now, until);
         }
         Ok(record)
     }
