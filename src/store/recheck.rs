@@ -130,13 +130,17 @@ impl RowVerifier {
             sifted => sifted?,
         };
         match (record.into_spaces().next(), refusals.first().cloned()) {
-            (Some((_, rest)), None) if rest.updates().len() == encoded.update_count() => {
-                Ok(ValidPart::Good)
-            }
-            // If nothing was refused, updates were dropped by limits that are lower now.
             (Some((writer, rest)), refused) => {
-                let fault = refused.unwrap_or(ValidationError::Stale).into();
-                let rest = rows::space_part(&rest, &writer, part.stored_at);
+                let is_whole = rest.updates().len() == encoded.update_count();
+                let rest = rows::space_part(id.space, &rest, &writer, part.stored_at);
+                let has_other_digest = part.digest.is_some_and(|it| Some(it) != rest.digest);
+                let fault = match refused {
+                    Some(reason) => reason.into(),
+                    // Updates were dropped by limits that are lower now.
+                    None if !is_whole => ValidationError::Stale.into(),
+                    None if has_other_digest => RowFault::Damaged,
+                    None => return Ok(ValidPart::Good),
+                };
                 Ok(ValidPart::Partly(rest, fault))
             }
             (None, Some(reason)) => Err(reason.into()),

@@ -447,7 +447,8 @@ impl SmartRecordStore {
                 let least = updates.least_bytes().saturating_add(writer.as_bytes().len());
                 let bytes = vec![0; least].into();
                 let stored_at = remembered.map_or(now, |known| known.stored_since.min(now));
-                let part = Part { bytes, due_at: None, expires_at: None, stored_at };
+                let (due_at, expires_at, digest) = (None, None, None);
+                let part = Part { bytes, due_at, expires_at, stored_at, digest };
                 // The withdrawal of a space that was evicted is remembered even without a place.
                 let may_withdraw = updates.claims_withdrawal();
                 let places = if may_withdraw {
@@ -496,7 +497,7 @@ impl SmartRecordStore {
             .saturating_sub(collected)
             .saturating_sub(space.updates().len());
         let place = if space.is_withdrawn() { Place::Withdrawn } else { Place::Open };
-        let part = rows::space_part(&space, writer, stored_at);
+        let part = rows::space_part(id.space, &space, writer, stored_at);
         order = space.eviction_order(id.space.0, min_bits);
         let adds_to_memory = remembered.is_some() && !is_all_remembered;
         let row = wanted(part, place, order, adds_to_memory, returns);
@@ -510,7 +511,7 @@ impl SmartRecordStore {
             // Its withdrawal may have a place even if what came after it has none.
             let withdrawal = space.withdrawal().filter(|_| !was_withdrawn);
             if let Some(withdrawal) = withdrawal {
-                let part = rows::space_part(&withdrawal, writer, stored_at);
+                let part = rows::space_part(id.space, &withdrawal, writer, stored_at);
                 let withdrawn = wanted(part, Place::Withdrawn, order, adds_to_memory, false);
                 // Without a place it stays as it is.
                 let _: Result<(), LimitExceeded> = self.put_row(&withdrawn, now)?;

@@ -364,7 +364,7 @@ fn a_space_that_cannot_be_read_takes_no_place_of_what_is_given_out() {
             let id = RecordId::new(&local(), &key).part(SpaceId(rank));
             let mut storage = fixture.storage.share();
             let part = storage.get(&id).unwrap().unwrap();
-            let damaged = Part { bytes: Cow::Owned(vec![0xff; 50]), ..part };
+            let damaged = Part { bytes: Cow::Owned(vec![0xff; 50]), digest: None, ..part };
             storage.apply(vec![Change::Set(id, damaged)]).unwrap();
         };
         let (record, spaces, digest) = answered(slice_bytes, order[2], prepare, &key);
