@@ -11,7 +11,7 @@ use libp2p_smart_record::{
 
 use super::{
     ADA, KEY, NOBODY, Running, failure, json, key_file, run, smart_record, start_node,
-    strangers::{plain, refusing, with_rules},
+    strangers::{PUT_VALUE, plain, refusing, with_rules},
     text,
 };
 
@@ -131,7 +131,7 @@ fn a_write_that_no_peer_keeps_is_a_failure_of_every_command_that_writes() {
 
 #[test]
 fn a_refusal_by_a_peer_that_closes_the_stream_is_told_as_one() {
-    let node = refusing();
+    let node = refusing(PUT_VALUE);
     for command in [&["publish", KEY, ADA][..], &["publish", KEY, ADA, "--confirm"]] {
         let failed = failure(&[command, &["--connect", &node.address]].concat());
         assert_eq!((&failed["kind"], &failed["exit_code"]), (&"refused".into(), &5.into()));
