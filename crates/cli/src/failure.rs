@@ -202,6 +202,11 @@ impl Failure {
                     "`smart-record get {key}` with the same --connect shows it; sign a newer one"
                 )
             }
+            Self::NotKept { key, .. } if key.starts_with("/sr/") => {
+                "the nodes demand work (`publish` and `withdraw` have --work), or allow other \
+                 writers, sizes or keys than this command; ask who runs them"
+                    .to_owned()
+            }
             Self::NotKept { .. } => "the nodes allow other writers, sizes or keys than this \
                                      command; ask who runs them"
                 .to_owned(),
@@ -536,6 +541,7 @@ mod tests {
                 Failure::AnswersRefused { key: key(), refused: answers_refused() },
                 Failure::Older { key: key(), current: Some(hostile()) },
                 Failure::NotKept { key: key(), acknowledged: 1 },
+                Failure::NotKept { key: format!("/sr/{HOSTILE}"), acknowledged: 1 },
                 Failure::NotAccepted { key: key(), refused: 1 },
                 Failure::UnknownContent { key: key() },
                 Failure::NotOwner { key: key(), owner: peer },

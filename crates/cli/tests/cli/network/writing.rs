@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    AllowList, Clock, Limits, RecordKey, Registry, SpaceRules, SystemClock,
+    AllowList, Clock, Limits, MinWork, Open, RecordKey, Registry, SpaceRules, SystemClock,
     ipns::{IpnsBuilder, IpnsName},
     iprs::{IprsValidator, SequenceNumber},
 };
@@ -127,6 +127,32 @@ fn a_write_that_no_peer_keeps_is_a_failure_of_every_command_that_writes() {
         assert!(message.contains("no peer keeps the record"), "{command:?}: {failed}");
         assert!(!failed["hint"].as_str().unwrap().contains("--protocol"), "{failed}");
     }
+}
+
+#[test]
+fn what_was_published_where_work_is_demanded_is_withdrawn_with_work() {
+    let rules = SpaceRules::new(Limits::default(), MinWork::new(10, Open));
+    let node = with_rules(Registry::empty().with("sr", rules).unwrap());
+    let (_folder, key) = key_file();
+    json(&["key", "generate", &key]);
+    let with = ["--key", &key, "--connect", &node.address];
+    let (publish, withdraw, work) = (["publish", KEY, ADA], ["withdraw", KEY], ["--work", "10"]);
+    let without = |command: &[&str]| {
+        let failed = failure(&[command, &with].concat());
+        assert_eq!(failed["exit_code"], 5, "{failed}");
+        assert!(failed["hint"].as_str().unwrap().contains("--work"), "{failed}");
+    };
+    without(&publish);
+    json(&[&publish[..], &with, &work].concat());
+    without(&withdraw);
+    assert_eq!(json(&["get", KEY, "--connect", &node.address])["spaces"][0]["work"], 10);
+    let withdrawn = run(&[&withdraw[..], &with, &work].concat());
+    assert!(withdrawn.status.success() && withdrawn.stderr.is_empty(), "no warning");
+    assert_eq!(failure(&["get", KEY, "--connect", &node.address])["kind"], "not-found");
+
+    // No stamp is looked for in vain.
+    let of_value = failure(&[&["withdraw", "/ipns/self", "--work", "40"], &with[..]].concat());
+    assert_eq!(of_value["exit_code"], 2, "{of_value}");
 }
 
 #[test]
