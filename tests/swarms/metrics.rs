@@ -195,6 +195,25 @@ async fn metrics_show_the_number_of_repaired_peers() {
 }
 
 #[tokio::test]
+async fn metrics_show_how_many_writers_are_remembered_and_forgotten() {
+    let scraper = Scraper::new();
+    let a = scraper.setup(quiet().with_max_known_writers(2)).start().await;
+    let b = Peer::start().await;
+    mesh(&[&a, &b]).await;
+    within(async {
+        for (n, remembered, forgotten) in [(1, 1.0, 0.0), (2, 2.0, 0.0), (3, 2.0, 1.0)] {
+            let key = RecordKey::new(format!("/sr/metrics/{n}"));
+            b.store(&nodes::says(&mut nodes::signer(&key), "x")).await;
+            assert_eq!(a.client.get(key).await.unwrap().view().len(), 1);
+            let scraped = scraper.scrape();
+            assert_eq!(scraped["known_writers"], remembered);
+            assert_eq!(scraped["known_writers_forgotten_total"], forgotten);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn no_label_contains_a_key_or_a_peer() {
     let scraper = Scraper::new();
     let (a, b) = (scraper.start().await, Peer::start().await);
