@@ -36,7 +36,7 @@ fn of_records_of_the_same_data_the_same_one_is_kept_whatever_the_order() {
     let owner = ed25519(1);
     let whole = v1_and_v2(&owner);
     let mut changed = whole.clone();
-    changed.signature_v1 = Some(vec![0xff; 64].into());
+    changed.signature_v1 = Some(vec![0xff; 64]);
     let (whole, changed) = (whole.encode_to_vec(), changed.encode_to_vec());
     let key = key(&owner);
     for (a, b) in [(&whole, &changed), (&changed, &whole)] {
