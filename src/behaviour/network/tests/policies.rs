@@ -121,7 +121,7 @@ fn a_read_in_the_background_counts_towards_the_maximum_of_operations() {
     let _second = node.get_key("/sr/b", 60 * S);
     assert_eq!((node.asked(is_other_get), node.asked(is_get_of_b)), (1, 0));
     assert!(node.answer(is_other_get));
-    assert_eq!(node.asked(is_get_of_b), 6);
+    assert_eq!(node.asked(is_get_of_b), 10);
 }
 
 #[test]
