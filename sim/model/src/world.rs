@@ -135,7 +135,9 @@ impl Event {
         match self {
             Self::Arrive(request, ..) => 1 + (u64::from(request.to) << 4),
             Self::Answer(request, answer) => {
-                2 + (u64::from(request.asker) << 4) + (answer.named.len() as u64)
+                let value = answer.value.iter().flatten();
+                let value = value.fold(0, |sum: u64, byte| sum.wrapping_mul(31) ^ u64::from(*byte));
+                hash(value, 2 + (u64::from(request.asker) << 4) + (answer.named.len() as u64))
             }
             Self::Poll(asker) => 3 + (u64::from(*asker) << 4),
             Self::Deadline(asker, op) => 4 + (u64::from(asker ^ op) << 4),
@@ -286,6 +288,12 @@ impl World {
     /// The time of a clock that is right.
     pub(crate) fn wall_clock(&self) -> Timestamp {
         self.rules.clock.now()
+    }
+
+    /// The time of the clock of a node.
+    pub(crate) fn clock_of(&self, id: NodeId) -> Timestamp {
+        let skew = self.rules.skew(self.nodes[id as usize].salt);
+        self.rules.clock.off_by(skew).now()
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
