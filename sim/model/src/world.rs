@@ -519,7 +519,7 @@ impl World {
 
     /// Stores a value at a node.
     pub(crate) fn store(&mut self, to: NodeId, key: KeyId, value: &Bytes) {
-        let checked = self.check(key, value);
+        let checked = self.check(to, key, value);
         if matches!(self.nodes[to as usize].store, Store::Empty) {
             self.tell_neighbours(to);
         }
@@ -548,12 +548,12 @@ impl World {
         self.nodes[id as usize].ours(&self.rules).set_neighbours(digests);
     }
 
-    /// Checks a value once for all who are sent it.
-    pub(crate) fn check(&mut self, key: KeyId, value: &Bytes) -> ValidatedRecord {
+    /// Checks a value that a node is sent: once for all, if their clocks are the same.
+    fn check(&mut self, to: NodeId, key: KeyId, value: &Bytes) -> ValidatedRecord {
         if let Some(checked) = self.checked.get(&(key, value.clone())) {
             return checked.clone();
         }
-        let now = self.wall_clock();
+        let now = self.clock_of(to);
         let of_key = self.keys[key as usize].key.clone();
         let registry = &self.rules.registry;
         let check = || ValidatedRecord::new(registry, of_key, value, now);
@@ -561,7 +561,9 @@ impl World {
         if self.checked.len() >= CHECKED {
             self.checked.clear();
         }
-        self.checked.insert((key, value.clone()), checked.clone());
+        if self.config.skew_ms == 0 {
+            self.checked.insert((key, value.clone()), checked.clone());
+        }
         checked
     }
 
