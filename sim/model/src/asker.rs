@@ -262,7 +262,7 @@ impl World {
         }
         asker.connected.insert(to, self.now);
         let peer = self.nodes[to as usize].peer;
-        let now = self.wall_clock();
+        let now = self.clock_of(id);
         if let Some(op) = asker.ops.get_mut(&op_id) {
             match &mut op.stage {
                 Stage::Looking(looking) if !answer.is_ack => {
@@ -334,7 +334,7 @@ impl World {
     /// Continues a read. Returns whether it has become something else.
     fn look(&mut self, id: NodeId, asker: &mut Asker, op_id: OpId, op: &mut Op) -> bool {
         let now = self.elapsed();
-        let wall_clock = self.wall_clock();
+        let wall_clock = self.clock_of(id);
         let Stage::Looking(looking) = &mut op.stage else { return false };
         let is_client = op.purpose == Purpose::Get;
         if is_client
@@ -422,7 +422,7 @@ impl World {
 
     /// Handles the end of a read: stores what was found, and turns it into what follows.
     fn end_read(&mut self, id: NodeId, asker: &mut Asker, op: &mut Op) {
-        let now = self.wall_clock();
+        let now = self.clock_of(id);
         let sending = Stage::Sending(Sending::default());
         let Stage::Looking(looking) = std::mem::replace(&mut op.stage, sending) else { return };
         let Looking { lookup, reader, .. } = *looking;
@@ -432,7 +432,7 @@ impl World {
         let closest = lookup.closest(&asker.size);
         if op.purpose == Purpose::Get {
             self.measures.complete += u64::from(reading.is_complete());
-            self.check_reading(op.key, op.begun, &reading);
+            self.check_reading(id, op.key, op.begun, &reading);
         }
         self.store_found(id, op.key, &lookup, &closest, &reading);
         let (chunks, peers, needed) = match op.purpose {
@@ -513,7 +513,7 @@ impl World {
 
     /// What a writer sends: all that is known if it fits into one packet, or else its space.
     fn content(&mut self, writer: usize, reading: &Reading) -> Arc<[Bytes]> {
-        let now = self.wall_clock();
+        let now = self.clock_of(self.writers[writer].node);
         let own = self.writers[writer].signer.record(now);
         let mut all = own.clone();
         if let Some(found) = reading.snapshot.record() {

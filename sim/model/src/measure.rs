@@ -1,8 +1,11 @@
 //! What is counted and checked.
 
-use libp2p_smart_record::{Clock, query::Reading};
+use std::time::Duration;
+
+use libp2p_smart_record::query::Reading;
 
 use crate::{
+    ids::NodeId,
     node::{KeyId, Kind},
     time::Time,
     world::World,
@@ -92,9 +95,16 @@ pub(crate) struct Copies {
 }
 
 impl World {
-    /// Checks what a read has found.
-    pub(crate) fn check_reading(&mut self, key: KeyId, begun: Time, reading: &Reading) {
-        let now = self.rules.clock.now();
+    /// Checks what a read of a node has found.
+    pub(crate) fn check_reading(
+        &mut self,
+        reader: NodeId,
+        key: KeyId,
+        begun: Time,
+        reading: &Reading,
+    ) {
+        let now = self.clock_of(reader);
+        let later = now.saturating_add(Duration::from_millis(2 * self.config.skew_ms));
         let view = reading.view();
         let mut faults = Faults::default();
         let (mut shown_count, mut not_found) = (0, 0);
@@ -107,7 +117,8 @@ impl World {
                 faults.withdrawn += u64::from(is_withdrawn);
             }
             let Some(acknowledged) = &writer.acknowledged else { continue };
-            if acknowledged.at >= begun || acknowledged.expires_at <= now {
+            // By no clock it has expired.
+            if acknowledged.at >= begun || acknowledged.expires_at <= later {
                 continue;
             }
             let space = reading.snapshot.record().and_then(|record| record.space(&writer.id));

@@ -195,7 +195,7 @@ pub(crate) struct Rules {
 
 impl Rules {
     /// By how much the clock of a node is ahead.
-    fn skew(&self, salt: u64) -> i64 {
+    pub(crate) fn skew(&self, salt: u64) -> i64 {
         let range = 2 * self.skew_ms + 1;
         (hash(salt, 77) % range) as i64 - self.skew_ms as i64
     }

@@ -87,7 +87,7 @@ impl World {
 
     /// Gives a writer a stamp of this many bits for today.
     pub(crate) fn stamp(&mut self, number: usize, bits: u8) {
-        let now = self.wall_clock();
+        let now = self.clock_of(self.writers[number].node);
         let signer = &mut self.writers[number].signer;
         let mut search = signer.stamp_search(bits, now);
         while !signer.has_stamp(bits, now) {
@@ -105,8 +105,8 @@ impl World {
     /// servers, and it sends it again in time.
     pub(crate) fn be_published(&mut self, number: usize) {
         self.sign(number, false);
-        let now = self.wall_clock();
-        let Writer { key, .. } = self.writers[number];
+        let Writer { key, node, .. } = self.writers[number];
+        let now = self.clock_of(node);
         let value = self.writers[number].signer.record(now).encode().into();
         let closest = self.closest(key, crate::ids::K);
         closest.iter().for_each(|id| self.store(*id, key, &value));
@@ -125,7 +125,7 @@ impl World {
     }
 
     fn sign(&mut self, number: usize, is_withdrawal: bool) {
-        let (now, refresh) = (self.wall_clock(), self.config.refresh);
+        let (now, refresh) = (self.clock_of(self.writers[number].node), self.config.refresh);
         let jitter = self.random.below(1 << 20);
         let at = self.now;
         let writer = &mut self.writers[number];

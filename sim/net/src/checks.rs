@@ -1,7 +1,7 @@
 //! What must hold, and what is known to be true.
 //!
-//! The world tells what was written and read. An update is *acknowledged* when a majority of those
-//! who answered showed it to its writer, who read it back from all.
+//! The world tells what was written and read. An update is *acknowledged* when a majority of the
+//! servers closest to its key, of those that its writer reaches, have it three seconds later.
 
 use std::{
     collections::BTreeMap,
@@ -15,8 +15,8 @@ use libp2p_smart_record::{Position, Seq};
 /// A property that is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Check {
-    /// No acknowledged live update is lost: absent from a reading though one of those who showed it
-    /// is up and connected with the reader.
+    /// No acknowledged live update is lost: absent from a reading though one of those who had it,
+    /// a node of ours, is up and the reader reaches it.
     Lost,
     /// Nothing expired or withdrawn is visible.
     Visible,
@@ -80,7 +80,7 @@ impl Debug for Acknowledged {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let what = self.document.as_deref().unwrap_or("a withdrawal");
         let (at, seq, holders) = (self.at.as_secs_f64(), self.seq, self.holders.len());
-        write!(f, "{what} ({seq}, at {at:.0} s, shown by {holders})")
+        write!(f, "{what:.24} ({seq}, at {at:.0} s, kept by {holders})")
     }
 }
 

@@ -13,6 +13,7 @@
 pub mod checks;
 mod connection;
 pub mod executor;
+mod foreign;
 mod mailbox;
 pub mod network;
 pub mod node;
@@ -24,4 +25,4 @@ pub mod trace;
 mod transport;
 pub mod world;
 
-pub use storage::StorageFault;
+pub use self::{foreign::Lie, storage::StorageFault};

@@ -24,7 +24,7 @@ const USAGE: &str = "usage: smart-record-sim list
        smart-record-sim shrink SCENARIO [OPTION…]   prints the command of a smaller failing run
 options: --seed N          1 without it
          --trace FILE      writes what happened
-         --plant FAULT     forgets, rolls-back or skips
+         --plant FAULT     forgets, rolls-back, skips, trusts or unstamped
          --servers N --boards N --writers N --readers N --minutes N
          --bootstrap N     minutes between Kademlia's own refreshes
          --skip N,N…       leaves out these faults of the scenario, counted from 0";
@@ -82,6 +82,8 @@ impl Options {
                                 scenario.planted.storage = Some(StorageFault::RollsBack);
                             }
                             "skips" => scenario.planted.loses_records = true,
+                            "unstamped" => scenario.stamp_bits = 0,
+                            "trusts" => *scenario = scenario.clone().complete_at(1),
                             _ => return Err(format!("there is no fault {value}").into()),
                         },
                         _ => return Err(format!("there is no option {option}\n{USAGE}").into()),
@@ -146,7 +148,7 @@ fn show(options: &Options, report: &Report) {
     let (name, seed) = (options.scenario.name, options.seed);
     println!("{name}, seed {seed}: {} nodes, {hours:.1} h", figures.nodes);
     let [begun, kept] = figures.writes;
-    println!("writes: {begun}, shown by a majority: {kept}");
+    println!("writes: {begun}, kept by a majority: {kept}");
     let [begun, ended, complete] = figures.reads;
     println!("reads: {begun}, with a result: {ended}, complete: {complete}");
     println!("connections: {}, dials of servers: {}", figures.connections, figures.servers.dials);

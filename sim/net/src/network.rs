@@ -44,6 +44,20 @@ const HANDSHAKE: u64 = 1_000;
 pub struct HostId(pub u32);
 
 impl HostId {
+    /// A host of a network of 24 bits, of up to 254, numbered from 0. The number of the network is
+    /// that of its first host.
+    #[must_use]
+    pub const fn in_network(network: u32, number: u32) -> Self {
+        Self(network + number * (70 << 16))
+    }
+
+    /// The first 24 bits of its address.
+    #[must_use]
+    pub fn network(self) -> [u8; 3] {
+        let [a, b, c, _] = self.ip().octets();
+        [a, b, c]
+    }
+
     /// Its address: hosts share no network of 16 bits up to the number 17,920.
     #[must_use]
     pub fn ip(self) -> Ipv4Addr {
@@ -348,5 +362,15 @@ mod tests {
         for id in (0..20_000).map(HostId) {
             assert_eq!(HostId::of(id.ip()), Some(id));
         }
+    }
+
+    #[test]
+    fn hosts_of_a_network_share_24_bits() {
+        let hosts = [0, 1, 253].map(|number| HostId::in_network(10_007, number));
+        for id in hosts {
+            assert_eq!(HostId::of(id.ip()), Some(id));
+            assert_eq!(id.network(), HostId(10_007).network());
+        }
+        assert_ne!(HostId(10_006).network(), HostId(10_007).network());
     }
 }

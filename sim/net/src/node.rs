@@ -11,13 +11,14 @@ use std::{
     time::Duration,
 };
 
+use either::Either;
 use futures::{StreamExt, future::poll_fn};
-use libp2p_core::Transport;
+use libp2p_core::{Multiaddr, Transport};
 use libp2p_identify as identify;
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_kad as kad;
 use libp2p_smart_record::{
-    Clock, Registry, Timestamp,
+    Clock, Position, RecordKey, Registry, Timestamp, Writer,
     behaviour::{self, Behaviour, BehaviourConfig, Validation},
     client::Client,
     store::{SmartRecordStore, StoreConfig},
@@ -27,6 +28,7 @@ use smart_record_sim_clock as clock;
 
 use crate::{
     executor::{Executor, Spawner},
+    foreign::{ForeignStore, Lie},
     network::{HostId, Network},
     storage::{Disk, DiskStorage, StorageFault},
     trace::Trace,
@@ -48,6 +50,32 @@ pub struct Planted {
     pub loses_records: bool,
 }
 
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A node of ours.
+    Ours,
+    /// A node of ours that nobody can dial, behind a NAT, though it says that it is a server.
+    Nat,
+    /// Kademlia with the store of libp2p, which keeps the last PUT.
+    Plain,
+    /// A node that lies.
+    Liar(Lie),
+    /// A node that lies, and whose id is closer to the key of this board than those of all others.
+    /// All of one board are in one network of 24 bits.
+    Sybil(u32, Lie),
+}
+
+impl Kind {
+    /// What it says that is not true.
+    const fn lie(self) -> Option<Lie> {
+        match self {
+            Self::Liar(lie) | Self::Sybil(_, lie) => Some(lie),
+            Self::Ours | Self::Nat | Self::Plain => None,
+        }
+    }
+}
+
 /// How a node is set up.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -55,8 +83,12 @@ pub struct Setup {
     pub host: HostId,
     /// Whether it serves the DHT.
     pub mode: kad::Mode,
+    /// What it is.
+    pub kind: Kind,
     /// Settings of its behaviour.
     pub behaviour: BehaviourConfig,
+    /// Settings of its store.
+    pub store: StoreConfig,
     /// Time between Kademlia's own lookups that refresh the routing table.
     pub bootstrap_every: Duration,
     /// Whether it validates off its task.
@@ -85,8 +117,31 @@ impl Clock for SkewedClock {
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "libp2p_swarm::derive_prelude")]
 pub(crate) struct NodeBehaviour {
-    pub(crate) records: Behaviour,
+    dht: Either<Behaviour, kad::Behaviour<ForeignStore>>,
     identify: identify::Behaviour,
+}
+
+impl NodeBehaviour {
+    /// The behaviour of a node of ours.
+    pub(crate) fn records(&mut self) -> Option<&mut Behaviour> {
+        self.dht.as_mut().left()
+    }
+
+    fn add_address(&mut self, peer: &PeerId, address: Multiaddr) {
+        match &mut self.dht {
+            Either::Left(records) => records.add_address(peer, address),
+            Either::Right(kad) => {
+                kad.add_address(peer, address);
+            }
+        }
+    }
+
+    fn protocol_names(&self) -> &[StreamProtocol] {
+        match &self.dht {
+            Either::Left(records) => records.kad().protocol_names(),
+            Either::Right(kad) => kad.protocol_names(),
+        }
+    }
 }
 
 type NodeSwarm = Swarm<NodeBehaviour>;
@@ -103,7 +158,8 @@ struct Shared {
 pub(crate) struct Node {
     pub(crate) peer: PeerId,
     pub(crate) spawner: Spawner,
-    pub(crate) client: Client,
+    /// Of a node of ours.
+    pub(crate) client: Option<Client>,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -130,34 +186,24 @@ impl Node {
     ) -> Self {
         let peer = keypair.public().to_peer_id();
         let spawner = executor.start();
-        let storage = DiskStorage::open(disk, setup.planted.storage);
-        let config = StoreConfig::default();
-        let store = SmartRecordStore::with_storage(
-            peer,
-            Registry::default(),
-            config,
-            storage,
-            clock.clone(),
-        );
-        let store = store.expect("the disk is that of this node");
-        let mut kad = store.kad_config(PROTOCOL);
-        kad.set_periodic_bootstrap_interval(Some(setup.bootstrap_every));
-        let mut behaviour = setup.behaviour.clone();
-        if setup.is_off_task {
-            behaviour = behaviour.with_validation(Validation::OffTask);
-        }
-        let tasks = spawner.clone();
-        let builder = Behaviour::builder(keypair.clone())
-            .with_store(store)
-            .expect("the store is that of this node")
-            .with_kad_config(kad)
-            .with_config(behaviour)
-            .with_executor(move |work| tasks.spawn(work));
-        let (mut records, client) = builder.build();
-        records.kad_mut().set_mode(Some(setup.mode));
+        let (dht, client) = match setup.kind {
+            Kind::Ours | Kind::Nat => {
+                let (records, client) = ours(keypair, setup, disk, clock, &spawner);
+                (Either::Left(records), Some(client))
+            }
+            Kind::Plain | Kind::Liar(_) | Kind::Sybil(..) => {
+                let lie = setup.kind.lie();
+                let store = ForeignStore::new(peer, lie, clock.clone(), &setup.store);
+                let mut config = kad::Config::new(PROTOCOL);
+                config.set_periodic_bootstrap_interval(Some(setup.bootstrap_every));
+                let mut kad = kad::Behaviour::with_config(peer, store, config);
+                kad.set_mode(Some(setup.mode));
+                (Either::Right(kad), None)
+            }
+        };
         let agent = identify::Config::new("/smart-record-sim/1.0.0".to_owned(), keypair.public())
             .with_cache_size(0);
-        let behaviour = NodeBehaviour { records, identify: identify::Behaviour::new(agent) };
+        let behaviour = NodeBehaviour { dht, identify: identify::Behaviour::new(agent) };
         let loses_records = setup.planted.loses_records;
         let transport = HostTransport::new(network.clone(), setup.host, peer, loses_records);
         let config = Config::with_executor(spawner.clone()).with_idle_connection_timeout(IDLE);
@@ -188,19 +234,76 @@ impl Node {
 
     /// Makes another node known to this one.
     pub(crate) fn add(&self, peer: PeerId, host: HostId) {
-        self.with(|swarm| swarm.behaviour_mut().records.add_address(&peer, address(host.ip())));
+        self.with(|swarm| swarm.behaviour_mut().add_address(&peer, address(host.ip())));
     }
 
     /// Begins to look for neighbours.
     pub(crate) fn bootstrap(&self) {
         // Without a known peer there is nothing to do.
-        let _ = self.with(|swarm| swarm.behaviour_mut().records.kad_mut().bootstrap());
+        let _ = self.with(|swarm| match &mut swarm.behaviour_mut().dht {
+            Either::Left(records) => records.kad_mut().bootstrap(),
+            Either::Right(kad) => kad.bootstrap(),
+        });
+    }
+
+    /// Sends a value to these peers, if the node is not ours.
+    pub(crate) fn put_to(&self, key: &RecordKey, value: Vec<u8>, peers: Vec<PeerId>) {
+        self.with(|swarm| {
+            if let Either::Right(kad) = &mut swarm.behaviour_mut().dht {
+                let record = kad::Record::new(kad::RecordKey::new(key), value);
+                kad.put_record_to(record, peers.into_iter(), kad::Quorum::All);
+            }
+        });
+    }
+
+    /// The newest update of a space that it keeps, if it does not lie.
+    pub(crate) fn newest(&self, key: &RecordKey, writer: &Writer) -> Option<Position> {
+        let record = self.look(|swarm| match &mut swarm.behaviour_mut().dht {
+            Either::Left(records) => records.store_mut().record(key).ok()?,
+            Either::Right(kad) => kad.store_mut().last_put(key),
+        });
+        record?.space(writer)?.newest()
     }
 
     /// Takes what its behaviour has reported as withheld.
     pub(crate) fn take_withheld(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.shared).withheld)
     }
+}
+
+/// The behaviour of a node of ours.
+fn ours(
+    keypair: &Keypair,
+    setup: &Setup,
+    disk: &Disk,
+    clock: &SkewedClock,
+    spawner: &Spawner,
+) -> (Behaviour, Client) {
+    let storage = DiskStorage::open(disk, setup.planted.storage);
+    let store = SmartRecordStore::with_storage(
+        keypair.public().to_peer_id(),
+        Registry::default(),
+        setup.store.clone(),
+        storage,
+        clock.clone(),
+    );
+    let store = store.expect("the disk is that of this node");
+    let mut kad = store.kad_config(PROTOCOL);
+    kad.set_periodic_bootstrap_interval(Some(setup.bootstrap_every));
+    let mut behaviour = setup.behaviour.clone();
+    if setup.is_off_task {
+        behaviour = behaviour.with_validation(Validation::OffTask);
+    }
+    let tasks = spawner.clone();
+    let builder = Behaviour::builder(keypair.clone())
+        .with_store(store)
+        .expect("the store is that of this node")
+        .with_kad_config(kad)
+        .with_config(behaviour)
+        .with_executor(move |work| tasks.spawn(work));
+    let (mut records, client) = builder.build();
+    records.kad_mut().set_mode(Some(setup.mode));
+    (records, client)
 }
 
 /// Polls the swarm.
@@ -242,16 +345,20 @@ fn on_event(
             info,
             ..
         })) => {
-            let records = &mut shared.swarm.behaviour_mut().records;
-            let kad = records.kad();
-            if info.protocols.iter().any(|it| kad.protocol_names().contains(it)) {
+            let behaviour = shared.swarm.behaviour_mut();
+            if info.protocols.iter().any(|it| behaviour.protocol_names().contains(it)) {
                 for address in info.listen_addrs {
-                    records.add_address(&peer_id, address);
+                    behaviour.add_address(&peer_id, address);
                 }
             }
         }
-        SwarmEvent::Behaviour(NodeBehaviourEvent::Records(event)) => {
-            on_record_event(shared, node, event, trace);
+        SwarmEvent::Behaviour(NodeBehaviourEvent::Dht(event)) => {
+            on_record_event(
+                shared,
+                node,
+                event.map_right(behaviour::Event::Kad).into_inner(),
+                trace,
+            );
         }
         _ => {}
     }
@@ -264,7 +371,8 @@ fn on_record_event(shared: &mut Shared, node: u32, event: behaviour::Event, trac
         }
         behaviour::Event::Withheld { key, writers } => {
             trace.line(format_args!("{node} misses {writers:?} under {key}"));
-            shared.withheld.push(format!("{key}: {writers:?}"));
+            let (count, first) = (writers.len(), writers.first());
+            shared.withheld.push(format!("{count} spaces of {key}: first {first:?}"));
         }
         other => trace.line(format_args!("{node} {other:?}")),
     }

@@ -2,10 +2,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use libp2p_smart_record::behaviour::BehaviourConfig;
+use libp2p_smart_record::{behaviour::BehaviourConfig, store::StoreConfig};
 use smart_record_sim_entropy::Random;
 
-use crate::{checks::Check, network::Links, node::Planted};
+use crate::{
+    checks::Check,
+    network::{HostId, Links},
+    node::{Kind, Planted},
+};
 
 /// A duration in hours.
 #[must_use]
@@ -39,7 +43,13 @@ pub enum Fault {
     StopWriters,
     /// The servers that were not there yet start.
     Join,
+    /// A client of the DHT sends this many spaces of new writers to the servers closest to the key
+    /// of the first board.
+    Flood(u32),
 }
+
+/// The number of the network of the sybils of the first board.
+const SYBILS: u32 = 10_000;
 
 /// A scenario. It is made by its builder methods, so that it reads like its description.
 #[derive(Clone, Debug)]
@@ -65,19 +75,28 @@ pub struct Scenario {
     pub reads_every: Duration,
     /// Lifetime of what is written.
     pub ttl: Duration,
+    /// Length of a text in each document, in bytes.
+    pub text_bytes: usize,
+    /// Bits of the stamp that each writer has; 0: none.
+    pub stamp_bits: u8,
     /// Median of the times for which a server without clients is up; it is down for a quarter of
     /// that.
     pub churn: Option<Duration>,
     /// Servers that are not there before [`Fault::Join`].
     pub late_servers: u32,
+    /// What the last servers are, from the last on. The others are ours, and so are all that write
+    /// or read.
+    pub others: Vec<(u32, Kind)>,
     /// What befalls the network, and when.
     pub faults: Vec<(Duration, Fault)>,
     /// The checks that do not apply, and why.
     pub exempt: Vec<(Check, &'static str)>,
     /// The links.
     pub links: Links,
-    /// The settings of all nodes.
+    /// The settings of all nodes of ours.
     pub behaviour: BehaviourConfig,
+    /// The settings of their stores.
+    pub store: StoreConfig,
     /// Time between Kademlia's own lookups that refresh the routing table.
     pub bootstrap_every: Duration,
     /// Faults planted in all nodes.
@@ -104,12 +123,16 @@ impl Scenario {
             writes_every: minutes(20),
             reads_every: minutes(5),
             ttl: hours(2),
+            text_bytes: 0,
+            stamp_bits: 0,
             churn: None,
             late_servers: 0,
+            others: Vec::new(),
             faults: Vec::new(),
             exempt: Vec::new(),
             links: Links::default(),
             behaviour: BehaviourConfig::default(),
+            store: StoreConfig::default(),
             bootstrap_every: hours(1),
             planted: Planted::default(),
             traffic: 20_000_000,
@@ -134,6 +157,55 @@ impl Scenario {
     #[must_use]
     pub fn links(mut self, links: Links) -> Self {
         self.links = links;
+        self
+    }
+
+    /// This many of the servers are of another kind.
+    #[must_use]
+    pub fn others(mut self, count: u32, kind: Kind) -> Self {
+        self.others.push((count, kind));
+        self
+    }
+
+    /// Sets the boards, and the writers of each.
+    #[must_use]
+    pub const fn boards(mut self, boards: u32, writers: u32) -> Self {
+        (self.boards, self.writers) = (boards, writers);
+        self
+    }
+
+    /// Sets the length of a text in each document.
+    #[must_use]
+    pub const fn text_bytes(mut self, bytes: usize) -> Self {
+        self.text_bytes = bytes;
+        self
+    }
+
+    /// Each writer has a stamp of this many bits.
+    #[must_use]
+    pub const fn stamp_bits(mut self, bits: u8) -> Self {
+        self.stamp_bits = bits;
+        self
+    }
+
+    /// Sets the size of slices and of chunks.
+    #[must_use]
+    pub fn slices(mut self, slice_bytes: usize, chunk_bytes: usize) -> Self {
+        self.store = self.store.with_slice_bytes(slice_bytes).with_chunk_bytes(chunk_bytes);
+        self
+    }
+
+    /// Sets how many have to cover a part of a board so that a reading is complete.
+    #[must_use]
+    pub fn complete_at(mut self, peers: usize) -> Self {
+        self.behaviour = self.behaviour.with_complete_at(peers);
+        self
+    }
+
+    /// Sets the time between the reads of a reader.
+    #[must_use]
+    pub const fn reads_every(mut self, every: Duration) -> Self {
+        self.reads_every = every;
         self
     }
 
@@ -186,10 +258,50 @@ impl Scenario {
     }
 
     /// Number of nodes. First come the servers, of which the first write; then the writers that are
-    /// clients of the DHT; then the readers. Every other writer is a client.
+    /// clients of the DHT; then the readers; then the one that floods. Every other writer is a
+    /// client.
     #[must_use]
-    pub const fn nodes(&self) -> u32 {
+    pub fn nodes(&self) -> u32 {
+        let floods = self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Flood(_)));
+        self.flooder() + u32::from(floods)
+    }
+
+    /// The node that floods.
+    #[must_use]
+    pub const fn flooder(&self) -> u32 {
         self.servers + self.all_writers() / 2 + self.readers
+    }
+
+    /// What a node is.
+    #[must_use]
+    pub fn kind(&self, node: u32) -> Kind {
+        if node == self.flooder() {
+            return Kind::Plain;
+        }
+        let mut first = self.servers;
+        for (count, kind) in &self.others {
+            let last = first;
+            first = first.saturating_sub(*count);
+            if node >= self.writing_servers() && (first..last).contains(&node) {
+                return *kind;
+            }
+        }
+        Kind::Ours
+    }
+
+    /// The host of a node.
+    #[must_use]
+    pub fn host(&self, node: u32) -> HostId {
+        match self.kind(node) {
+            Kind::Sybil(board, _) => HostId::in_network(SYBILS + board, node),
+            _ => HostId(node),
+        }
+    }
+
+    /// The servers of ours that do not write.
+    fn idle_servers(&self) -> impl Iterator<Item = u32> {
+        let servers = self.writing_servers()..self.servers;
+        servers.filter(|node| self.kind(*node) == Kind::Ours)
     }
 
     /// The node of a writer, by its number among all writers.
@@ -240,6 +352,8 @@ pub enum Act {
     StopWriters,
     /// Servers start that were not there.
     Join(Vec<u32>),
+    /// The flooder sends that many spaces.
+    Flood(u32),
     /// A writer writes.
     Write(u32),
     /// A reader reads this board.
@@ -284,7 +398,7 @@ impl Plan {
             steps.push((at, Self::act(scenario, fault, &mut random)));
         }
         if let Some(median) = scenario.churn {
-            for node in scenario.writing_servers()..scenario.servers {
+            for node in scenario.idle_servers() {
                 Self::come_and_go(scenario, node, median, &mut seeds.split(), &mut steps);
             }
         }
@@ -321,10 +435,7 @@ impl Plan {
         match fault {
             Fault::Partition(share) => Act::Partition(subset(0..scenario.nodes(), share, random)),
             Fault::Heal => Act::Heal,
-            Fault::Silence(share) => {
-                let servers = scenario.writing_servers()..scenario.servers;
-                Act::Silence(subset(servers, share, random))
-            }
+            Fault::Silence(share) => Act::Silence(subset(scenario.idle_servers(), share, random)),
             Fault::Wake => Act::Wake,
             Fault::StopWriters => Act::StopWriters,
             Fault::Join => {
@@ -332,6 +443,7 @@ impl Plan {
                 Act::Join((first..scenario.servers).collect())
             }
             Fault::RestartAll => Act::RestartAll,
+            Fault::Flood(spaces) => Act::Flood(spaces),
             Fault::Clocks(most) => {
                 let most = most.as_millis() as u64;
                 let mut lead = || random.below(2 * most + 1).cast_signed() - most.cast_signed();

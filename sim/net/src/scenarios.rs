@@ -2,12 +2,18 @@
 
 mod churn;
 mod clocks;
+mod crowd;
+mod flood;
+mod liars;
+mod mixed;
+mod nats;
 mod orphans;
 mod partition;
 mod restart;
 mod rough;
 mod silence;
 mod steady;
+mod sybils;
 
 use crate::scenario::Scenario;
 
@@ -23,5 +29,11 @@ pub fn all() -> Vec<Scenario> {
         clocks::scenario(),
         orphans::scenario(),
         rough::scenario(),
+        liars::scenario(),
+        sybils::scenario(),
+        mixed::scenario(),
+        nats::scenario(),
+        crowd::scenario(),
+        flood::scenario(),
     ]
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::{self, Debug, Formatter},
+    iter,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -11,10 +12,9 @@ use futures_timer::Delay;
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_kad as kad;
 use libp2p_smart_record::{
-    Clock, RecordKey, Seq,
+    Clock, Limits, RecordKey, Seq, SmartRecord, SpaceSigner, StampSearch, Writer,
     client::{Client, ClientError},
-    query::ReadPolicy,
-    store::{StoreConfig, storage::RecordId},
+    store::storage::RecordId,
 };
 use smart_record_sim_clock as clock;
 use smart_record_sim_entropy::Random;
@@ -23,7 +23,7 @@ use crate::{
     checks::{Acknowledged, Check, Read, ShownSpace, SpaceTruth, Violation, check_read},
     executor::Executor,
     network::{HostId, Network, Traffic},
-    node::{Node, Setup, SkewedClock},
+    node::{Kind, Node, Setup, SkewedClock},
     scenario::{Act, Plan, Scenario, minutes},
     storage::Disk,
     trace::Trace,
@@ -35,8 +35,8 @@ const STEP: Duration = minutes(1);
 /// After it has started, was cut off or was silent, a node has this time to find its way.
 const SETTLES: Duration = minutes(2);
 
-/// Time between a write and reading it back.
-const READ_BACK: Duration = Duration::from_secs(3);
+/// Time between a write and looking who has it.
+const IS_SENT: Duration = Duration::from_secs(3);
 
 /// Keeps what the world draws apart from what its plan does.
 const WORLD: u64 = 1 << 32;
@@ -48,8 +48,8 @@ const KNOWN: u64 = 3;
 #[derive(Debug)]
 enum Outcome {
     Written { writer: u32, began: Duration, write: Acknowledged },
-    ReadBack { writer: u32, write: Acknowledged },
-    NotReadBack { writer: u32, why: String },
+    Sent { writer: u32, space: Writer, write: Acknowledged },
+    NotWritten { writer: u32, why: String },
     Read(Read),
     NotRead { reader: u32, why: String },
 }
@@ -80,7 +80,7 @@ pub struct Figures {
     pub nodes: u32,
     /// Virtual time.
     pub lasted: Duration,
-    /// Writes that were begun, and those that a majority showed.
+    /// Writes that were begun, and those that a majority kept.
     pub writes: [u64; 2],
     /// Reads that were begun, that had a result, and that were complete.
     pub reads: [u64; 3],
@@ -134,6 +134,27 @@ fn board_key(board: u32) -> RecordKey {
     RecordKey::new(format!("/sr/boards/{board}"))
 }
 
+fn draw_key(random: &mut Random) -> Keypair {
+    let mut secret = [0; 32];
+    for chunk in secret.chunks_mut(8) {
+        chunk.copy_from_slice(&random.next().to_le_bytes());
+    }
+    Keypair::ed25519_from_bytes(secret).expect("32 bytes are a key")
+}
+
+/// Draws keys until one is closer to a key than all others but sybils: what a sybil does.
+fn key_near(key: &RecordKey, others: &[Place], random: &mut Random) -> Keypair {
+    let honest = others.iter().filter(|place| !matches!(place.setup.kind, Kind::Sybil(..)));
+    let nearest = honest.map(|place| RecordId::new(&place.peer, key)).min();
+    loop {
+        let drawn = draw_key(random);
+        let distance = RecordId::new(&drawn.public().to_peer_id(), key);
+        if nearest.is_none_or(|nearest| distance < nearest) {
+            return drawn;
+        }
+    }
+}
+
 impl World {
     /// The network of a scenario, in which nothing runs yet.
     ///
@@ -143,25 +164,27 @@ impl World {
     pub fn new(scenario: Scenario, seed: u64, trace: Trace) -> Self {
         let mut random = Random::new(seed.wrapping_add(WORLD));
         let network = Network::new(scenario.links.clone(), random.split(), trace.clone());
-        let place = |host: u32, random: &mut Random| {
-            network.add_host(HostId(host));
-            let mut secret = [0; 32];
-            for chunk in secret.chunks_mut(8) {
-                chunk.copy_from_slice(&random.next().to_le_bytes());
-            }
-            let keypair = Keypair::ed25519_from_bytes(secret).expect("32 bytes are a key");
-            let is_server = host < scenario.servers;
-            network.set_reachable(HostId(host), is_server);
+        let place = |node: u32, others: &[Place], random: &mut Random| {
+            let (host, kind) = (scenario.host(node), scenario.kind(node));
+            network.add_host(host);
+            let keypair = match kind {
+                Kind::Sybil(board, _) => key_near(&board_key(board), others, random),
+                _ => draw_key(random),
+            };
+            let is_server = node < scenario.servers;
+            network.set_reachable(host, is_server && kind != Kind::Nat);
             let mut planted = scenario.planted;
             planted.loses_records &= is_server;
             let mode = if is_server { kad::Mode::Server } else { kad::Mode::Client };
             Place {
                 setup: Setup {
-                    host: HostId(host),
+                    host,
                     mode,
+                    kind,
                     behaviour: scenario.behaviour.clone(),
+                    store: scenario.store.clone(),
                     bootstrap_every: scenario.bootstrap_every,
-                    is_off_task: host.is_multiple_of(3),
+                    is_off_task: node.is_multiple_of(3),
                     planted,
                 },
                 peer: keypair.public().to_peer_id(),
@@ -173,7 +196,11 @@ impl World {
                 is_silent: false,
             }
         };
-        let places = (0..scenario.nodes()).map(|host| place(host, &mut random)).collect();
+        let mut places = Vec::new();
+        for node in 0..scenario.nodes() {
+            let next = place(node, &places, &mut random);
+            places.push(next);
+        }
         Self {
             executor: Executor::default(),
             network,
@@ -261,7 +288,7 @@ impl World {
             }
             Act::Partition(others) => {
                 for node in others {
-                    self.network.set_side(HostId(*node), 1);
+                    self.network.set_side(self.scenario.host(*node), 1);
                 }
                 self.disturb(|_| true);
             }
@@ -301,6 +328,7 @@ impl World {
                 }
             }
             Act::Join(nodes) => nodes.iter().for_each(|node| self.start(*node)),
+            Act::Flood(spaces) => self.flood(*spaces),
             Act::Write(writer) => self.write(*writer),
             Act::Read(reader, board) => self.read(*reader, *board),
         }
@@ -320,7 +348,7 @@ impl World {
     }
 
     fn silence(&mut self, node: u32, is_silent: bool) {
-        self.network.set_silent(HostId(node), is_silent);
+        self.network.set_silent(self.scenario.host(node), is_silent);
         if let Some(place) = self.place(node) {
             place.is_silent = is_silent;
         }
@@ -335,14 +363,14 @@ impl World {
     }
 
     fn start(&mut self, node: u32) {
-        let running = |place: &Place| place.running.is_some() && !place.is_silent;
-        let known: Vec<(PeerId, HostId)> = self
-            .places
-            .iter()
-            .take(self.scenario.servers as usize)
-            .filter(|place| running(place) && place.setup.host.0 != node)
-            .map(|place| (place.peer, place.setup.host))
-            .collect();
+        let own = self.scenario.host(node);
+        let is_known = |place: &&Place| {
+            let is_up = place.running.is_some() && !place.is_silent;
+            is_up && place.setup.kind == Kind::Ours && place.setup.host != own
+        };
+        let servers = self.places.iter().take(self.scenario.servers as usize);
+        let known: Vec<(PeerId, HostId)> =
+            servers.filter(is_known).map(|place| (place.peer, place.setup.host)).collect();
         let Some(place) = self.places.get_mut(node as usize) else { return };
         if place.running.is_some() {
             return;
@@ -370,30 +398,36 @@ impl World {
     fn write(&mut self, writer: u32) {
         let number = self.writes.entry(writer).or_default();
         *number += 1;
-        let document = (!number.is_multiple_of(5)).then(|| format!("{{\"n\": {number}}}"));
+        let text = match self.scenario.text_bytes {
+            0 => String::new(),
+            bytes => format!(", \"text\": \"{}\"", "x".repeat(bytes)),
+        };
+        let document = (!number.is_multiple_of(5)).then(|| format!("{{\"n\": {number}{text}}}"));
+        let stamp_bits = if *number == 1 { self.scenario.stamp_bits } else { 0 };
         let (node, board) = (self.scenario.writer(writer), writer / self.scenario.writers);
         let (began, ttl) = (self.elapsed(), self.scenario.ttl);
         let Some(place) = self.places.get(node as usize) else { return };
         let truth = self.truths.entry(board).or_default().entry(place.peer).or_default();
         truth.begun = began;
         let Some(running) = &place.running else { return };
+        let Some(client) = running.client.clone() else { return };
         self.figures.writes[0] += 1;
-        let (client, outcomes) = (running.client.clone(), Arc::clone(&self.outcomes));
+        let (clock, outcomes) = (place.clock.clone(), Arc::clone(&self.outcomes));
         let begin = self.begin;
         running.spawner.spawn(async move {
             let key = board_key(board);
-            let why = match write(&client, &key, document, ttl, begin).await {
+            stamp(&client, &key, stamp_bits, &clock).await;
+            match write(&client, &key, document, ttl, begin).await {
                 Ok(write) => {
                     push(&outcomes, Outcome::Written { writer, began, write: write.clone() });
-                    Delay::new(READ_BACK).await;
-                    match read_back(&client, &key, write, begin).await {
-                        Ok(write) => return push(&outcomes, Outcome::ReadBack { writer, write }),
-                        Err(why) => why,
-                    }
+                    Delay::new(IS_SENT).await;
+                    let space = client.writer().clone();
+                    push(&outcomes, Outcome::Sent { writer, space, write });
                 }
-                Err(error) => error.to_string(),
-            };
-            push(&outcomes, Outcome::NotReadBack { writer, why });
+                Err(error) => {
+                    push(&outcomes, Outcome::NotWritten { writer, why: error.to_string() });
+                }
+            }
         });
     }
 
@@ -401,8 +435,9 @@ impl World {
         let node = self.scenario.reader(reader);
         let Some(place) = self.places.get(node as usize) else { return };
         let Some(running) = &place.running else { return };
+        let Some(client) = running.client.clone() else { return };
         self.figures.reads[0] += 1;
-        let (client, outcomes) = (running.client.clone(), Arc::clone(&self.outcomes));
+        let outcomes = Arc::clone(&self.outcomes);
         let (began, clock) = (self.elapsed(), place.clock.clone());
         running.spawner.spawn(async move {
             let outcome = match client.get(board_key(board)).await {
@@ -431,6 +466,31 @@ impl World {
         });
     }
 
+    /// Sends spaces of new writers to the servers closest to the key of the first board.
+    fn flood(&mut self, spaces: u32) {
+        let key = board_key(0);
+        let node = self.scenario.flooder();
+        let now = self.places[node as usize].clock.now();
+        let mut record = SmartRecord::new(key.clone());
+        for n in 0..spaces {
+            let keypair = draw_key(&mut self.random);
+            let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
+            let document = format!("{{\"spam\": {n}}}");
+            let document = document.parse().expect("the documents of scenarios are JSON");
+            signer.replace(document, now, self.scenario.ttl).expect("it is within the limits");
+            record.join(signer.record(now)).expect("the keys are the same");
+        }
+        let closest = self.closest(&key, node);
+        let peers: Vec<_> = closest.iter().map(|place| place.peer).collect();
+        let Some(flooder) = &self.places[node as usize].running else { return };
+        for place in &closest {
+            flooder.add(place.peer, place.setup.host);
+        }
+        for chunk in record.chunks(self.scenario.store.chunk_bytes()) {
+            flooder.put_to(&key, chunk, peers.clone());
+        }
+    }
+
     fn take_outcomes(&mut self) {
         let outcomes =
             std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner));
@@ -441,13 +501,8 @@ impl World {
                     let truth = self.truth(writer);
                     truth.written.insert(write.seq, write.document);
                 }
-                Outcome::ReadBack { writer, write } => {
-                    let holders = write.holders.len();
-                    self.trace.line(format_args!("writer {writer} reads back from {holders}"));
-                    self.figures.writes[1] += 1;
-                    self.truth(writer).acknowledged.push(write);
-                }
-                Outcome::NotReadBack { writer, why } => {
+                Outcome::Sent { writer, space, write } => self.on_sent(writer, &space, write),
+                Outcome::NotWritten { writer, why } => {
                     self.trace.line(format_args!("writer {writer} failed: {why}"));
                 }
                 Outcome::Read(read) => self.on_read(&read),
@@ -455,6 +510,24 @@ impl World {
                     self.trace.line(format_args!("{reader} did not read: {why}"));
                 }
             }
+        }
+    }
+
+    /// Looks which of the closest servers have a write. It counts if it is a majority.
+    fn on_sent(&mut self, writer: u32, space: &Writer, write: Acknowledged) {
+        let key = board_key(writer / self.scenario.writers);
+        let closest = self.closest(&key, self.scenario.writer(writer));
+        let asked = closest.len();
+        let has_it = |place: &&Place| {
+            let newest = place.running.as_ref().and_then(|node| node.newest(&key, space));
+            newest.is_some() && newest >= write.position
+        };
+        let holders: Vec<_> = closest.into_iter().filter(has_it).map(|place| place.peer).collect();
+        self.trace.line(format_args!("writer {writer}: {} of {asked} have it", holders.len()));
+        if 2 * holders.len() > asked {
+            self.figures.writes[1] += 1;
+            let at = self.elapsed();
+            self.truth(writer).acknowledged.push(Acknowledged { at, holders, ..write });
         }
     }
 
@@ -479,7 +552,8 @@ impl World {
         let is_connected = |peer: &PeerId| {
             let holder = self.places.iter().find(|place| place.peer == *peer);
             holder.is_some_and(|holder| {
-                settled(holder)
+                holder.setup.kind == Kind::Ours
+                    && settled(holder)
                     && settled(reader)
                     && !self.network.is_cut(holder.setup.host, reader.setup.host)
             })
@@ -491,7 +565,7 @@ impl World {
 
     /// Checks what holds at every step.
     fn check(&mut self) {
-        let config = StoreConfig::default();
+        let config = &self.scenario.store;
         let mut found = Vec::new();
         for place in &self.places {
             let Some(node) = &place.running else { continue };
@@ -499,10 +573,11 @@ impl World {
             for withheld in node.take_withheld() {
                 found.push((Check::Withheld, format!("{host} misses {withheld}")));
             }
-            let (usage, operations) = node.look(|swarm| {
-                let records = &mut swarm.behaviour_mut().records;
-                (records.store_mut().usage(), records.operations())
+            let looked = node.look(|swarm| {
+                let records = swarm.behaviour_mut().records()?;
+                Some((records.store_mut().usage(), records.operations()))
             });
+            let Some((usage, operations)) = looked else { continue };
             let most = place.setup.behaviour.max_operations();
             if usage.bytes > config.max_bytes()
                 || usage.records > config.max_records()
@@ -516,6 +591,27 @@ impl World {
         }
     }
 
+    /// The servers closest to a key that a node reaches, with at most as many of a network as
+    /// lookups take.
+    fn closest(&self, key: &RecordKey, from: u32) -> Vec<&Place> {
+        let from = self.scenario.host(from);
+        let servers = self.places.iter().take(self.scenario.servers as usize);
+        let mut servers: Vec<_> = servers
+            .filter(|place| place.running.is_some() && place.setup.kind != Kind::Nat)
+            .filter(|place| !self.network.is_cut(from, place.setup.host))
+            .collect();
+        servers.sort_by_key(|place| RecordId::new(&place.peer, key));
+        let share = self.scenario.behaviour.subnet_share();
+        let mut taken = BTreeMap::<[u8; 3], usize>::new();
+        servers.retain(|place| {
+            let taken = taken.entry(place.setup.host.network()).or_default();
+            *taken += 1;
+            *taken <= share
+        });
+        servers.truncate(kad::K_VALUE.get());
+        servers
+    }
+
     /// Checks that the servers closest to each key have the same.
     fn check_equal(&mut self, last_fault: Duration) {
         let interval = self.scenario.behaviour.replication_interval().unwrap_or(Duration::MAX);
@@ -524,20 +620,12 @@ impl World {
         }
         for board in 0..self.scenario.boards {
             let key = board_key(board);
-            let mut servers: Vec<_> = self
-                .places
-                .iter()
-                .take(self.scenario.servers as usize)
-                .filter(|place| place.running.is_some() && !place.is_silent)
-                .map(|place| (RecordId::new(&place.peer, &key), place))
-                .collect();
-            servers.sort_by_key(|(distance, _)| *distance);
-            servers.truncate(kad::K_VALUE.get());
             let mut holders = BTreeMap::<String, Vec<u32>>::new();
-            for (_, place) in &servers {
+            for place in self.closest(&key, 0) {
                 let Some(node) = &place.running else { continue };
-                let record =
-                    node.look(|swarm| swarm.behaviour_mut().records.store_mut().record(&key));
+                let record = node
+                    .look(|swarm| Some(swarm.behaviour_mut().records()?.store_mut().record(&key)));
+                let Some(record) = record else { continue };
                 let now = place.clock.now();
                 let shown = match record {
                     Ok(Some(mut record)) => {
@@ -562,8 +650,8 @@ impl World {
         let hours = self.elapsed().as_secs_f64() / 3_600.0;
         let mut all = Traffic::default();
         let mut most = 0;
-        for host in 0..self.scenario.servers {
-            let traffic = self.network.traffic(HostId(host));
+        for server in 0..self.scenario.servers {
+            let traffic = self.network.traffic(self.scenario.host(server));
             all.sent += traffic.sent;
             all.received += traffic.received;
             all.messages += traffic.messages;
@@ -595,6 +683,17 @@ impl World {
     }
 }
 
+/// Gives a writer a stamp for today.
+async fn stamp(client: &Client, key: &RecordKey, bits: u8, clock: &SkewedClock) {
+    if bits > 0 {
+        let seq = Seq::next(None, clock.now());
+        let mut search = StampSearch::new(client.writer().rank(key), seq, bits);
+        let stamp = iter::repeat_with(|| search.step(1_000)).flatten().next();
+        // A client that has stopped does not write either.
+        let _ = client.set_stamp(key.clone(), stamp).await;
+    }
+}
+
 /// Writes a document, or withdraws the space.
 async fn write(
     client: &Client,
@@ -621,21 +720,4 @@ async fn write(
         expires_at: update.map_or(0, |update| update.expires_at.as_millis()),
         holders: Vec::new(),
     })
-}
-
-/// Reads a write back from all; an error if no majority shows it.
-async fn read_back(
-    client: &Client,
-    key: &RecordKey,
-    write: Acknowledged,
-    begin: Duration,
-) -> Result<Acknowledged, String> {
-    let reading = client.get_with(key.clone(), ReadPolicy::All).await.map_err(|e| e.to_string())?;
-    let position = write.position.ok_or("nothing was written")?;
-    let holders = reading.holders_of(client.writer(), position);
-    let asked = reading.holders.len() + reading.empty.len();
-    if 2 * holders.len() <= asked {
-        return Err(format!("{} of {asked} show it", holders.len()));
-    }
-    Ok(Acknowledged { at: clock::now().saturating_sub(begin), holders, ..write })
 }

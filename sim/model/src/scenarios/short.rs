@@ -63,6 +63,8 @@ pub(crate) fn run(name: &str, seed: u64) -> World {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::{
         ids::NodeId,
@@ -71,9 +73,12 @@ mod tests {
 
     #[test]
     fn no_check_fails_in_the_short_set() {
+        let mut traces = BTreeSet::new();
         for name in NAMES {
-            let faults = run(name, 1).measures.faults;
+            let world = run(name, 1);
+            let faults = &world.measures.faults;
             assert_eq!(faults.all(), 0, "{name}: {faults:?}");
+            assert!(traces.insert(world.trace), "{name} is as another");
         }
     }
 

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use crate::arithmetic::arithmetic;
+
 /// As [`std::time::Instant`].
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Instant(Duration);
@@ -39,48 +41,9 @@ impl Instant {
     pub fn elapsed(&self) -> Duration {
         Self::now().saturating_duration_since(*self)
     }
-
-    /// That much later, if it can be represented.
-    #[must_use]
-    pub fn checked_add(&self, duration: Duration) -> Option<Self> {
-        // Not as far as a duration reaches: the instants of the machine do not either.
-        self.0.checked_add(duration).filter(|at| i64::try_from(at.as_secs()).is_ok()).map(Self)
-    }
-
-    /// That much earlier, if it can be represented.
-    #[must_use]
-    pub fn checked_sub(&self, duration: Duration) -> Option<Self> {
-        self.0.checked_sub(duration).map(Self)
-    }
 }
 
-impl Add<Duration> for Instant {
-    type Output = Self;
-
-    fn add(self, duration: Duration) -> Self {
-        self.checked_add(duration).expect("overflow when adding a duration to an instant")
-    }
-}
-
-impl AddAssign<Duration> for Instant {
-    fn add_assign(&mut self, duration: Duration) {
-        *self = *self + duration;
-    }
-}
-
-impl Sub<Duration> for Instant {
-    type Output = Self;
-
-    fn sub(self, duration: Duration) -> Self {
-        self.checked_sub(duration).expect("overflow when subtracting a duration from an instant")
-    }
-}
-
-impl SubAssign<Duration> for Instant {
-    fn sub_assign(&mut self, duration: Duration) {
-        *self = *self - duration;
-    }
-}
+arithmetic!(Instant, "an instant");
 
 impl Sub for Instant {
     type Output = Duration;

@@ -1,5 +1,6 @@
 //! Instants and wall-clock times in virtual time, in place of the crate of this name and version.
 
+mod arithmetic;
 mod instant;
 mod system_time;
 

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use crate::arithmetic::arithmetic;
+
 /// As [`std::time::UNIX_EPOCH`].
 pub const UNIX_EPOCH: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -40,47 +42,9 @@ impl SystemTime {
     pub fn elapsed(&self) -> Result<Duration, SystemTimeError> {
         Self::now().duration_since(*self)
     }
-
-    /// That much later, if it can be represented.
-    #[must_use]
-    pub fn checked_add(&self, duration: Duration) -> Option<Self> {
-        self.0.checked_add(duration).filter(|at| i64::try_from(at.as_secs()).is_ok()).map(Self)
-    }
-
-    /// That much earlier, if it can be represented.
-    #[must_use]
-    pub fn checked_sub(&self, duration: Duration) -> Option<Self> {
-        self.0.checked_sub(duration).map(Self)
-    }
 }
 
-impl Add<Duration> for SystemTime {
-    type Output = Self;
-
-    fn add(self, duration: Duration) -> Self {
-        self.checked_add(duration).expect("overflow when adding a duration to a time")
-    }
-}
-
-impl AddAssign<Duration> for SystemTime {
-    fn add_assign(&mut self, duration: Duration) {
-        *self = *self + duration;
-    }
-}
-
-impl Sub<Duration> for SystemTime {
-    type Output = Self;
-
-    fn sub(self, duration: Duration) -> Self {
-        self.checked_sub(duration).expect("overflow when subtracting a duration from a time")
-    }
-}
-
-impl SubAssign<Duration> for SystemTime {
-    fn sub_assign(&mut self, duration: Duration) {
-        *self = *self - duration;
-    }
-}
+arithmetic!(SystemTime, "a time");
 
 /// As [`std::time::SystemTimeError`].
 #[derive(Clone, Debug)]
