@@ -109,12 +109,15 @@ impl SmartRecordStore {
         }
         let mut old = kept.as_ref().filter(|kept| kept.lives_at(now));
         let mut best = Bytes::copy_from_slice(value);
-        let mut is_known = false;
+        let (mut is_known, mut says_the_same) = (false, false);
         if let Some(Kept { stored: Value { value: before, .. }, .. }) = old {
             let collected_before = collected(before);
             let before = collected_before.as_deref().unwrap_or(before);
             match unite(validator, key, value, validity, before, now) {
-                Ok(united) => (best, validity, is_known) = united,
+                Ok(united) => {
+                    (best, validity, is_known) = united;
+                    says_the_same = is_known || validator.contains(key, before, value);
+                }
                 // It was stored while the clock was far ahead.
                 Err(_) if is_from_far_ahead(validator, key, before, now) => old = None,
                 Err(error) => return Err(error.into()),
@@ -125,7 +128,7 @@ impl SmartRecordStore {
             let seen = kept.as_ref().and_then(|kept| kept.first_seen_at(&identity));
             Received { first_seen_at: seen.unwrap_or(now), identity, ttl }
         });
-        let lifetime = Lifetime { validity, meta, receipt: receipt.as_ref(), old, is_known };
+        let lifetime = Lifetime { validity, meta, receipt: receipt.as_ref(), old, says_the_same };
         let latest = now.saturating_add(self.config.max_age());
         let (expires_at, expiry_is_signed) =
             lifetime.end(Some(latest).filter(|at| *at < Timestamp::MAX));
@@ -242,15 +245,16 @@ struct Lifetime<'a> {
     receipt: Option<&'a Received>,
     /// The stored value, if it has not expired.
     old: Option<&'a Kept>,
-    /// Whether the new value adds nothing to the stored one.
-    is_known: bool,
+    /// Whether the new value says no more than the stored one, be it in other bytes: not all of a
+    /// value is signed, and some signatures can be changed by anybody.
+    says_the_same: bool,
 }
 
 impl Lifetime<'_> {
     /// When the lifetime ends, at most `latest`, and whether the author of the value has signed
     /// that.
     fn end(&self, latest: Option<Timestamp>) -> (Option<Timestamp>, bool) {
-        let Self { validity, meta, receipt, old, is_known } = self;
+        let Self { validity, meta, receipt, old, says_the_same } = self;
         let is_for_the_value_to_say = validity
             .expires_at
             .is_some_and(|at| validity.is_bounded || latest.is_none_or(|latest| at <= latest));
@@ -265,7 +269,7 @@ impl Lifetime<'_> {
             (None, _) if validity.keeps_publisher => validity.expires_at.or(meta.expires_at),
             (None, _) if is_for_the_value_to_say => validity.expires_at,
             (None, old) => {
-                let lifetime = match old.filter(|_| *is_known) {
+                let lifetime = match old.filter(|_| *says_the_same) {
                     // An unsigned lifetime can be extended by a copy, but not shortened.
                     Some(old) => meta.expires_at.zip(old.expires_at).map(|(new, old)| new.max(old)),
                     None => meta.expires_at,

@@ -1,5 +1,8 @@
 //! Rollback: an old, valid record of the same name after a newer one.
 
+use std::time::{Duration, Instant};
+
+use libp2p_kad::{self as kad, Record as KadRecord, store::RecordStore};
 use libp2p_smart_record::{Fault, Validator, ipns::IpnsValidator};
 use prost::Message;
 
@@ -126,4 +129,20 @@ fn case_18_what_version_1_adds_is_not_signed_and_makes_no_other_record() {
     // Other data is another record.
     let other = v2(&owner, fields().with("_x", cbor::uint(1)).encode()).encode_to_vec();
     assert!(!IpnsValidator.contains(&key, &other, &lone));
+}
+
+#[test]
+fn a_copy_with_another_signature_of_version_1_does_not_shorten_the_lifetime() {
+    let owner = ed25519(1);
+    let eol = "2099-01-01T00:00:00Z";
+    let entry = Entry::decode(&numbered(&owner, 7, eol)[..]).unwrap();
+    let copy = Entry { signature_v1: Some(vec![0xff; 64]), ..entry.clone() }.encode_to_vec();
+    let mut node = node();
+    node.put(&key(&owner), entry.encode_to_vec());
+    let mut record = KadRecord::new(kad::RecordKey::new(&key(&owner)), copy.clone());
+    record.expires = Some(Instant::now() + Duration::from_secs(1));
+    node.store.put(record).unwrap();
+    assert_eq!(node.get(&key(&owner)), Some(copy), "its bytes are greater");
+    node.clock.advance(Duration::from_secs(3_600));
+    assert!(node.get(&key(&owner)).is_some());
 }
