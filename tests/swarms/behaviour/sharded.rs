@@ -85,7 +85,7 @@ async fn a_shard_that_was_not_read_completely_is_reported() {
         let read = reader.client.get_sharded(&topic).await.unwrap();
         assert_eq!(read.incomplete, [shards[0].clone()]);
         assert!(read.unreached.is_empty() && read.failed.is_empty() && !read.is_complete());
-        // Of one of the two shards, which showed two slices of some thirteen.
+        // Of one of the two shards, which has shown two slices.
         assert!(read.missing() > 0.25 && read.missing() < 0.5, "{}", read.missing());
         // Two slices, then two others.
         let found = read.record.spaces().count();
