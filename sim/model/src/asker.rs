@@ -68,6 +68,9 @@ pub(crate) enum Purpose {
     Replicate,
 }
 
+/// Number of requests at a time of a lookup that no client waits for.
+const UPKEEP_PARALLELISM: usize = 6;
+
 /// State of a node that asks others.
 #[derive(Debug, Default)]
 pub(crate) struct Asker {
@@ -136,7 +139,11 @@ impl World {
         let start = self.ids.known_to(&self.nodes, id, of_key.point, self.partition, self.now);
         let start: Vec<Named> = start.into_iter().map(|node| self.named(node)).collect();
         let local = self.nodes[id as usize].peer;
-        let config = LookupConfig::default().with_parallelism(self.config.parallelism);
+        let parallelism = match purpose {
+            Purpose::Get | Purpose::Write { is_new: true, .. } => self.config.parallelism,
+            Purpose::Write { is_new: false, .. } | Purpose::Replicate => UPKEEP_PARALLELISM,
+        };
+        let config = LookupConfig::default().with_parallelism(parallelism);
         let lookup = Lookup::new(of_key.place, LookupKind::Value, local, config, start);
         let (node, rules) = (&mut self.nodes[id as usize], &self.rules);
         let reader = match &node.store {

@@ -48,7 +48,7 @@ pub(crate) struct Config {
     pub(crate) sybils_lie: bool,
     pub(crate) refresh: Time,
     pub(crate) replicate: Option<Time>,
-    /// Of lookups.
+    /// Of lookups that a client waits for.
     pub(crate) parallelism: usize,
     pub(crate) store: StoreConfig,
     /// Whether clients forget what they know of peers between two operations, to save memory.
