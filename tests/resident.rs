@@ -77,7 +77,8 @@ fn rows_take_no_more_memory_than_they_count() {
         let ratio = taken as f64 / counted as f64;
         println!("{shape}: {taken} bytes taken, {counted} counted: {ratio:.2}");
         assert!(taken <= counted, "{shape}: {taken} bytes taken, {counted} counted");
-        // The bound is not much larger than the memory used.
-        assert!(2 * taken >= counted, "{shape}: {taken} bytes taken, {counted} counted");
+        // The bound is not many times the memory used. Rows take less than the cost that files of
+        // this format have counted for them.
+        assert!(3 * taken >= counted, "{shape}: {taken} bytes taken, {counted} counted");
     }
 }
