@@ -1,10 +1,13 @@
 //! Signatures that are dear to verify, and the same ones again and again.
 
 use libp2p_identity::Keypair;
-use libp2p_smart_record::{Registry, store::Counters};
-use smart_record_testing::forge::{Author, Update, encode, key};
+use libp2p_smart_record::{
+    Fault, Limits, MinWork, Open, Registry, SpaceRules,
+    store::{Counters, Quota, StoreConfig},
+};
+use smart_record_testing::forge::{Author, NOW, Space, Update, encode, key};
 
-use super::{print, put, replica};
+use super::{print, put, replica, replica_of};
 
 /// How many P-256 signatures take 4 ms: each 330 µs, and hashing.
 const ALLOWED: u64 = 13;
@@ -83,4 +86,92 @@ fn a_stale_ipns_record_is_verified_once_and_its_replay_not_at_all() {
     print("its replay", stale.as_bytes().len(), cost, &store.counters());
     assert_eq!(cost.0, 0);
     assert_eq!(store.counters().refused_total(), 2);
+}
+
+/// Updates of many writers, each of its own.
+fn crowd(count: u64) -> Vec<Space> {
+    (0..count).map(|n| Author::ed25519(n).says(&Update::saying(1))).collect()
+}
+
+#[test]
+fn two_hundred_signatures_of_a_wrong_form_cost_what_sixteen_cost() {
+    // y = 2 is no point, and the number after it is not below the order.
+    let (mut no_point, no_scalar) = ([0; 64], [0xff; 64]);
+    no_point[0] = 2;
+    for signature in [no_point, no_scalar] {
+        let mut store = replica(Registry::default());
+        let mut spaces = crowd(200);
+        spaces.iter_mut().for_each(|space| space.updates[0].signature = signature.to_vec());
+        let cost = put(&mut store, &key(), &encode(spaces));
+        print("signatures of a wrong form", 0, cost, &store.counters());
+        assert_eq!(cost.0, 16);
+        let counters = store.counters();
+        assert_eq!(counters.refused.get(&Fault::Invalid), Some(&16));
+        assert_eq!(counters.refused.get(&Fault::LimitExceeded), Some(&184));
+    }
+}
+
+#[test]
+fn two_hundred_forgeries_cost_one_batch_more_than_sixteen_cost() {
+    let mut store = replica(Registry::default());
+    let forge = |space: Space| {
+        let signature = Author::ed25519(7_777).sign_bytes(&key(), space.updates[0].update.clone());
+        Space { updates: vec![signature], ..space }
+    };
+    let cost = put(&mut store, &key(), &encode(crowd(200).into_iter().map(forge)));
+    print("forgeries", 0, cost, &store.counters());
+    assert_eq!(cost.0, 48 + 16);
+    assert_eq!(store.counters().refused.get(&Fault::Invalid), Some(&16));
+    // One forgery among many: all others are kept.
+    let mut store = replica(Registry::default());
+    let mut spaces = crowd(40);
+    spaces[20] = forge(spaces[20].clone());
+    let cost = put(&mut store, &key(), &encode(spaces));
+    print("one forgery among 40", 0, cost, &store.counters());
+    assert_eq!((cost.0, store.counters().admitted), (80, 39));
+}
+
+#[test]
+fn what_is_refused_for_free_is_not_verified_together_either() {
+    let limits = Limits::default;
+    let with = |limits| SpaceRules::new(limits, Open);
+    let config = StoreConfig::default;
+    let quota = |count, bytes| config().with_writer_quota(Quota { count, bytes });
+    let all = |change: &dyn Fn(&mut Update)| {
+        let update = || {
+            let mut update = Update::saying(1);
+            change(&mut update);
+            update
+        };
+        (0..40).map(|n| Author::ed25519(n).says(&update())).collect::<Vec<_>>()
+    };
+    let of_one = |updates: &mut dyn Iterator<Item = Update>| {
+        let author = Author::ed25519(1);
+        vec![author.space_of(updates.map(|update| author.sign(&update)).collect())]
+    };
+    let merges = of_one(&mut (0..40).map(|n| Update::saying(1).after(n)));
+    let hidden = of_one(&mut (0..40).map(|n| Update::saying(1).after(n).replacing()));
+    let withdrawn = |update: &mut Update| (update.kind, update.document) = (1, Vec::new());
+    for (name, rules, config, spaces, admitted) in [
+        ("expired", with(limits()), config(), all(&|it| it.expires_at = NOW), 0),
+        ("ahead", with(limits()), config(), all(&|it| it.seq += 301_000_000), 0),
+        ("long-lived", with(limits()), config(), all(&|it| it.expires_at += 172_800_000), 0),
+        ("too large", with(limits().with_update_bytes(8)), config(), crowd(40), 0),
+        ("no work", SpaceRules::new(limits(), MinWork::new(1, Open)), config(), crowd(40), 0),
+        ("updates", with(limits().with_updates_per_space(2)), config(), merges, 2),
+        ("hidden", with(limits()), config(), hidden, 1),
+        ("spaces", with(limits().with_spaces_per_record(3)), config(), crowd(40), 3),
+        ("withdrawn", with(limits().with_withdrawn_per_record(3)), config(), all(&withdrawn), 3),
+        ("no spaces of a writer", with(limits()), quota(0, 1_000_000), crowd(40), 0),
+        ("no bytes of a writer", with(limits()), quota(10, 100), crowd(40), 0),
+        ("a small record", with(limits()), config().with_max_record_bytes(1_000), crowd(40), 3),
+        ("a small store", with(limits()), config().with_max_bytes(2_000), crowd(40), 3),
+    ] {
+        let registry = Registry::empty().with(Registry::SMART_RECORDS, rules).unwrap();
+        let mut store = replica_of(registry, config);
+        let value = encode(spaces);
+        let cost = put(&mut store, &key(), &value);
+        print(name, value.len(), cost, &store.counters());
+        assert_eq!((cost.0, store.counters().admitted), (admitted, admitted), "{name}");
+    }
 }
