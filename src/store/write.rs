@@ -402,7 +402,7 @@ impl SmartRecordStore {
         let mut targets: Vec<_> = targets.collect();
         targets.sort_unstable_by_key(|target| target.order);
         self.restore_head(key)?;
-        self.verify_together(rules, key, &mut targets, now)?;
+        self.verify_together(rules, key, &mut targets, now);
         for target in targets {
             let peer = target.writer.peer_id();
             match self.write_space(rules, target, now, &mut outcome.refusals) {
@@ -477,40 +477,25 @@ impl SmartRecordStore {
         })
     }
 
-    /// Verifies updates of several spaces together: those of stored spaces, and of new ones for
-    /// which there is room beside the others without an eviction. The rest is verified space by
-    /// space, once it is clear that there is room for each.
+    /// Verifies updates of several spaces together. The rest is verified space by space.
     fn verify_together(
         &mut self,
         rules: &SpaceRules,
         key: &RecordKey,
         targets: &mut [Target<'_>],
         now: Timestamp,
-    ) -> Result<(), StorageError> {
+    ) {
         let count = |sum: usize, target: &Target<'_>| match &target.updates {
             Incoming::Unverified(updates) => sum.saturating_add(updates.len()),
             Incoming::Verified(_) => sum,
         };
         if targets.iter().fold(0, count) < SpaceRules::LEAST_TOGETHER {
-            return Ok(());
+            return;
         }
         let (mut newcomers, mut stored) = (Newcomers::default(), Vec::with_capacity(targets.len()));
         for target in &*targets {
-            stored.push(match self.gate(target, now)? {
-                Gate::Holds | Gate::IsOlder => None,
-                Gate::Has(space, ..) => Some(space),
-                Gate::IsNew(stored_at) => {
-                    let is_remembered = self.memory.space(target.id, now).is_some();
-                    let mut rows = target.newcomers(is_remembered, stored_at).peekable();
-                    let mut has_room = rows.peek().is_none();
-                    for row in rows {
-                        has_room = has_room || self.has_room_beside(&row, newcomers, false)?;
-                    }
-                    newcomers
-                        .add(target.updates.bytes().saturating_add(target.writer.as_bytes().len()));
-                    has_room.then(Space::new)
-                }
-            });
+            // A failure is met again when the space is written.
+            stored.push(self.certain_space(target, &mut newcomers, now).unwrap_or_default());
         }
         let together = targets.iter_mut().zip(&stored).filter_map(|(target, stored)| {
             match (&mut target.updates, stored) {
@@ -521,7 +506,29 @@ impl SmartRecordStore {
             }
         });
         rules.verify_together(key, together.collect(), Some(now));
-        Ok(())
+    }
+
+    /// The space as it is stored; an empty one if it is new and has room beside other newcomers
+    /// without an eviction. `None` if its updates may not have to be verified.
+    fn certain_space(
+        &mut self,
+        target: &Target<'_>,
+        newcomers: &mut Newcomers,
+        now: Timestamp,
+    ) -> Result<Option<Space>, StorageError> {
+        let stored_at = match self.gate(target, now)? {
+            Gate::Holds | Gate::IsOlder => return Ok(None),
+            Gate::Has(space, ..) => return Ok(Some(space)),
+            Gate::IsNew(stored_at) => stored_at,
+        };
+        let is_remembered = self.memory.space(target.id, now).is_some();
+        let mut rows = target.newcomers(is_remembered, stored_at).peekable();
+        let mut has_room = rows.peek().is_none();
+        for row in rows {
+            has_room = has_room || self.has_room_beside(&row, *newcomers, false)?;
+        }
+        newcomers.add(target.updates.bytes().saturating_add(target.writer.as_bytes().len()));
+        Ok(has_room.then(Space::new))
     }
 
     /// Joins the valid updates into their writer's space. Returns how many were new, and how many

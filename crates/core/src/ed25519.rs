@@ -9,6 +9,8 @@
 //! **Spec.** `docs/wire.md`, section "Which signatures are good". The equation and the encodings
 //! are those of [ZIP 215](https://zips.z.cash/zip-0215); keys of small order are refused beyond it.
 
+#![expect(clippy::arithmetic_side_effects, reason = "of scalars and points it always has a result")]
+
 use curve25519_dalek::{
     EdwardsPoint, Scalar, constants::ED25519_BASEPOINT_POINT, edwards::CompressedEdwardsY,
     traits::VartimeMultiscalarMul,

@@ -52,7 +52,8 @@ pub struct SignatureMemory(Arc<Mutex<Remembered>>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct SignatureCounts {
-    /// Signatures that were verified, good or bad.
+    /// Signatures that were verified, good or bad. Those of a batch that failed count again when
+    /// they are verified alone.
     pub verified: u64,
     /// Signatures that were remembered as good.
     pub remembered: u64,

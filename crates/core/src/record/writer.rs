@@ -4,7 +4,8 @@
 //! writer. The result of a signature check does not depend on the machine or on other signatures,
 //! nor on whether it is verified alone or with others.
 //!
-//! **Spec.** `docs/wire.md`, section "Which signatures are good". [Peer ids and keys](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md),
+//! **Spec.** `docs/wire.md`, section "Which signatures are good"; [Peer ids and
+//! keys](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md),
 //! [RFC 0002, signed
 //! envelopes](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md).
 
