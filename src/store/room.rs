@@ -207,11 +207,14 @@ impl SmartRecordStore {
             return Ok(false);
         }
         if taken >= max_spaces && place == Place::Open {
+            if !may_evict {
+                return Ok(false);
+            }
             // If only the number of spaces is reached, one may be evicted for it.
             let (table, candidates) = (&self.table, &mut self.candidates);
             let min_bits = newcomer.min_bits;
             let last = candidates.next_open_space(table, id.record, &board, None, min_bits)?;
-            if !may_evict || last.is_none_or(|last| last <= order) {
+            if last.is_none_or(|last| last <= order) {
                 return Ok(false);
             }
         }
