@@ -32,6 +32,8 @@ mod record_put;
 mod refused;
 mod versions;
 
+#[cfg(test)]
+pub(crate) use self::dropped::DroppedSpaces;
 pub(crate) use self::{
     delivery::{Delivery, in_turns},
     joined::{Answer, CheckedAnswer, JoinedAnswers, chunks, contains},

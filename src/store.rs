@@ -207,7 +207,8 @@ impl SmartRecordStore {
     /// A store in memory for the records of these namespaces.
     pub fn with_registry(local: PeerId, registry: Registry, config: StoreConfig) -> Self {
         let (storage, clock) = (Box::new(MemoryStorage::default()), Arc::new(SystemClock));
-        Self::over(local, registry, config, storage, clock)
+        let signatures = SignatureMemory::new(config.signature_memory());
+        Self::over(local, registry, config, storage, clock, signatures)
     }
 
     /// A store over any storage, with any clock. It restores what the storage holds of an earlier
@@ -225,9 +226,15 @@ impl SmartRecordStore {
         clock: impl Clock,
     ) -> Result<Self, OtherPeer> {
         let clock: Arc<dyn Clock> = Arc::new(clock);
-        let rules = RowVerifier { local, registry: registry.clone(), clock: clock.clone() };
+        let signatures = SignatureMemory::new(config.signature_memory());
+        let rules = RowVerifier {
+            local,
+            registry: registry.clone(),
+            clock: clock.clone(),
+            signatures: signatures.clone(),
+        };
         storage.attach(local, Arc::new(rules))?;
-        Ok(Self::over(local, registry, config, Box::new(storage), clock))
+        Ok(Self::over(local, registry, config, Box::new(storage), clock, signatures))
     }
 
     fn over(
@@ -236,6 +243,7 @@ impl SmartRecordStore {
         config: StoreConfig,
         storage: Box<dyn Storage>,
         clock: Arc<dyn Clock>,
+        signatures: SignatureMemory,
     ) -> Self {
         let (max, is_durable) = (config.max_remembered(), storage.is_durable());
         let memory = EvictionMemory::new(max, is_durable, clock.now());
@@ -254,7 +262,7 @@ impl SmartRecordStore {
             source: Source::UNKNOWN,
             meter: Meter::default(),
             replies: Replies::default(),
-            signatures: SignatureMemory::new(config.signature_memory()),
+            signatures,
             served: Served::default(),
             config,
             snapshot: Mutex::default(),

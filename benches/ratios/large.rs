@@ -1,6 +1,13 @@
 //! Figures with a million updates.
 
-use std::{env, ops::Range, process::Command, sync::mpsc, thread, time::Duration};
+use std::{
+    env,
+    ops::Range,
+    process::{Command, Output},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use libp2p_kad::{Record, store::RecordStore};
 use libp2p_smart_record::{
@@ -12,24 +19,35 @@ use smart_record_testing::ManualClock;
 
 use crate::{
     fixtures::{HOUR, NOW, board_key, keypair, store, store_over, time, value},
-    harness::{Goal, Harness},
+    harness::Harness,
 };
 
 /// How many updates there are; `UPDATES` in the environment sets another number.
-fn updates() -> u64 {
-    env::var("UPDATES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000_000)
+///
+/// # Errors
+/// If that is not a number.
+pub fn updates() -> Result<u64, String> {
+    let set = env::var_os("UPDATES").map(|n| n.to_string_lossy().parse());
+    set.unwrap_or(Ok(1_000_000)).map_err(|error| format!("UPDATES: {error}"))
 }
 
 /// How many updates the process whose memory is measured holds.
 const RESIDENT: u64 = 100_000;
-/// Marks the child process. Its value is the number of spaces of a record.
+/// Marks a child process. Its value says what the child does.
 const CHILD: &str = "RATIOS_CHILD";
 
-pub fn run(harness: &mut Harness) {
-    collection(harness);
+pub fn run(harness: &mut Harness, updates: u64) {
+    collection(harness, updates);
     resident(harness);
+    let names = [
+        "redb_group_puts_per_memory_put",
+        "redb_reopen_1000000",
+        "redb_reopen_1000000_after_a_crash",
+    ];
     #[cfg(feature = "redb")]
-    disk::run(harness);
+    disk::run(harness, updates, names);
+    #[cfg(not(feature = "redb"))]
+    harness.skip(names, "the feature `redb` is off");
 }
 
 /// Boards of 1,000 writers with one update each, made in a separate thread.
@@ -67,7 +85,7 @@ fn fill(store: &mut SmartRecordStore, values: impl Iterator<Item = (RecordKey, V
 
 /// Collects a thousand expired updates, each in another board: among a million that have not
 /// expired, and with nothing else in the store.
-fn collection(harness: &mut Harness) {
+fn collection(harness: &mut Harness, updates: u64) {
     const ROUNDS: u64 = 7;
     let name = "collect_1000_of_1000000";
     if !harness.wants(name) {
@@ -76,12 +94,12 @@ fn collection(harness: &mut Harness) {
     let clock = ManualClock::at(NOW);
     let minutes = |n: u64| Duration::from_secs(60 * n);
     let mut large = store_over(MemoryStorage::default(), clock.clone());
-    fill(&mut large, many(0..updates(), HOUR));
+    fill(&mut large, many(0..updates, HOUR));
     // A thousand updates that expire in the same minute, spread over as many boards.
     let expiring = |minute: u64| {
         (0..1_000).map(move |n| {
             let keypair = keypair(10_000_000 + minute * 1_000 + n);
-            let key = board_key(n * updates() / 1_000_000);
+            let key = board_key(n * updates / 1_000_000);
             let value = value(&key, &keypair, 0, minutes(minute));
             (key, value)
         })
@@ -90,7 +108,7 @@ fn collection(harness: &mut Harness) {
         fill(&mut large, expiring(minute));
     }
     let mut minute = 0;
-    harness.ratio(name, Goal::AtMost(1.5), ROUNDS as usize, || {
+    harness.ratio(name, ROUNDS as usize, || {
         minute += 1;
         let mut small = store_over(MemoryStorage::default(), clock.clone());
         fill(&mut small, expiring(minute));
@@ -103,27 +121,51 @@ fn collection(harness: &mut Harness) {
 
 /// The growth of a process's memory, with nothing else in it.
 fn resident(harness: &mut Harness) {
-    for (name, spaces, goal) in [
-        ("resident_bytes_per_wire_byte", 1_000, Goal::AtMost(2.0)),
-        ("resident_bytes_per_wire_byte_of_records_of_one_space", 1, Goal::None),
-    ] {
-        if !harness.wants(name) {
-            continue;
-        }
-        let child = env::current_exe().unwrap();
-        let child = Command::new(child).env(CHILD, spaces.to_string()).output().unwrap();
-        let ratio = String::from_utf8(child.stdout).unwrap();
-        harness.report(name, ratio.trim().parse().unwrap(), "×", goal);
+    const ROUNDS: usize = 3;
+    let mut figures = [
+        ("resident_bytes_per_wire_byte", 1_000, Vec::new()),
+        ("resident_bytes_per_wire_byte_of_records_of_one_space", 1, Vec::new()),
+    ];
+    if memory_stats::memory_stats().is_none() {
+        let names = figures.each_ref().map(|(name, ..)| *name);
+        return harness.skip(names, "this system does not tell the memory of a process");
     }
+    for _ in 0..ROUNDS {
+        for (name, spaces, ratios) in &mut figures {
+            if harness.wants(name) {
+                let ratio = String::from_utf8(child_that(&format!("resides {spaces}")).stdout);
+                ratios.push(ratio.unwrap().trim().parse().unwrap());
+            }
+        }
+    }
+    for (name, _, ratios) in figures.into_iter().filter(|(.., ratios)| !ratios.is_empty()) {
+        harness.report(name, ratios);
+    }
+}
+
+/// Runs a child process.
+fn child_that(does: &str) -> Output {
+    let output = Command::new(env::current_exe().unwrap()).env(CHILD, does).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output
 }
 
 pub fn is_child() -> bool {
     env::var_os(CHILD).is_some()
 }
 
-/// Prints the resident bytes of a store for each byte received.
 pub fn child() {
-    let spaces: u64 = env::var(CHILD).unwrap().parse().unwrap();
+    let does = env::var(CHILD).unwrap();
+    match does.splitn(3, ' ').collect::<Vec<_>>()[..] {
+        ["resides", spaces] => reside(spaces.parse().unwrap()),
+        #[cfg(feature = "redb")]
+        ["crashes", update, path] => disk::crash(update.parse().unwrap(), path.as_ref()),
+        _ => panic!("{CHILD} is {does}"),
+    }
+}
+
+/// Prints the resident bytes of a store for each byte received.
+fn reside(spaces: u64) {
     let values = |range| many_of(spaces, range, HOUR);
     let resident = || memory_stats::memory_stats().unwrap().physical_mem as f64;
     let mut store = store();
@@ -138,16 +180,17 @@ pub fn child() {
 /// The storage in a file.
 #[cfg(feature = "redb")]
 mod disk {
-    use std::path::Path;
+    use std::{path::Path, process};
 
     use libp2p_smart_record::store::{Durability, RedbConfig, RedbStorage};
 
     use super::*;
     use crate::fixtures::local;
 
-    pub(super) fn run(harness: &mut Harness) {
-        puts(harness);
-        reopening(harness);
+    pub(super) fn run(harness: &mut Harness, updates: u64, names: [&str; 3]) {
+        let [puts, closed, crashed] = names;
+        self::puts(harness, puts);
+        reopening(harness, updates, [closed, crashed]);
     }
 
     fn open(path: &Path) -> SmartRecordStore {
@@ -161,15 +204,15 @@ mod disk {
     }
 
     /// How many puts of new updates each store takes in the same time.
-    fn puts(harness: &mut Harness) {
+    fn puts(harness: &mut Harness, name: &str) {
         const UPDATES: u64 = 20_000;
-        let name = "redb_group_puts_per_memory_put";
+        const ROUNDS: usize = 5;
         if !harness.wants(name) {
             return;
         }
         let folder = tempfile::tempdir().unwrap();
         let values: Vec<_> = many(0..UPDATES, HOUR).collect();
-        let mut ratios: Vec<_> = (0..5)
+        let ratios = (0..ROUNDS)
             .map(|round| {
                 let mut disk = open(&folder.path().join(round.to_string()));
                 let mut memory = store();
@@ -182,39 +225,46 @@ mod disk {
                 in_memory.as_secs_f64() / on_disk.as_secs_f64()
             })
             .collect();
-        ratios.sort_by(f64::total_cmp);
-        harness.report(name, ratios[ratios.len() / 2], "×", Goal::AtLeast(0.5));
+        harness.report(name, ratios);
     }
 
-    /// The time from opening a large file to the first reply, after it was closed and after a
-    /// crash.
-    fn reopening(harness: &mut Harness) {
-        let (closed, crashed) = ("redb_reopen_1000000", "redb_reopen_1000000_after_a_crash");
-        if !harness.wants(closed) {
+    /// The time from opening a large file to the first reply, in turns after a crash and after it
+    /// was closed.
+    fn reopening(harness: &mut Harness, updates: u64, names: [&str; 2]) {
+        const ROUNDS: u64 = 7;
+        if !harness.wants_any(names) {
             return;
         }
         let folder = tempfile::tempdir().unwrap();
-        let (path, copy) = (folder.path().join("store"), folder.path().join("crashed"));
+        let path = folder.path().join("store");
         let mut store = open(&path);
-        fill(&mut store, many(0..updates(), HOUR));
+        fill(&mut store, many(0..updates, HOUR));
         drop(store);
-        // The content of the file while it is open is what a killed process leaves, in this case
-        // one that has written since it was opened. No write may be pending while the file is
-        // copied.
-        let mut store = open_with(&path, Durability::Immediate);
-        fill(&mut store, many(updates()..updates() + 1, HOUR));
-        std::fs::copy(&path, &copy).unwrap();
-        drop(store);
-        // Pending writes of the copy must not count for the store.
-        std::fs::File::open(&copy).unwrap().sync_all().unwrap();
-        for (name, path) in [(closed, &path), (crashed, &copy)] {
+        let reopen = || {
             let key = libp2p_kad::RecordKey::new(&board_key(0));
             let mut opened = None;
             let taken = time([()], |()| {
-                let store = opened.insert(open(path));
+                let store = opened.insert(open(&path));
                 assert!(store.get(&key).is_some());
             });
-            harness.report(name, taken.as_secs_f64(), "s", Goal::AtMost(1.0));
+            taken.as_secs_f64()
+        };
+        let (mut closed, mut crashed) = (Vec::new(), Vec::new());
+        for update in updates..updates + ROUNDS {
+            child_that(&format!("crashes {update} {}", path.display()));
+            crashed.push(reopen());
+            closed.push(reopen());
         }
+        let [name, after_a_crash] = names;
+        harness.report(name, closed);
+        harness.report(after_a_crash, crashed);
+    }
+
+    /// Opens a file, writes an update and ends with the file open, as a killed process does.
+    pub(super) fn crash(update: u64, path: &Path) {
+        let mut store = open_with(path, Durability::Immediate);
+        fill(&mut store, many(update..update + 1, HOUR));
+        assert_eq!(store.counters().admitted, 1);
+        process::exit(0);
     }
 }

@@ -16,12 +16,12 @@ use crate::{
     fixtures::{
         Bare, HOUR, NOW, board, board_key, keypair, local, record, store, time, update, value,
     },
-    harness::{Goal, Harness},
+    harness::Harness,
 };
 
 /// How many updates a round has.
 const UPDATES: u64 = 1_000;
-const ROUNDS: usize = 51;
+const ROUNDS: usize = 31;
 
 pub fn run(harness: &mut Harness) {
     key_types(harness);
@@ -44,9 +44,8 @@ fn key_types(harness: &mut Harness) {
         time(0..20, |_| writer.verify_bytes(&message, signature).unwrap())
     };
     let [ed25519, secp256k1, ecdsa, rsa] = keys::all_types().map(verifier);
-    harness.ratio("ed25519_in_50_us", Goal::None, ROUNDS, || {
-        (verify(&ed25519), 20 * Duration::from_micros(50))
-    });
+    harness
+        .ratio("ed25519_in_50_us", ROUNDS, || (verify(&ed25519), 20 * Duration::from_micros(50)));
     let weight = |of: &(Writer, Vec<u8>)| verification_work(of.0.as_bytes(), message.len());
     for (name, of) in [
         ("secp256k1_in_its_weight", secp256k1),
@@ -54,9 +53,7 @@ fn key_types(harness: &mut Harness) {
         ("rsa_2048_in_its_weight", rsa),
     ] {
         let in_ed25519 = weight(&of).div_duration_f64(weight(&ed25519));
-        harness.ratio(name, Goal::AtMost(1.25), ROUNDS, || {
-            (verify(&of), verify(&ed25519).mul_f64(in_ed25519))
-        });
+        harness.ratio(name, ROUNDS, || (verify(&of), verify(&ed25519).mul_f64(in_ed25519)));
     }
     replays(harness);
 }
@@ -71,7 +68,7 @@ fn replays(harness: &mut Harness) {
     let verify = || {
         time(&signatures, |(writer, signature)| writer.verify_bytes(&message, signature).unwrap())
     };
-    harness.ratio("verify_again_from_memory", Goal::AtMost(0.10), ROUNDS, || {
+    harness.ratio("verify_again_from_memory", ROUNDS, || {
         (memory.during(Duration::MAX, verify).0, verify())
     });
 }
@@ -84,7 +81,7 @@ fn put(store: &mut SmartRecordStore, value: &(RecordKey, Vec<u8>)) {
 fn admission(harness: &mut Harness) {
     let (new, known) = ("admit_new_update", "admit_known_update");
     let new_key = "admit_new_update_of_new_key";
-    if ![new, known, new_key].iter().any(|name| harness.wants(name)) {
+    if !harness.wants_any([new, known, new_key]) {
         return;
     }
     let mut values = Vec::new();
@@ -102,14 +99,11 @@ fn admission(harness: &mut Harness) {
         assert_eq!(store.counters().admitted, UPDATES);
         admit
     };
-    harness.ratio(new, Goal::AtMost(1.20), ROUNDS, || (admit(), verify()));
-    harness
-        .ratio(new_key, Goal::AtMost(1.20), ROUNDS, || (admit(), time(&bare, Bare::verify_anew)));
+    harness.ratio(new, ROUNDS, || (admit(), verify()));
+    harness.ratio(new_key, ROUNDS, || (admit(), time(&bare, Bare::verify_anew)));
     let mut store = store();
     time(&values, |value| put(&mut store, value));
-    harness.ratio(known, Goal::AtMost(0.06), ROUNDS, || {
-        (time(&values, |value| put(&mut store, value)), verify())
-    });
+    harness.ratio(known, ROUNDS, || (time(&values, |value| put(&mut store, value)), verify()));
     assert_eq!(store.counters().admitted, UPDATES);
 }
 
@@ -127,7 +121,7 @@ fn packets(harness: &mut Harness) {
         bare.extend(updates.clone().map(|(keypair, update)| Bare::new(&key, keypair, &update)));
         values.push((key.clone(), record(&key, updates).encode()));
     }
-    harness.ratio(name, Goal::AtMost(0.65), ROUNDS, || {
+    harness.ratio(name, ROUNDS, || {
         let mut store = store();
         let admit = time(&values, |value| put(&mut store, value));
         assert_eq!(store.counters().admitted, UPDATES);
@@ -137,7 +131,7 @@ fn packets(harness: &mut Harness) {
 
 fn boards(harness: &mut Harness) {
     let (into, join) = ("put_into_board_of_1000", "join_boards_differing_in_10");
-    if !harness.wants(into) && !harness.wants(join) {
+    if !harness.wants_any([into, join]) {
         return;
     }
     let key = board_key(0);
@@ -147,7 +141,7 @@ fn boards(harness: &mut Harness) {
     }
     assert_eq!(store.counters().admitted, 1_000);
     let mut writers = (1_000..).map(keypair);
-    harness.ratio(into, Goal::AtMost(1.10), ROUNDS, || {
+    harness.ratio(into, ROUNDS, || {
         let (mut large, mut small) = (Vec::new(), Vec::new());
         for (n, keypair) in (1_000_000..).zip(writers.by_ref().take(100)) {
             large.push((key.clone(), value(&key, &keypair, 0, HOUR)));
@@ -165,7 +159,7 @@ fn boards(harness: &mut Harness) {
     let bare: Vec<_> =
         keypairs.iter().map(|k| Bare::new(&key, k, &update(&key, k, 0, HOUR))).collect();
     let other = other.encode();
-    harness.ratio(join, Goal::AtMost(4.0), ROUNDS, || {
+    harness.ratio(join, ROUNDS, || {
         let mut store = crate::fixtures::store();
         store.write(&key, &one).unwrap();
         let joined = time([&other], |other| drop(store.write(&key, other).unwrap()));
@@ -182,7 +176,7 @@ fn reading(harness: &mut Harness) {
     let record = ours.get(&key).unwrap().into_owned();
     theirs.put(record.clone()).unwrap();
     let times = || 0..10_000;
-    harness.ratio("get_20_spaces", Goal::AtMost(2.0), ROUNDS, || {
+    harness.ratio("get_20_spaces", ROUNDS, || {
         let mine = time(times(), |_| drop(black_box(ours.get(&record.key).unwrap().into_owned())));
         let other =
             time(times(), |_| drop(black_box(theirs.get(&record.key).unwrap().into_owned())));
@@ -210,7 +204,7 @@ fn reading_for_the_first_time(harness: &mut Harness) {
             record.key
         })
         .collect();
-    harness.ratio(name, Goal::None, ROUNDS, || {
+    harness.ratio(name, ROUNDS, || {
         let mine = time(&keys, |key| drop(black_box(ours.get(key).unwrap().into_owned())));
         let other = time(&keys, |key| drop(black_box(theirs.get(key).unwrap().into_owned())));
         (mine, other)
@@ -220,8 +214,12 @@ fn reading_for_the_first_time(harness: &mut Harness) {
 /// One validator on two threads.
 fn two_cores(harness: &mut Harness) {
     let (name, bare) = ("validate_on_two_cores", "verify_strict_on_two_cores");
-    if !harness.wants(name) && !harness.wants(bare) {
+    if !harness.wants_any([name, bare]) {
         return;
+    }
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    if cores < 2 {
+        return harness.skip([bare, name], "this process has one core");
     }
     // What two threads gain on this machine if they share nothing.
     let signatures: Vec<_> = (0..1_000)
@@ -230,7 +228,7 @@ fn two_cores(harness: &mut Harness) {
         .collect();
     let verify = |signatures: &[Bare]| signatures.iter().for_each(Bare::verify);
     let (left, right) = signatures.split_at(signatures.len() / 2);
-    harness.ratio(bare, Goal::None, ROUNDS, || {
+    harness.ratio(bare, ROUNDS, || {
         let one = time([()], |()| verify(&signatures));
         let two = time([()], |()| {
             thread::scope(|scope| {
@@ -255,7 +253,7 @@ fn two_cores(harness: &mut Harness) {
             validate(right);
         });
     };
-    harness.ratio(name, Goal::AtLeast(1.8), ROUNDS, || {
+    harness.ratio(name, ROUNDS, || {
         let one: Duration = time([()], |()| validate(&values));
         (one, time([()], |()| on_two()))
     });

@@ -37,6 +37,11 @@ const BACKGROUND: Duration = Duration::from_secs(10);
 /// has added clients to the table, some servers are among them.
 const START: usize = 64;
 
+/// Number of requests at a time of a lookup that no client waits for: fewer than for clients,
+/// because each more at a time costs requests, and these lookups are most of the traffic. From the
+/// model in `docs/scale.md`.
+const UPKEEP_PARALLELISM: usize = 6;
+
 /// All reads under way.
 #[derive(Default)]
 pub(super) struct Reads {
@@ -225,7 +230,7 @@ impl Reads {
         }
         env.count(|c| &mut c.lookups, 1);
         let breadth = reader.breadth(env.bounds.closest);
-        let read = Read::new(lookup, search(env, &key), breadth);
+        let read = Read::new(lookup, search(env, &key, reader.is_client()), breadth);
         let operation = Operation {
             read,
             reader,
@@ -536,7 +541,7 @@ impl Operation {
 }
 
 /// Returns a lookup of the peers closest to a key, which starts from those in the routing table.
-fn search(env: &mut Env, key: &RecordKey) -> search::Lookup {
+fn search(env: &mut Env, key: &RecordKey, is_client: bool) -> search::Lookup {
     let target = KBucketKey::new(key.as_bytes().to_vec());
     let start = env.kad.get_closest_local_peers(&target).map(KBucketKey::into_preimage);
     let start: Vec<_> = start.take(START).collect();
@@ -544,6 +549,7 @@ fn search(env: &mut Env, key: &RecordKey) -> search::Lookup {
     env.net.size.forget_old(env.net.now());
     let config = LookupConfig::default().with_closest(env.bounds.closest);
     let config = config.with_per_subnet(env.subnets.share);
+    let config = if is_client { config } else { config.with_parallelism(UPKEEP_PARALLELISM) };
     let (place, wanted) = (Place::of_key(key.as_bytes()), LookupKind::Value);
     search::Lookup::new(place, wanted, env.local, config, start)
 }

@@ -32,12 +32,24 @@ pub struct ShardedReading {
     pub failed: Vec<(RecordKey, ClientError)>,
     /// Time of the last read.
     pub at: Timestamp,
+    /// The mean of what is missing from the shards.
+    missing: f64,
 }
 
 impl ShardedReading {
     /// The view of all shards as one record, at [`at`](Self::at).
     pub fn view(&self) -> View {
         self.record.view(self.at)
+    }
+
+    /// The share of the topic that was not covered by enough peers, from 0 to 1: about the share of
+    /// the writers that may be missing. It is the mean of what is
+    /// [missing](crate::query::Reading::missing) from each shard, because writers spread evenly
+    /// over the shards; of one that was not reached or could not be read, all is missing. If it is
+    /// 0 and the reading is not complete, too few of the closest peers have answered for
+    /// [some shards](Self::incomplete).
+    pub const fn missing(&self) -> f64 {
+        self.missing
     }
 
     /// Whether every shard was read completely.
@@ -65,11 +77,18 @@ impl Client {
             incomplete: Vec::new(),
             failed: Vec::new(),
             at: Timestamp::EPOCH,
+            missing: 0.0,
         };
+        let (mut count, mut missing) = (0.0, 0.0);
         let mut shards = stream::iter(topic.keys())
             .map(|key| async { (key.clone(), self.get(key).await) })
             .buffer_unordered(AT_ONCE);
         while let Some((key, read)) = shards.next().await {
+            count += 1.0;
+            missing += match &read {
+                Ok(read) if read.has_reached_anyone() => read.missing(),
+                _ => 1.0,
+            };
             match read {
                 Ok(read) => {
                     if !read.has_reached_anyone() {
@@ -91,6 +110,8 @@ impl Client {
                 Err(error) => reading.failed.push((key, error)),
             }
         }
+        // A topic has at least one shard.
+        reading.missing = missing / count;
         Ok(reading)
     }
 }

@@ -133,7 +133,7 @@ impl SmartRecordStore {
         let (collected, rest) = match read {
             Ok((writer, mut space)) => {
                 let collected = space.collect(now);
-                let rest = || rows::space_part(&space, &writer, stored_at);
+                let rest = || rows::space_part(id.space, &space, &writer, stored_at);
                 let rest = (!space.is_empty()).then(rest);
                 (collected, rest)
             }

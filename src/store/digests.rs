@@ -49,12 +49,12 @@ pub(super) struct LastRanks {
 }
 
 impl LastRanks {
-    /// Whether the space in a row is given out.
-    pub(super) fn has(&self, space: SpaceId, part: &Part<'_>, now: Timestamp) -> bool {
-        if rows::is_withdrawn_at(part, now) {
+    /// Whether the space in a row, without what has expired, is given out.
+    pub(super) fn has(&self, space: SpaceId, part: &Part<'_>) -> bool {
+        if rows::encoded(part).is_withdrawn() {
             return space <= self.withdrawn;
         }
-        let order = || rows::live_order(space, part, self.min_bits, now);
+        let order = || rows::order(space, part, self.min_bits);
         space <= self.open && self.first_evicted.is_none_or(|first| order() <= first)
     }
 
@@ -150,9 +150,9 @@ impl SmartRecordStore {
             Some(board) => board,
             None => {
                 let mut board = BoardDigest::default();
-                for part in self.spaces(id, SpaceId::HEAD..=SpaceId::MAX, now) {
+                for part in self.live_spaces(id, SpaceId::HEAD..=SpaceId::MAX, now) {
                     let (id, part) = part?;
-                    board.set(id.space, self.space_digest(id.space, &part, min_bits, now));
+                    board.set(id.space, SpaceDigest::of(id.space, &part, min_bits));
                 }
                 board
             }
@@ -166,8 +166,8 @@ impl SmartRecordStore {
         }
         for space in changed {
             let part = self.table.storage.get(&id.part(space))?;
-            let digest = part.and_then(|part| self.space_digest(space, &part, min_bits, now));
-            board.set(space, digest);
+            let part = part.and_then(|part| self.live(space, part, now));
+            board.set(space, part.and_then(|part| SpaceDigest::of(space, &part, min_bits)));
         }
         let summary = match board.summary {
             Some(summary) => summary,
@@ -204,21 +204,14 @@ impl SmartRecordStore {
         lock(&self.replies.digests).put(id, board);
         Ok(summary)
     }
+}
 
-    /// The digest of the space in a row; `None` if nothing in it is retained. Rows that cannot be
-    /// read are skipped.
-    fn space_digest(
-        &self,
-        id: SpaceId,
-        part: &Part<'_>,
-        min_bits: u8,
-        now: Timestamp,
-    ) -> Option<SpaceDigest> {
-        let space = self.live_part(part, now)?;
-        let digest = space.digest(&id.0, now)?;
-        let (is_withdrawn, until) = (space.is_withdrawn(), space.first_collectable_at());
-        let work = space.eviction_order(id.0, min_bits).work();
-        Some(SpaceDigest { digest, is_withdrawn, work, until })
+impl SpaceDigest {
+    /// The digest of the space in a row without what has expired.
+    fn of(id: SpaceId, part: &Part<'_>, min_bits: u8) -> Option<Self> {
+        let is_withdrawn = rows::encoded(part).is_withdrawn();
+        let work = rows::order(id, part, min_bits).work();
+        Some(Self { digest: part.digest?, is_withdrawn, work, until: part.due_at })
     }
 }
 

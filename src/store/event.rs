@@ -124,8 +124,10 @@ pub struct Counters {
     pub storage_failures: u64,
     /// Writes of other peers that were refused because the storage did not keep up.
     pub behind: u64,
-    /// Provider records refused because there were too many.
+    /// Provider records of other peers refused because there were too many.
     pub providers_refused: u64,
+    /// Provider records of the local node refused because there were too many.
+    pub own_providers_refused: u64,
     /// Events that a subscriber lost because it did not keep up.
     pub events_lost: u64,
     /// Signatures that were verified, by the store or for it.
@@ -169,6 +171,7 @@ impl Source for Counters {
             storage_failures,
             behind,
             providers_refused,
+            own_providers_refused,
             events_lost,
             signatures_verified,
             signatures_remembered,
@@ -223,11 +226,6 @@ impl Source for Counters {
             ),
             ("store_failures", "Failures of the storage", storage_failures),
             ("store_refused_behind", "Writes refused because the storage did not keep up", behind),
-            (
-                "store_refused_providers",
-                "Provider records refused because there were too many",
-                providers_refused,
-            ),
             ("store_lost_events", "Events lost by subscribers that did not keep up", events_lost),
             ("store_verified_signatures", "Signatures verified", signatures_verified),
             (
@@ -256,9 +254,14 @@ impl Source for Counters {
             )
             .with_label("fault", fault.as_str())
         });
+        let providers = [("local", own_providers_refused), ("remote", providers_refused)];
+        let providers = providers.map(|(origin, count)| {
+            let help = "Provider records refused because there were too many";
+            Sample::counter("store_refused_providers", help, *count).with_label("origin", origin)
+        });
         let remembered =
             Sample::gauge("store_remembered_evictions", "Evictions remembered", *remembered);
-        counts.into_iter().chain(refused).chain([remembered]).collect()
+        counts.into_iter().chain(refused).chain(providers).chain([remembered]).collect()
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use libp2p_identity::PeerId;
 use libp2p_kad::{
@@ -32,15 +32,19 @@ impl RecordStore for SmartRecordStore {
     /// [`AskerTag`](smart_record_core::AskerTag) of the peer that asks.
     fn get(&self, key: &KadKey) -> Option<Cow<'_, Record>> {
         let now = self.clock.now();
-        let record = self.replies.get(key, now).or_else(|| {
-            let answer = self.answer(&RecordKey::new(key.to_vec()), now);
-            answer.unwrap_or_else(|error| {
-                self.news.read_failed(&error);
-                None
+        let answer = || {
+            self.replies.get(key, now).or_else(|| {
+                let answer = self.answer(&RecordKey::new(key.to_vec()), now);
+                answer.unwrap_or_else(|error| {
+                    self.news.read_failed(&error);
+                    None
+                })
             })
-        });
+        };
+        // What an earlier process has stored is verified when it is first read.
+        let (record, signatures) = self.signatures.during(Duration::MAX, answer);
         let record = record.map(|record| self.addressed(record));
-        self.served.read(record.as_ref().map_or(0, |record| record.value.len()));
+        self.served.read(record.as_ref().map_or(0, |record| record.value.len()), signatures);
         record.map(Cow::Owned)
     }
 
@@ -92,11 +96,13 @@ impl RecordStore for SmartRecordStore {
     fn add_provider(&mut self, record: ProviderRecord) -> store::Result<()> {
         let own = (record.provider == self.table.local).then(|| record.clone());
         self.providers.add(record, own.is_some()).inspect_err(|error| {
-            self.news.count(|c| &mut c.providers_refused, 1);
             if let Some(ProviderRecord { key, .. }) = &own {
+                self.news.count(|c| &mut c.own_providers_refused, 1);
                 let key = RecordKey::new(key.to_vec());
                 let advice = "raise the bounds of `StoreConfig::providers`";
                 tracing::warn!(%key, reason = %error, advice, "this node's own provider record is refused");
+            } else {
+                self.news.count(|c| &mut c.providers_refused, 1);
             }
         })?;
         if let Some(own) = own {

@@ -3,13 +3,12 @@
 //! Rows are grouped by record and then ordered by space, so rows that are looked up together are
 //! close together, and the heads of a few large boards stay in the processor's cache.
 //!
-//! **Invariants.** The expiry index holds exactly the rows that have a `due_at`. The usage is that
-//! of the rows. Each record has at least one row.
+//! **Invariants.** The expiry index holds exactly the entries of rows that have a `due_at`. The
+//! usage is that of the rows. Each record has at least one row.
 
 mod spaces;
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -19,7 +18,7 @@ use libp2p_identity::PeerId;
 use self::spaces::Spaces;
 use super::storage::{
     Change, InvalidRow, OtherPeer, Part, PartId, Parts, RecordId, RowCheck, SpaceId, Storage,
-    StorageError, Tally, TallyId, Usage,
+    StorageError, Tally, TallyId, Usage, fields::Fields,
 };
 use smart_record_core::Timestamp;
 
@@ -27,7 +26,7 @@ use smart_record_core::Timestamp;
 #[derive(Default)]
 pub struct MemoryStorage {
     records: BTreeMap<RecordId, Rows>,
-    due: BTreeSet<(Timestamp, PartId)>,
+    due: BTreeSet<Due>,
     usage: Usage,
     tallies: BTreeMap<TallyId, Tally>,
     notes: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -40,40 +39,26 @@ struct Rows {
     spaces: Spaces<Row>,
 }
 
-/// An optional instant takes twice as much memory as an instant, so there are two flags instead.
-struct Row {
-    bytes: Box<[u8]>,
-    due_at: Timestamp,
-    expires_at: Timestamp,
-    stored_at: Timestamp,
-    is_due: bool,
-    expires: bool,
-}
+/// A part in one piece: its flags, [`Fields`] and bytes.
+struct Row(Box<[u8]>);
 
 impl Row {
-    fn new(part: Part<'static>) -> Self {
-        let Part { bytes, due_at, expires_at, stored_at } = part;
-        Self {
-            bytes: bytes.into_owned().into_boxed_slice(),
-            due_at: due_at.unwrap_or(Timestamp::EPOCH),
-            expires_at: expires_at.unwrap_or(Timestamp::EPOCH),
-            stored_at,
-            is_due: due_at.is_some(),
-            expires: expires_at.is_some(),
-        }
-    }
-
-    fn due_at(&self) -> Option<Timestamp> {
-        self.is_due.then_some(self.due_at)
+    fn new(part: &Part<'_>) -> Self {
+        let fields = Fields::of(part);
+        let room = Fields::MAX_BYTES.saturating_add(1);
+        let mut row = Vec::with_capacity(part.bytes.len().saturating_add(room));
+        row.push(fields.flags());
+        fields.put(&mut row);
+        row.extend_from_slice(&part.bytes);
+        Self(row.into_boxed_slice())
     }
 
     fn part(&self) -> Part<'_> {
-        Part {
-            bytes: Cow::Borrowed(&self.bytes),
-            due_at: self.due_at(),
-            expires_at: self.expires.then_some(self.expires_at),
-            stored_at: self.stored_at,
-        }
+        let of_flags = |(flags, rest): (&u8, _)| Fields::split_first(*flags, rest);
+        // It was encoded here, so decoding cannot fail.
+        let empty = (Fields::default(), &[][..]);
+        let (fields, bytes) = self.0.split_first().and_then(of_flags).unwrap_or(empty);
+        fields.with(bytes)
     }
 }
 
@@ -118,18 +103,18 @@ impl Rows {
 }
 
 impl MemoryStorage {
-    fn set(&mut self, id: PartId, part: Part<'static>) {
+    fn set(&mut self, id: PartId, part: &Part<'_>) {
         let is_head = id.space == SpaceId::HEAD;
         self.usage.add(is_head, part.bytes.len());
-        let due_at = part.due_at;
         let old = self.records.entry(id.record).or_default().insert(id.space, Row::new(part));
+        let old = old.as_ref().map(Row::part);
         if let Some(old) = &old {
             self.usage.subtract(is_head, old.bytes.len());
         }
-        let was_due_at = old.and_then(|old| old.due_at());
-        if was_due_at != due_at {
+        let was_due_at = old.and_then(|old| old.due_at);
+        if was_due_at != part.due_at {
             self.forget_due(id, was_due_at);
-            self.due.extend(due_at.map(|due_at| (due_at, id)));
+            self.due.extend(part.due_at.map(|due_at| Due::new(due_at, id)));
         }
     }
 
@@ -141,17 +126,51 @@ impl MemoryStorage {
         if rows.is_empty() {
             self.records.remove(&id.record);
         }
-        if let Some(row) = row {
-            self.forget_due(id, row.due_at());
-            self.usage.subtract(id.space == SpaceId::HEAD, row.bytes.len());
+        if let Some(part) = row.as_ref().map(Row::part) {
+            self.forget_due(id, part.due_at);
+            self.usage.subtract(id.space == SpaceId::HEAD, part.bytes.len());
         }
     }
 
+    /// Handles that a row is not due any more at this instant.
     fn forget_due(&mut self, id: PartId, due_at: Option<Timestamp>) {
-        if let Some(due_at) = due_at {
-            self.due.remove(&(due_at, id));
+        let entry = due_at.map(|due_at| Due::new(due_at, id));
+        if let Some(entry) = entry.filter(|entry| self.due_rows(*entry).next().is_none()) {
+            self.due.remove(&entry);
         }
     }
+
+    /// The rows of an entry of the expiry index: one, unless the ids of several begin alike.
+    fn due_rows(&self, entry: Due) -> impl Iterator<Item = PartId> {
+        let records = self.records.range(RecordId(SpaceId::at(entry.record).0)..);
+        let records = records.take_while(move |(id, _)| place(**id) == entry.record);
+        records.flat_map(move |(id, rows)| {
+            let rows = rows.range(SpaceId::at(entry.space));
+            let rows = rows.take_while(move |(space, _)| space.place() == entry.space);
+            let due = rows.filter(move |(_, row)| row.part().due_at == Some(entry.at));
+            due.map(|(space, _)| id.part(space))
+        })
+    }
+}
+
+/// An entry of the expiry index: when, and how the ids of the record and of the space begin. Rows
+/// of which all that is the same share an entry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    at: Timestamp,
+    record: u64,
+    space: u64,
+}
+
+impl Due {
+    fn new(at: Timestamp, id: PartId) -> Self {
+        Self { at, record: place(id.record), space: id.space.place() }
+    }
+}
+
+/// How the id of a record begins.
+fn place(record: RecordId) -> u64 {
+    SpaceId(record.0).place()
 }
 
 impl Storage for MemoryStorage {
@@ -179,7 +198,8 @@ impl Storage for MemoryStorage {
     }
 
     fn due(&self, now: Timestamp, max: usize) -> Result<Vec<PartId>, StorageError> {
-        Ok(self.due.range(..=(now, PartId::MAX)).take(max).map(|(_, id)| *id).collect())
+        let due = self.due.range(..=Due::new(now, PartId::MAX));
+        Ok(due.flat_map(|entry| self.due_rows(*entry)).take(max).collect())
     }
 
     fn tally(&self, id: &TallyId) -> Result<Tally, StorageError> {
@@ -197,7 +217,7 @@ impl Storage for MemoryStorage {
     fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
         for change in changes {
             match change {
-                Change::Set(id, part) => self.set(id, part),
+                Change::Set(id, part) => self.set(id, &part),
                 Change::Remove(id) => self.remove(id),
                 Change::Tally(id, tally) if tally == Tally::default() => {
                     self.tallies.remove(&id);

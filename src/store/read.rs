@@ -14,8 +14,9 @@ use super::{
     SmartRecordStore, StorageError, rows,
     storage::{Part, PartId, RecordId, SpaceId},
 };
+use crate::proto::storage::Board;
 use smart_record_core::{
-    EvictionOrder, Namespace, RecordKey, SmartRecord, Space, Timestamp, View, Writer,
+    EvictionOrder, Namespace, RecordKey, SmartRecord, Timestamp, View, Writer,
 };
 
 /// A stored value that is not a smart record.
@@ -39,9 +40,9 @@ impl SmartRecordStore {
     pub fn record(&self, key: &RecordKey) -> Result<Option<SmartRecord>, StorageError> {
         let now = self.clock.now();
         let mut record = SmartRecord::new(key.clone());
-        for row in self.given_out(key, self.table.record_id(key), now) {
-            let (_, part, space) = row?;
-            self.join_space(&mut record, &part, space);
+        let id = self.table.record_id(key);
+        for row in self.given_out(key, id, self.table.board(id)?, now) {
+            self.join_row(&mut record, &row?.1);
         }
         Ok((record.spaces().len() > 0).then_some(record))
     }
@@ -64,10 +65,10 @@ impl SmartRecordStore {
         for peer in writers {
             match Writer::of_peer(peer) {
                 Some(writer) => {
-                    if let Some(part) =
-                        self.table.storage.get(&id.part(SpaceId(writer.rank(key))))?
-                    {
-                        self.join_row(&mut record, &part, now);
+                    let space = SpaceId(writer.rank(key));
+                    let row = self.table.storage.get(&id.part(space))?;
+                    if let Some(part) = row.and_then(|row| self.live(space, row, now)) {
+                        self.join_row(&mut record, &part);
                     }
                 }
                 // The id of such a peer is a hash, and the rank comes from its public key.
@@ -76,9 +77,11 @@ impl SmartRecordStore {
         }
         let all = Some(SpaceId::HEAD..=SpaceId::MAX).filter(|_| !hashed.is_empty());
         for part in all.into_iter().flat_map(|all| self.spaces(id, all, now)) {
-            let (_, part) = part?;
-            if rows::peer_of(&part).is_some_and(|peer| hashed.contains(&peer)) {
-                self.join_row(&mut record, &part, now);
+            let (part_id, part) = part?;
+            if rows::peer_of(&part).is_some_and(|peer| hashed.contains(&peer))
+                && let Some(part) = self.live(part_id.space, part, now)
+            {
+                self.join_row(&mut record, &part);
             }
         }
         if let Ok(Namespace::Spaces(rules)) = self.registry.resolve(key) {
@@ -87,27 +90,19 @@ impl SmartRecordStore {
         Ok((record.spaces().len() > 0).then_some(record))
     }
 
-    /// Joins the space in a row into its record, without what has expired.
-    fn join_row(&self, record: &mut SmartRecord, part: &Part<'_>, now: Timestamp) {
-        if let Some(space) = self.live_part(part, now) {
-            self.join_space(record, part, space);
+    /// Joins the space in a row into its record.
+    fn join_row(&self, record: &mut SmartRecord, part: &Part<'_>) {
+        match rows::read_owned_space(part) {
+            Ok((writer, space)) => record.join_space(writer, space),
+            Err(error) => self.news.read_failed(&error),
         }
     }
 
-    fn join_space(&self, record: &mut SmartRecord, part: &Part<'_>, space: Space) {
-        match rows::encoded(part).writer() {
-            Ok(writer) => record.join_space(writer, space),
-            Err(error) => self.news.read_failed(&rows::damaged(&error)),
-        }
-    }
-
-    /// The space in a row, without what has expired. `None` if nothing is left, or it cannot be
+    /// The row of a space, without what has expired. `None` if nothing is left, or it cannot be
     /// read, which is counted among the storage's failures.
-    pub(super) fn live_part(&self, part: &Part<'_>, now: Timestamp) -> Option<Space> {
-        let read = rows::read_space(part).inspect_err(|error| self.news.read_failed(error));
-        let mut space = read.ok()?;
-        space.collect(now);
-        (!space.is_empty()).then_some(space)
+    pub(super) fn live<'a>(&self, id: SpaceId, part: Part<'a>, now: Timestamp) -> Option<Part<'a>> {
+        let live = rows::live(id, part, now);
+        live.inspect_err(|error| self.news.read_failed(error)).ok().flatten()
     }
 
     /// Returns the current view of the smart record under `key`, as this node knows it. Empty under
@@ -169,38 +164,43 @@ impl SmartRecordStore {
 
     /// The spaces of a record that are given out, without what has expired: as many as the limits
     /// allow, of those of which something can be read. Of open ones those that are evicted last, of
-    /// withdrawn ones those of the lowest ranks.
+    /// withdrawn ones those of the lowest ranks. `board` has the counts of the record's spaces.
     pub(super) fn given_out(
         &self,
         key: &RecordKey,
         record: RecordId,
+        board: Board,
         now: Timestamp,
-    ) -> impl Iterator<Item = Result<(PartId, Part<'_>, Space), StorageError>> {
+    ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
         let max = self.max_spaces(key);
-        let first_evicted = self.first_evicted(record, max, now);
+        let spaces = usize::try_from(board.spaces).unwrap_or(usize::MAX);
+        // Then it does not matter which of them are withdrawn.
+        let are_all = spaces <= max.open.min(max.withdrawn);
+        let first_evicted = match are_all {
+            true => None,
+            false => self.first_evicted(record, board, max, now),
+        };
         let mut fits = max.fits();
-        self.live_spaces(record, now).filter(move |row| match row {
-            Ok((id, _, space)) => {
-                let is_withdrawn = space.is_withdrawn();
-                let has_place = |first| space.eviction_order(id.space.0, max.min_bits) <= first;
+        self.live_spaces(record, SpaceId::HEAD..=SpaceId::MAX, now).filter(move |row| match row {
+            Ok((id, part)) if !are_all => {
+                let is_withdrawn = rows::encoded(part).is_withdrawn();
+                let has_place = |first| rows::order(id.space, part, max.min_bits) <= first;
                 (is_withdrawn || first_evicted.is_none_or(has_place)) && fits(is_withdrawn)
             }
-            Err(_) => true,
+            _ => true,
         })
     }
 
-    /// The spaces of a record, without what has expired, of which something can be read.
-    fn live_spaces(
+    /// The spaces of a record within these ranks, without what has expired, of which something can
+    /// be read.
+    pub(super) fn live_spaces(
         &self,
         record: RecordId,
+        ranks: RangeInclusive<SpaceId>,
         now: Timestamp,
-    ) -> impl Iterator<Item = Result<(PartId, Part<'_>, Space), StorageError>> {
-        let rows = self.spaces(record, SpaceId::HEAD..=SpaceId::MAX, now);
-        rows.filter_map(move |row| match row {
-            Ok((id, part)) => {
-                let space = self.live_part(&part, now)?;
-                Some(Ok((id, part, space)))
-            }
+    ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
+        self.spaces(record, ranks, now).filter_map(move |row| match row {
+            Ok((id, part)) => self.live(id.space, part, now).map(|part| Ok((id, part))),
             Err(error) => Some(Err(error)),
         })
     }
@@ -210,17 +210,18 @@ impl SmartRecordStore {
     fn first_evicted(
         &self,
         record: RecordId,
+        board: Board,
         max: MaxSpaces,
         now: Timestamp,
     ) -> Option<EvictionOrder> {
-        let board = self.table.board(record).ok()?;
         let open = board.spaces.saturating_sub(board.withdrawn_spaces);
         if usize::try_from(open).is_ok_and(|open| open <= max.open) {
             return None;
         }
-        let spaces = self.live_spaces(record, now).filter_map(Result::ok);
-        let open = spaces.filter(|(_, _, space)| !space.is_withdrawn());
-        max.first_evicted(open.map(|(id, _, it)| it.eviction_order(id.space.0, max.min_bits)))
+        let all = SpaceId::HEAD..=SpaceId::MAX;
+        let spaces = self.live_spaces(record, all, now).filter_map(Result::ok);
+        let open = spaces.filter(|(_, part)| !rows::encoded(part).is_withdrawn());
+        max.first_evicted(open.map(|(id, part)| rows::order(id.space, &part, max.min_bits)))
     }
 
     pub(super) fn max_spaces(&self, key: &RecordKey) -> MaxSpaces {

@@ -3,11 +3,12 @@
 //! **Invariants.** A row that passes would be admitted now, apart from its times: readers skip what
 //! has expired, and what seems to be from the future was admitted by an earlier setting of the
 //! clock. A row that does not pass is removed and reported, and the head of its record and the
-//! tallies are updated.
+//! tallies are updated. No row is refused because verifying it takes work: what a value may take is
+//! no bound for what is stored.
 //!
 //! **Spec.** `docs/design.md`, section "On disk".
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -27,7 +28,8 @@ use super::{
 };
 use crate::proto::storage::{Board, Head, head::Body};
 use smart_record_core::{
-    Chunks, Clock, Limit, LimitExceeded, Namespace, RecordKey, Registry, ValidationError,
+    Chunks, Clock, Limit, LimitExceeded, Namespace, RecordKey, Registry, SignatureMemory,
+    ValidationError,
 };
 
 /// The rules of the store that owns the storage.
@@ -35,16 +37,20 @@ pub(super) struct RowVerifier {
     pub(super) local: PeerId,
     pub(super) registry: Registry,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) signatures: SignatureMemory,
 }
 
 impl RowCheck for RowVerifier {
     fn check(&self, id: &PartId, part: &Part<'_>, head: Option<&Part<'_>>) -> RowVerdict {
-        let checked = if id.space == SpaceId::HEAD {
-            self.check_head(id.record, part)
-        } else {
-            self.check_space(id, part, head)
+        let check = || {
+            if id.space == SpaceId::HEAD {
+                self.check_head(id.record, part)
+            } else {
+                self.check_space(id, part, head)
+            }
         };
-        match checked {
+        // Its work counts for whoever causes it, beyond any bound that he has.
+        match self.signatures.during(Duration::MAX, check).0 {
             Ok(ValidPart::Good) => RowVerdict::Good,
             Ok(ValidPart::Expired) => RowVerdict::Expired,
             Ok(ValidPart::Partly(rest, fault)) => RowVerdict::Partly(rest, fault),
@@ -124,13 +130,17 @@ impl RowVerifier {
             sifted => sifted?,
         };
         match (record.into_spaces().next(), refusals.first().cloned()) {
-            (Some((_, rest)), None) if rest.updates().len() == encoded.update_count() => {
-                Ok(ValidPart::Good)
-            }
-            // If nothing was refused, updates were dropped by limits that are lower now.
             (Some((writer, rest)), refused) => {
-                let fault = refused.unwrap_or(ValidationError::Stale).into();
-                let rest = rows::space_part(&rest, &writer, part.stored_at);
+                let is_whole = rest.updates().len() == encoded.update_count();
+                let rest = rows::space_part(id.space, &rest, &writer, part.stored_at);
+                let has_other_digest = part.digest.is_some_and(|it| Some(it) != rest.digest);
+                let fault = match refused {
+                    Some(reason) => reason.into(),
+                    // Updates were dropped by limits that are lower now.
+                    None if !is_whole => ValidationError::Stale.into(),
+                    None if has_other_digest => RowFault::Damaged,
+                    None => return Ok(ValidPart::Good),
+                };
                 Ok(ValidPart::Partly(rest, fault))
             }
             (None, Some(reason)) => Err(reason.into()),

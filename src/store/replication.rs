@@ -104,14 +104,10 @@ impl SmartRecordStore {
             _ => {
                 let mut expires_at = None;
                 let mut spaces = Vec::new();
-                for row in self.given_out(&key, id, now) {
-                    let (_, part, _) = row?;
-                    let live = rows::live_space(part, now);
-                    let live = live.inspect_err(|error| self.news.read_failed(error));
-                    if let Ok((bytes, at)) = live {
-                        expires_at = expires_at.max(at);
-                        spaces.push(bytes);
-                    }
+                for row in self.given_out(&key, id, self.table.board(id)?, now) {
+                    let (_, part) = row?;
+                    expires_at = expires_at.max(part.expires_at);
+                    spaces.push(part.bytes);
                 }
                 let expires = expires_at.and_then(|at| instant(at, now));
                 let chunks = Chunks::new(spaces.into_iter(), self.config.chunk_bytes());

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     clock::instant,
-    proto::storage::{Head, Value, head::Body},
+    proto::storage::{Board, Head, Value, head::Body},
 };
 use smart_record_core::{
     AskerTag, Coverage, EncodedSpace, Namespace, RecordKey, RingArc, Slice, SmartRecord, Timestamp,
@@ -173,7 +173,8 @@ impl SmartRecordStore {
                 if bytes > self.config.slice_bytes() {
                     return self.slice(key, id, now);
                 }
-                self.whole(key, id, bytes, now)?
+                let board = self.table.certain(id, board)?;
+                self.whole(key, id, board, bytes, now)?
             }
             _ => match self.live_value(id, now)? {
                 Some((_, value, expires_at)) => {
@@ -184,7 +185,7 @@ impl SmartRecordStore {
             },
         };
         if let Some(record) = &record {
-            lock(&self.replies.answers).insert(id, record.clone(), expires_at, now, until);
+            lock(&self.replies.answers).on_encoded(id, record, expires_at, now, until);
         }
         Ok(record)
     }
@@ -195,22 +196,19 @@ impl SmartRecordStore {
         &self,
         key: &RecordKey,
         id: RecordId,
+        board: Board,
         bytes: usize,
         now: Timestamp,
     ) -> Result<Answered, StorageError> {
         let mut slice = Slice::new(usize::MAX, bytes);
         let (mut expires_at, mut until) = (None, None::<Timestamp>);
-        let mut digests = Vec::new();
-        for row in self.given_out(key, id, now) {
-            let (part_id, part, space) = row?;
-            let due_at = part.due_at;
-            let digest = space.digest(&part_id.space.0, now);
-            if let Some(((space, at), digest)) = self.live(part, now).zip(digest) {
-                slice.push(&space);
-                digests.push(digest);
-                expires_at = expires_at.max(at);
-                until = until.into_iter().chain(due_at).min();
-            }
+        let mut digests = Vec::with_capacity(usize::try_from(board.spaces).unwrap_or(0));
+        for row in self.given_out(key, id, board, now) {
+            let (_, part) = row?;
+            slice.push(&part.bytes);
+            digests.extend(part.digest);
+            expires_at = expires_at.max(part.expires_at);
+            until = until.into_iter().chain(part.due_at).min();
         }
         let coverage = Coverage::new(
             [RingArc::RING],
@@ -266,7 +264,9 @@ impl SmartRecordStore {
         let (mut whole, mut in_part) = (Vec::new(), Vec::new());
         for space in passed {
             let row = self.table.storage.get(&id.part(space))?;
-            let Some((bytes, at)) = row.and_then(|row| self.live(row, now)) else {
+            let Some(Part { bytes, expires_at: at, .. }) =
+                row.and_then(|row| self.live(space, row, now))
+            else {
                 if self.is_alone(id, space, now)? {
                     first.push(RingArc { first: space.place(), last: space.place() });
                 }
@@ -293,7 +293,7 @@ impl SmartRecordStore {
         }
         if let Some(space) = own.filter(|own| !whole.contains(own) && !walk.passed.contains(own))
             && let Some(row) = self.table.storage.get(&id.part(space))?
-            && let Some((bytes, at)) = self.live(row, now)
+            && let Some(Part { bytes, expires_at: at, .. }) = self.live(space, row, now)
             && bytes.len() <= max / FREE
             && slice.push(&bytes)
         {
@@ -309,8 +309,7 @@ impl SmartRecordStore {
         }
         let mut end = None;
         for part in self.ring(id, walk.at, walk.start, summary.last, now) {
-            let (part_id, row) = part?;
-            let space = part_id.space;
+            let (PartId { space, .. }, Part { bytes, expires_at: at, .. }) = part?;
             if walk.passed.contains(&space) || in_part.contains(&space) {
                 shown.skip(space.place());
                 continue;
@@ -318,8 +317,6 @@ impl SmartRecordStore {
             if whole.contains(&space) {
                 continue;
             }
-            // Rows that cannot be read are skipped.
-            let Some((bytes, at)) = self.live(row, now) else { continue };
             if slice.push(&bytes) {
                 expires_at = expires_at.max(at);
             } else if slice.is_empty() {
@@ -354,21 +351,8 @@ impl SmartRecordStore {
         Ok((reply(key, slice, &coverage, expires_at, now), walk))
     }
 
-    /// A space without what has expired, and when the rest expires. `None` if it cannot be read or
-    /// has expired.
-    fn live<'a>(
-        &self,
-        part: Part<'a>,
-        now: Timestamp,
-    ) -> Option<(std::borrow::Cow<'a, [u8]>, Option<Timestamp>)> {
-        if part.expires_at.is_some_and(|at| at <= now) {
-            return None;
-        }
-        rows::live_space(part, now).inspect_err(|error| self.news.read_failed(error)).ok()
-    }
-
-    /// The spaces of a record that are given out, along the ring from `at` to the one before
-    /// `start`.
+    /// The spaces of a record that are given out, without what has expired, along the ring from
+    /// `at` to the one before `start`.
     fn ring(
         &self,
         id: RecordId,
@@ -383,9 +367,8 @@ impl SmartRecordStore {
             true => (at..=before_start, SpaceId::HEAD..=SpaceId::HEAD),
             false => (at..=end, SpaceId::HEAD..=before_start),
         };
-        let is_given_out = move |id: &PartId, part: &Part<'_>| last.has(id.space, part, now);
-        let ring = self.spaces(id, ahead, now).chain(self.spaces(id, behind, now));
-        ring.filter(move |part| part.as_ref().map_or(true, |(id, part)| is_given_out(id, part)))
+        let ring = self.live_spaces(id, ahead, now).chain(self.live_spaces(id, behind, now));
+        ring.filter(move |row| row.as_ref().map_or(true, |(id, part)| last.has(id.space, part)))
     }
 
     /// Moves the beginning of a walk by the spaces that it skips.

@@ -1,9 +1,11 @@
-//! Cache of replies: a record that fits into one reply is encoded once, not for every GET.
+//! Cache of replies: a record that fits into one reply, and is asked for more than once, is not
+//! encoded for every GET.
 //!
 //! **Invariants.** A cached reply is used only while encoding the record again would give the same:
 //! until the record is written to or something in it expires. If the clock was set back, it is
 //! encoded again. After a failed write nothing is cached until a write succeeds, because the effect
-//! of the failed write is not certain. The cached bytes are bounded.
+//! of the failed write is not certain. The cached bytes are bounded. Only what was encoded twice of
+//! late is cached: what is asked for once in a while costs no second copy, and takes no place.
 //!
 //! **Spec.** `docs/performance.md`.
 
@@ -13,17 +15,29 @@ use libp2p_kad::{Record, RecordKey as KadKey};
 
 use super::storage::RecordId;
 use crate::clock::instant;
-use smart_record_core::Timestamp;
+use smart_record_core::{AskerTag, Timestamp};
 
 /// How many bytes of keys and values are cached. When there are more, the cache is cleared.
 const MAX_BYTES: usize = 4 * 1_024 * 1_024;
 
-#[derive(Debug, Default)]
+/// How many records are remembered as encoded of late.
+const ENCODED: usize = 256;
+
+#[derive(Debug)]
 pub(super) struct ReplyCache {
     by_key: HashMap<KadKey, CachedReply>,
     keys: HashMap<RecordId, KadKey>,
     bytes: usize,
     is_in_doubt: bool,
+    /// Records that were encoded of late, each at a place by its id.
+    encoded: [u64; ENCODED],
+}
+
+impl Default for ReplyCache {
+    fn default() -> Self {
+        let (by_key, keys) = (HashMap::new(), HashMap::new());
+        Self { by_key, keys, bytes: 0, is_in_doubt: false, encoded: [0; ENCODED] }
+    }
 }
 
 #[derive(Debug)]
@@ -45,34 +59,57 @@ impl ReplyCache {
         let is_current = answer.made_at <= now && answer.until.is_none_or(|until| now < until);
         // The wall clock may have been set, so the remaining lifetime is computed again.
         let expires = answer.expires_at.and_then(|at| instant(at, now));
-        is_current.then(|| Record { expires, ..answer.record.clone() })
+        is_current.then(|| {
+            let Record { key, value, publisher, .. } = &answer.record;
+            // It may get a tag.
+            let mut copy = Vec::with_capacity(value.len().saturating_add(AskerTag::BYTES));
+            copy.extend_from_slice(value);
+            Record { key: key.clone(), value: copy, publisher: *publisher, expires }
+        })
     }
 
-    pub(super) fn insert(
+    /// Caches a reply that was encoded, if that was not the first time of late.
+    pub(super) fn on_encoded(
         &mut self,
         id: RecordId,
-        record: Record,
+        record: &Record,
         expires_at: Option<Timestamp>,
         made_at: Timestamp,
         until: Option<Timestamp>,
     ) {
-        if self.is_in_doubt {
+        if self.is_in_doubt || !self.is_encoded_again(id) {
             return;
         }
         self.forget(id);
-        let bytes = self.bytes.saturating_add(cost(&record));
-        if bytes > MAX_BYTES {
-            *self = Self::default();
+        if self.bytes.saturating_add(cost(record)) > MAX_BYTES {
+            self.clear();
         }
-        self.bytes = self.bytes.saturating_add(cost(&record));
+        self.bytes = self.bytes.saturating_add(cost(record));
         self.keys.insert(id, record.key.clone());
-        self.by_key.insert(record.key.clone(), CachedReply { record, expires_at, made_at, until });
+        let reply = CachedReply { record: record.clone(), expires_at, made_at, until };
+        self.by_key.insert(record.key.clone(), reply);
+    }
+
+    /// Remembers that a record was encoded. Returns whether it had been before, and none of the
+    /// records with the same place since.
+    fn is_encoded_again(&mut self, id: RecordId) -> bool {
+        // An id is a distance: near records differ in its last bytes.
+        let [.., a, b, c, d, e, f, g, h, place] = id.0;
+        let id = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let known = self.encoded.get_mut(usize::from(place));
+        known.is_some_and(|known| std::mem::replace(known, id) == id)
+    }
+
+    fn clear(&mut self) {
+        self.by_key.clear();
+        self.keys.clear();
+        self.bytes = 0;
     }
 
     /// Handles the outcome of a write.
     pub(super) fn on_write(&mut self, is_good: bool) {
         if !is_good {
-            *self = Self::default();
+            self.clear();
         }
         self.is_in_doubt = !is_good;
     }
@@ -82,5 +119,29 @@ impl ReplyCache {
         if let Some(answer) = answer {
             self.bytes = self.bytes.saturating_sub(cost(&answer.record));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_twice_of_late_is_cached() {
+        let (mut cache, now) = (ReplyCache::default(), Timestamp::from_millis(1));
+        let key = |n: u8| KadKey::new(&[n]);
+        let mut encode = |n: u8, place: u8| {
+            let mut id = [n; 32];
+            id[31] = place;
+            cache.on_encoded(RecordId(id), &Record::new(key(n), vec![n]), None, now, None);
+            cache.get(&key(n), now).map(|record| record.value)
+        };
+        assert_eq!(encode(1, 0), None, "the first time");
+        assert_eq!(encode(2, 1), None);
+        assert_eq!(encode(1, 0), Some(vec![1]));
+        // Another record has taken its place.
+        assert_eq!(encode(3, 1), None);
+        assert_eq!(encode(2, 1), None);
+        assert_eq!(encode(2, 1), Some(vec![2]));
     }
 }

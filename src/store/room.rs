@@ -462,7 +462,8 @@ impl SmartRecordStore {
         let charged = ChargedTallies::of_space(charge.charged.namespace, writer.as_ref());
         let withdrawal = max_withdrawn.and_then(|max| {
             let (writer, space) = rows::read_owned_space(&part).ok()?;
-            let withdrawal = rows::space_part(&space.withdrawal()?, &writer, part.stored_at);
+            let withdrawal = space.withdrawal()?;
+            let withdrawal = rows::space_part(id.space, &withdrawal, &writer, part.stored_at);
             let mut with_it = *board;
             with_it.add(withdrawal.bytes.len(), Place::Withdrawn);
             let fits = self.excess_of(&with_it, Place::Withdrawn, max).is_none();

@@ -45,23 +45,6 @@ pub(super) fn order(id: SpaceId, part: &Part<'_>, min_bits: u8) -> EvictionOrder
     encoded(part).eviction_order(id.0, min_bits)
 }
 
-/// The same without what has expired.
-pub(super) fn live_order(
-    id: SpaceId,
-    part: &Part<'_>,
-    min_bits: u8,
-    now: Timestamp,
-) -> EvictionOrder {
-    match part.due_at {
-        Some(at) if at <= now => {
-            let mut space = read_space(part).unwrap_or_default();
-            space.collect(now);
-            space.eviction_order(id.0, min_bits)
-        }
-        _ => order(id, part, min_bits),
-    }
-}
-
 /// The space in a row.
 pub(super) fn read_space(part: &Part<'_>) -> Result<Space, StorageError> {
     Space::decode_trusted(Bytes::copy_from_slice(&part.bytes)).map_err(|e| damaged(&e))
@@ -73,44 +56,56 @@ pub(super) fn read_owned_space(part: &Part<'_>) -> Result<(Writer, Space), Stora
     Ok((writer, read_space(part)?))
 }
 
-/// Whether the space in a row is withdrawn once what has expired by `now` is left out.
-pub(super) fn is_withdrawn_at(part: &Part<'_>, now: Timestamp) -> bool {
-    if part.due_at.is_none_or(|at| at > now) {
-        return encoded(part).is_withdrawn();
-    }
-    read_space(part).is_ok_and(|mut space| {
-        space.collect(now);
-        space.is_withdrawn()
-    })
-}
-
-/// A space that has not expired, encoded without its expired updates, and when its last update
-/// expires.
-pub(super) fn live_space(
+/// The row of a space without what has expired, with its digest. `None` if nothing is left. Decodes
+/// the space only if something in it has expired, or its digest is not known.
+pub(super) fn live(
+    id: SpaceId,
     part: Part<'_>,
     now: Timestamp,
-) -> Result<(Cow<'_, [u8]>, Option<Timestamp>), StorageError> {
-    if part.due_at.is_none_or(|at| at > now) {
-        return Ok((part.bytes, part.expires_at));
+) -> Result<Option<Part<'_>>, StorageError> {
+    if part.expires_at.is_some_and(|at| at <= now) {
+        return Ok(None);
     }
-    let (writer, mut space) = read_owned_space(&part)?;
+    let is_current = part.due_at.is_none_or(|at| at > now);
+    if is_current && part.digest.is_some() {
+        return Ok(Some(part));
+    }
+    let mut space = read_space(&part)?;
     space.collect(now);
-    Ok((Cow::Owned(space.encode(&writer)), space.retain_until()))
+    if space.is_empty() {
+        return Ok(None);
+    }
+    if is_current {
+        return Ok(Some(Part { digest: digest(id, &space), ..part }));
+    }
+    let writer = encoded(&part).writer().map_err(|e| damaged(&e))?;
+    Ok(Some(space_part(id, &space, &writer, part.stored_at)))
 }
 
-pub(super) fn space_part(space: &Space, writer: &Writer, stored_at: Timestamp) -> Part<'static> {
+/// The digest of all updates of a space.
+pub(super) fn digest(id: SpaceId, space: &Space) -> Option<[u8; 32]> {
+    space.digest(&id.0, Timestamp::EPOCH)
+}
+
+pub(super) fn space_part(
+    id: SpaceId,
+    space: &Space,
+    writer: &Writer,
+    stored_at: Timestamp,
+) -> Part<'static> {
     Part {
         bytes: Cow::Owned(space.encode(writer)),
         due_at: space.first_collectable_at(),
         expires_at: space.retain_until(),
         stored_at,
+        digest: digest(id, space),
     }
 }
 
 pub(super) fn board_part(key: Bytes, board: Board, arrival: Arrival) -> Part<'static> {
     let Arrival { at: stored_at, source } = arrival;
     let head = Head { key, source: source.into_wire(), body: Some(Body::Board(board)) };
-    Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: None, expires_at: None, stored_at }
+    head_part(&head, None, None, stored_at)
 }
 
 /// The row of a value that expires at one instant and is collected at another, no earlier one.
@@ -124,7 +119,17 @@ pub(super) fn value_part(
     let Arrival { at: stored_at, source } = arrival;
     let key = Bytes::copy_from_slice(key.as_bytes());
     let head = Head { key, source: source.into_wire(), body: Some(Body::Value(stored)) };
-    Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: forget_at, expires_at, stored_at }
+    head_part(&head, forget_at, expires_at, stored_at)
+}
+
+fn head_part(
+    head: &Head,
+    due_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    stored_at: Timestamp,
+) -> Part<'static> {
+    let bytes = Cow::Owned(head.encode_to_vec());
+    Part { bytes, due_at, expires_at, stored_at, digest: None }
 }
 
 /// The writer of the space in a row; `None` if it cannot be decoded.

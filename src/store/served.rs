@@ -25,9 +25,9 @@ impl Served {
         self.add(signatures.saturating_add(times(WRITTEN_BYTE, bytes)));
     }
 
-    /// Counts a read of another peer.
-    pub(super) fn read(&self, bytes: usize) {
-        self.add(READ.saturating_add(times(READ_BYTE, bytes)));
+    /// Counts a read of another peer, for which signatures of stored rows took `signatures`.
+    pub(super) fn read(&self, bytes: usize, signatures: Duration) {
+        self.add(READ.saturating_add(times(READ_BYTE, bytes)).saturating_add(signatures));
     }
 
     pub(super) fn take(&self) -> Duration {

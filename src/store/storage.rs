@@ -12,6 +12,7 @@
 //! **Spec.** `docs/design.md`, section "Store".
 
 pub(super) mod error;
+pub(super) mod fields;
 pub(super) mod usage;
 
 use std::{borrow::Cow, fmt, sync::Arc};
@@ -153,6 +154,9 @@ pub struct Part<'a> {
     /// When the part was first stored here: it stays the same when the part is written again. Of
     /// one that has come back after an eviction, later by as long as it was not stored.
     pub stored_at: Timestamp,
+    /// Of a space the [digest](smart_record_core::Space::digest) of all updates in the bytes, so
+    /// that an answer need not hash them. `None`: it is computed each time.
+    pub digest: Option<[u8; 32]>,
 }
 
 /// A change of one row, tally or note. The enum is exhaustive, because a storage has to apply every

@@ -127,6 +127,15 @@ impl Table {
         })
     }
 
+    /// The counts in a record's head, or those of its spaces if the head was written with another
+    /// list of protected writers.
+    pub(super) fn certain(&self, record: RecordId, board: Board) -> Result<Board, StorageError> {
+        match board.protected_by == self.protection.fingerprint {
+            true => Ok(board),
+            false => self.count_board(record, None),
+        }
+    }
+
     /// Counts the spaces of a record, except one.
     pub(super) fn count_board(
         &self,

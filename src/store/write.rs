@@ -165,7 +165,8 @@ impl Target<'_> {
         let least = self.updates.least_bytes().saturating_add(self.writer.as_bytes().len());
         places.iter().map(move |place| {
             let bytes = vec![0; least].into();
-            self.row(Part { bytes, due_at: None, expires_at: None, stored_at }, *place)
+            let (due_at, expires_at, digest) = (None, None, None);
+            self.row(Part { bytes, due_at, expires_at, stored_at, digest }, *place)
         })
     }
 }
@@ -595,7 +596,7 @@ impl SmartRecordStore {
             .saturating_sub(collected)
             .saturating_sub(space.updates().len());
         let place = if space.is_withdrawn() { Place::Withdrawn } else { Place::Open };
-        let part = rows::space_part(&space, &target.writer, stored_at);
+        let part = rows::space_part(id.space, &space, &target.writer, stored_at);
         target.order = space.eviction_order(id.space.0, rules.limits().min_stamp_bits());
         let adds_to_memory = remembered.is_some() && !is_all_remembered;
         let row = PlannedRow { adds_to_memory, returns, ..target.row(part, place) };
@@ -609,7 +610,7 @@ impl SmartRecordStore {
             // Its withdrawal may have a place even if what came after it has none.
             let withdrawal = space.withdrawal().filter(|_| !was_withdrawn);
             if let Some(withdrawal) = withdrawal {
-                let part = rows::space_part(&withdrawal, &target.writer, stored_at);
+                let part = rows::space_part(id.space, &withdrawal, &target.writer, stored_at);
                 let row = target.row(part, Place::Withdrawn);
                 let withdrawn = PlannedRow { adds_to_memory, ..row };
                 // Without a place it stays as it is.

@@ -4,9 +4,9 @@
 use std::{path::Path, time::Duration, time::Instant};
 
 use libp2p_identity::{Keypair, PeerId};
-use libp2p_kad::{RecordKey as KadKey, store::RecordStore};
+use libp2p_kad::{Record, RecordKey as KadKey, store::RecordStore};
 use libp2p_smart_record::{
-    Clock, Dict, Limits, RecordKey, SpaceSigner, SystemClock, store::SmartRecordStore,
+    Clock, Dict, Limits, RecordKey, SmartRecord, SpaceSigner, SystemClock, store::SmartRecordStore,
 };
 use redb::{Database, ReadableTable, TableDefinition};
 
@@ -103,4 +103,39 @@ fn no_row_that_was_changed_at_rest_is_shown_under_another_s_name() {
         assert_eq!(store.counters().rows_discarded, 1, "{claim:?}");
         println!("{claim:?}: forged in {cost:?}, not shown");
     }
+}
+
+/// What was stored before a restart is verified when it is first read. That is no work of the value
+/// that is being written: where the work for that is used up, nothing stored is given up.
+#[test]
+fn a_write_of_much_work_after_a_restart_discards_nothing_that_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, local) = (folder.path().join("store"), PeerId::random());
+    let (key, ttl) = (RecordKey::new("/sr/board"), Duration::from_secs(3_600));
+    let mut signers: Vec<_> = (0..30)
+        .map(|_| SpaceSigner::new(key.clone(), Keypair::generate_ecdsa(), Limits::default()))
+        .collect();
+    let mut say = |text: &str| {
+        let mut all = SmartRecord::new(key.clone());
+        for signer in &mut signers {
+            let document: Dict = [(text, "hello")].into_iter().collect();
+            signer.merge(document, SystemClock.now(), ttl).unwrap();
+            all.join(signer.record(SystemClock.now())).unwrap();
+        }
+        all.encode()
+    };
+    let (before, after) = (say("before"), say("after"));
+    let mut store = SmartRecordStore::open(&file, local).unwrap();
+    store.write(&key, &before).unwrap();
+    drop(store);
+
+    let mut store = SmartRecordStore::open(&file, local).unwrap();
+    let packet = Record::new(KadKey::new(&key), after);
+    store.put(packet.clone()).unwrap();
+    store.collect().unwrap();
+    let counters = store.counters();
+    println!("{} verified, {} unread", counters.signatures_verified, counters.signatures_unread);
+    assert!(counters.signatures_unread > 0, "the value was of too much work");
+    assert_eq!(counters.rows_discarded, 0);
+    assert_eq!(store.view(&key).unwrap().len(), 30);
 }

@@ -15,6 +15,8 @@
 mod at_rest;
 mod costs;
 mod reads;
+#[path = "../support/slow.rs"]
+mod slow;
 mod stamps;
 mod stores;
 mod withdrawals;

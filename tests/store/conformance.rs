@@ -17,11 +17,14 @@ pub(super) enum Op {
     Commit,
 }
 
-/// Few ids, so that they collide, among them the first and the last possible ones.
+/// Few ids, so that they collide, among them the first and the last possible ones, and two that
+/// begin alike.
 fn id() -> impl Strategy<Value = PartId> {
     let byte = || prop_oneof![Just(0), Just(1), Just(2), Just(0xff)];
-    let id = |first: u8| {
-        if first == 0xff { [0xff; 32] } else { [first; 32] }
+    let id = |byte: u8| {
+        let mut id = [byte; 32];
+        id[..8].fill(if byte == 2 { 1 } else { byte });
+        id
     };
     (byte(), byte()).prop_map(move |(record, space)| RecordId(id(record)).part(SpaceId(id(space))))
 }
@@ -51,6 +54,7 @@ fn part(row: &Row) -> Part<'static> {
         due_at: row.1.map(Timestamp::from_millis),
         expires_at: row.2.map(Timestamp::from_millis),
         stored_at: Timestamp::from_millis(row.0.len() as u64),
+        digest: row.0.first().map(|byte| [*byte; 32]),
     }
 }
 

@@ -192,3 +192,28 @@ fn the_bounds_of_providers_are_the_user_s() {
     assert_eq!(store.providers(&kad_key("a")), vec![provider("a", 1)]);
     assert!(store.add_provider(provider("b", 1)).is_err());
 }
+
+#[test]
+fn strangers_take_no_room_from_the_node_s_own_provider_records() {
+    let providers = kad::store::MemoryStoreConfig {
+        max_provided_keys: 2,
+        max_providers_per_key: 2,
+        ..Default::default()
+    };
+    let (mut store, _) = open_store(StoreConfig::default().with_providers(providers));
+    let own = |key| ProviderRecord::new(kad_key(key), local(), Vec::new());
+    for (key, of) in [("a", 1), ("a", 2), ("b", 1), ("b", 2)] {
+        store.add_provider(provider(key, of)).unwrap();
+    }
+    assert!(store.add_provider(provider("c", 1)).is_err(), "it is full");
+    store.add_provider(own("a")).unwrap();
+    store.add_provider(own("c")).unwrap();
+    assert_eq!(store.providers(&kad_key("a")), vec![own("a"), provider("a", 1)]);
+    let mut provided: Vec<_> = store.provided().map(Cow::into_owned).collect();
+    provided.sort_by_key(|record| record.key.to_vec());
+    assert_eq!(provided, vec![own("a"), own("c")]);
+    // Nor does the node take any from strangers.
+    store.remove_provider(&kad_key("b"), &peer(1));
+    store.remove_provider(&kad_key("b"), &peer(2));
+    store.add_provider(provider("d", 1)).unwrap();
+}

@@ -1,9 +1,14 @@
 //! What was withdrawn stays withdrawn, whatever is evicted: places of withdrawn spaces, and the
 //! memory of evictions.
 
-use libp2p_smart_record::{EncodedSpace, OrderKey, SignedUpdate, UpdateKind};
+use libp2p_smart_record::{
+    EncodedSpace, OrderKey, SignedUpdate, Space, UpdateKind, ipns::IpnsValidator,
+};
 use prost::Message;
-use smart_record_testing::forge::{self, Update};
+use smart_record_testing::{
+    forge::{self, Update},
+    ipns,
+};
 
 use super::*;
 
@@ -20,6 +25,8 @@ fn registry_within(limits: &Limits) -> Registry {
         .with("number", Number)
         .unwrap()
         .with("wrapped", Wrapped)
+        .unwrap()
+        .with("ipns", IpnsValidator)
         .unwrap()
 }
 
@@ -364,7 +371,7 @@ fn a_space_that_cannot_be_read_takes_no_place_of_what_is_given_out() {
             let id = RecordId::new(&local(), &key).part(SpaceId(rank));
             let mut storage = fixture.storage.share();
             let part = storage.get(&id).unwrap().unwrap();
-            let damaged = Part { bytes: Cow::Owned(vec![0xff; 50]), ..part };
+            let damaged = Part { bytes: Cow::Owned(vec![0xff; 50]), digest: None, ..part };
             storage.apply(vec![Change::Set(id, damaged)]).unwrap();
         };
         let (record, spaces, digest) = answered(slice_bytes, order[2], prepare, &key);
@@ -405,9 +412,12 @@ fn what_was_evicted_comes_back_as_it_was_or_newer() {
             assert!(fixture.store().counters().remembered_refused > 0);
             // Another writer is not concerned.
             assert_eq!(fixture.write(key, &one_space(key, 9, 1, HOUR)), Ok(1));
+            let returned = fixture.store().counters().remembered_returned;
             assert!(fixture.write(key, comes_back_with).unwrap() > 0);
             assert!(fixture.writers(key).contains(&peer(1)));
-            assert_eq!(fixture.store().counters().remembered, 0, "it is forgotten");
+            let counters = fixture.store().counters();
+            assert_eq!(counters.remembered_returned, returned + 1);
+            assert_eq!(counters.remembered, 0, "it is forgotten");
             fixture.store().forget(key).unwrap();
         }
     }
@@ -606,6 +616,29 @@ fn a_value_with_an_order_key_is_not_rolled_back_by_an_eviction() {
     }
 }
 
+#[test]
+fn an_ipns_record_is_not_rolled_back_by_an_eviction() {
+    let owner = keypair(1);
+    let key = ipns::key(&owner);
+    let [first, second, third] =
+        ["2023-11-15T00:00:00Z", "2023-11-15T01:00:00Z", "2023-11-16T00:00:00Z"];
+    for (lower, evicted, higher) in [(1, 2, 3), (255, 256, 257), (511, 512, 1 << 40)] {
+        let record = |sequence, eol| ipns::numbered(&owner, sequence, eol);
+        for back in [record(evicted, second), record(evicted, third), record(higher, first)] {
+            let mut fixture = Fixture::new(StoreConfig::default().with_max_records(1));
+            assert_eq!(fixture.write(&key, &record(evicted, second)), Ok(1));
+            fixture.evict(&key);
+            fixture.restart();
+            // A later end does not make up for a lower sequence.
+            for older in [record(lower, second), record(lower, third), record(evicted, first)] {
+                assert!(is_stale(fixture.write(&key, &older)), "{evicted}");
+            }
+            assert_eq!(fixture.write(&key, &back), Ok(1));
+            assert_eq!(fixture.store().counters().remembered, 0);
+        }
+    }
+}
+
 /// A step of a history.
 #[derive(Clone, Debug)]
 enum Step {
@@ -662,6 +695,13 @@ struct CountingHead {
     board: Option<Counted>,
 }
 
+/// The rows of the spaces under a key.
+fn rows<'a>(storage: &'a Shared, key: &RecordKey) -> impl Iterator<Item = (PartId, Part<'a>)> {
+    let record = RecordId::new(&local(), key);
+    let rows = storage.scan(&record.head()).map(Result::unwrap);
+    rows.take_while(move |(id, _)| id.record == record).filter(move |(id, _)| *id != record.head())
+}
+
 impl Counted {
     fn of_head(storage: &Shared, key: &RecordKey) -> Self {
         let head = storage.get(&RecordId::new(&local(), key).head()).unwrap();
@@ -671,33 +711,90 @@ impl Counted {
 
     fn of_rows(storage: &Shared, key: &RecordKey) -> Self {
         let mut counted = Self::default();
-        let record = RecordId::new(&local(), key);
-        for row in storage.scan(&record.head()) {
-            let (id, part) = row.unwrap();
-            if id.record != record {
-                break;
-            }
-            if id != record.head() {
-                counted.spaces += 1;
-                counted.bytes += part.bytes.len() as u64;
-                if EncodedSpace::new(&part.bytes).is_withdrawn() {
-                    counted.withdrawn_spaces += 1;
-                    counted.withdrawn_bytes += part.bytes.len() as u64;
-                }
+        for (_, part) in rows(storage, key) {
+            counted.spaces += 1;
+            counted.bytes += part.bytes.len() as u64;
+            if EncodedSpace::new(&part.bytes).is_withdrawn() {
+                counted.withdrawn_spaces += 1;
+                counted.withdrawn_bytes += part.bytes.len() as u64;
             }
         }
         counted
     }
 }
 
+/// A store, and the spaces that were evicted from it, each with how long it had been stored.
+struct Observed {
+    fixture: Fixture,
+    keys: Vec<RecordKey>,
+    evicted: Vec<(PartId, Duration)>,
+}
+
+impl Observed {
+    /// Since when each space has been stored, and whether it is withdrawn.
+    fn spaces(&self) -> BTreeMap<PartId, (Timestamp, bool)> {
+        let rows = self.keys.iter().flat_map(|key| rows(&self.fixture.storage, key));
+        let space =
+            |part: Part<'_>| (part.stored_at, EncodedSpace::new(&part.bytes).is_withdrawn());
+        rows.map(|(id, part)| (id, space(part))).collect()
+    }
+
+    /// Does something to the store. A space that is gone, or withdrawn though it was not written,
+    /// counts as evicted.
+    fn step<T>(&mut self, written: Option<PartId>, act: impl FnOnce(&mut Fixture) -> T) -> T {
+        let before = self.spaces();
+        let done = act(&mut self.fixture);
+        let (after, now) = (self.spaces(), self.fixture.now());
+        for (id, (stored_at, was_withdrawn)) in before {
+            let is_as_before = |(_, withdrawn): &_| *withdrawn == was_withdrawn;
+            if !after.get(&id).is_some_and(|it| written == Some(id) || is_as_before(it)) {
+                self.evicted.push((id, now.saturating_since(stored_at)));
+            }
+        }
+        done
+    }
+
+    fn write(
+        &mut self,
+        key: &RecordKey,
+        writer: Writer,
+        value: &[u8],
+    ) -> Result<usize, WriteError> {
+        let id = space_id(key, &writer);
+        let was_stored = self.spaces().contains_key(&id);
+        let stored = self.step(Some(id), |fixture| fixture.write(key, value));
+        if stored == Ok(1) && !was_stored && !self.spaces().contains_key(&id) {
+            // A withdrawal that has no place.
+            self.evicted.push((id, Duration::ZERO));
+        }
+        stored
+    }
+
+    /// Whether so many others were evicted that had been stored for at least as long as a space
+    /// that was evicted.
+    fn may_forget(&self, space: PartId, max_remembered: usize) -> bool {
+        let last = self.evicted.iter().rfind(|(id, _)| *id == space);
+        last.is_some_and(|(_, stored_for)| {
+            let others = self.evicted.iter().filter(|(id, it)| *id != space && it >= stored_for);
+            others.map(|(id, _)| id).collect::<BTreeSet<_>>().len() >= max_remembered
+        })
+    }
+}
+
+fn space_id(key: &RecordKey, writer: &Writer) -> PartId {
+    RecordId::new(&local(), key).part(SpaceId(writer.rank(key)))
+}
+
 /// What a writer has signed under a key.
 struct Author {
     signer: SpaceSigner,
     updates: Vec<SignedUpdate>,
-    /// The latest withdrawal that the store has taken, and until when it is retained.
+    /// The latest withdrawal that the store has taken, and until when it is retained. `None` also
+    /// if the store may have forgotten it.
     withdrawn: Option<(SignedUpdate, Timestamp)>,
 }
 
+/// Unless the memory is full of what had been stored for at least as long.
 #[test]
 fn a_withdrawn_update_is_never_visible_again() {
     // A disk is closed and opened again in each case.
@@ -710,13 +807,15 @@ fn a_withdrawn_update_is_never_visible_again() {
         source_file: Some(file!()),
         ..ProptestConfig::default()
     });
-    runner.run(&steps(), |steps| check(&steps)).unwrap();
+    let max_remembered = prop_oneof![Just(100_000), 1_usize..6];
+    runner.run(&(max_remembered, steps()), |(max, steps)| check(max, &steps)).unwrap();
 }
 
-fn check(steps: &[Step]) -> Result<(), TestCaseError> {
+fn check(max_remembered: usize, steps: &[Step]) -> Result<(), TestCaseError> {
     let config = StoreConfig::default().with_max_records(KEYS - 1);
-    let mut fixture = Fixture::new(config);
+    let fixture = Fixture::new(config.with_max_remembered(max_remembered));
     let keys: Vec<_> = (0..KEYS).map(|n| RecordKey::new(format!("/sr/{n}"))).collect();
+    let mut store = Observed { fixture, keys: keys.clone(), evicted: Vec::new() };
     let mut authors = BTreeMap::new();
     for (k, key) in keys.iter().enumerate() {
         for w in 0..WRITERS {
@@ -727,7 +826,7 @@ fn check(steps: &[Step]) -> Result<(), TestCaseError> {
     }
     let mut strangers = 1_000;
     for step in steps {
-        let now = fixture.now();
+        let now = store.fixture.now();
         match *step {
             Step::Merge(k, w) | Step::Replace(k, w) | Step::Withdraw(k, w) => {
                 let author = authors.get_mut(&(k, w)).unwrap();
@@ -740,7 +839,7 @@ fn check(steps: &[Step]) -> Result<(), TestCaseError> {
                 let update = update.unwrap();
                 author.updates.push(update.clone());
                 let value = encoded(&keys[k], &author.signer, &update);
-                let stored = fixture.write(&keys[k], &value);
+                let stored = store.write(&keys[k], author.signer.writer(), &value);
                 if stored == Ok(1) && update.kind() == UpdateKind::Replace {
                     author.withdrawn = Some((update.clone(), update.retain_until()));
                 }
@@ -756,7 +855,7 @@ fn check(steps: &[Step]) -> Result<(), TestCaseError> {
                     .withdrawn
                     .as_ref()
                     .is_none_or(|(newest, _)| newest.position() < update.position());
-                let stored = fixture.write(&keys[k], &value);
+                let stored = store.write(&keys[k], author.signer.writer(), &value);
                 if stored == Ok(1) && update.kind() == UpdateKind::Replace && is_news {
                     author.withdrawn = Some((update.clone(), update.retain_until()));
                 }
@@ -768,7 +867,7 @@ fn check(steps: &[Step]) -> Result<(), TestCaseError> {
                     let ttl = Duration::from_millis(ttl);
                     stranger.merge(Dict::new(), now, ttl).unwrap();
                     let value = stranger.record(now).encode();
-                    let outcome = fixture.write(&keys[k], &value);
+                    let outcome = store.write(&keys[k], stranger.writer(), &value);
                     prop_assert!(!is_stale(outcome), "a stranger is refused for the past");
                 }
             }
@@ -776,37 +875,37 @@ fn check(steps: &[Step]) -> Result<(), TestCaseError> {
                 strangers += 1;
                 let author = forge::Author::ed25519(strangers);
                 let value = withdrawn_later(&keys[k], &author, now);
-                let outcome = fixture.write(&keys[k], &value);
+                let outcome = store.write(&keys[k], author.writer(), &value);
                 prop_assert!(!is_stale(outcome), "a stranger is refused for the past");
             }
-            Step::Wait(ms) => fixture.clock.advance(Duration::from_millis(ms)),
-            Step::Collect => drop(fixture.store().collect().unwrap()),
-            Step::Restart => fixture.restart(),
+            Step::Wait(ms) => store.fixture.clock.advance(Duration::from_millis(ms)),
+            Step::Collect => drop(store.step(None, |fixture| fixture.store().collect()).unwrap()),
+            Step::Restart => store.step(None, Fixture::restart),
         }
         for key in &keys {
-            let counted = Counted::of_rows(&fixture.storage, key);
-            prop_assert_eq!(&counted, &Counted::of_head(&fixture.storage, key));
+            let counted = Counted::of_rows(&store.fixture.storage, key);
+            prop_assert_eq!(&counted, &Counted::of_head(&store.fixture.storage, key));
             let limits = limits();
             let open = counted.spaces - counted.withdrawn_spaces;
             prop_assert!(open as usize <= limits.spaces_per_record());
             prop_assert!(counted.withdrawn_spaces as usize <= limits.withdrawn_per_record());
         }
-        let now = fixture.now();
-        for ((k, _), author) in &authors {
+        let now = store.fixture.now();
+        for ((k, _), author) in &mut authors {
             let Some((hidden_by, _)) = author.withdrawn.as_ref().filter(|(_, at)| *at > now) else {
                 continue;
             };
-            let peer = author.signer.writer().peer_id();
-            let Some(record) = fixture.store().record_of(&keys[*k], [&peer]).unwrap() else {
+            let (key, hidden_by) = (&keys[*k], hidden_by.position());
+            let writer = author.signer.writer();
+            let record = store.fixture.store().record_of(key, [&writer.peer_id()]).unwrap();
+            let space = record.as_ref().and_then(|record| record.space(&writer));
+            let is_stored = space.and_then(Space::newest_replace) >= Some(hidden_by);
+            if !is_stored && store.may_forget(space_id(key, &writer), max_remembered) {
+                author.withdrawn = None;
                 continue;
-            };
-            for (_, space) in record.spaces() {
-                for update in space.updates() {
-                    prop_assert!(
-                        update.position() >= hidden_by.position(),
-                        "an update that was replaced is back"
-                    );
-                }
+            }
+            for update in space.iter().flat_map(|space| space.updates()) {
+                prop_assert!(update.position() >= hidden_by, "an update that was replaced is back");
             }
         }
     }

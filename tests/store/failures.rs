@@ -110,6 +110,7 @@ fn damaged(id: PartId, due_at: Option<Timestamp>) -> Change {
             due_at,
             expires_at: due_at,
             stored_at: Timestamp::EPOCH,
+            digest: None,
         },
     )
 }

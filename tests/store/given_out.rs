@@ -23,6 +23,47 @@ fn store_within(
     SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone()).unwrap()
 }
 
+/// No update is hashed for an answer: the digests of the rows are used as they are, until an update
+/// has expired.
+#[test]
+fn an_answer_is_summed_up_by_the_digests_of_the_rows() {
+    let key = RecordKey::new("/sr/board");
+    for slice_bytes in [300, 8 * 1_024] {
+        let (mut shared, clock) = (Shared::default(), clock());
+        let config = StoreConfig::default().with_slice_bytes(slice_bytes);
+        let mut store = store_with_room_for(5, config, shared.share(), &clock);
+        for writer in 0..3 {
+            let ttl = HOUR * (1 + u32::try_from(writer).unwrap());
+            store.write(&key, &one_space(&key, writer, 10, ttl)).unwrap();
+        }
+        let rows: Vec<_> = shared
+            .scan(&RecordId::new(&local(), &key).head())
+            .map(Result::unwrap)
+            .filter(|(id, _)| id.space != SpaceId::HEAD)
+            .map(|(id, part)| (id, Part { bytes: part.bytes.into_owned().into(), ..part }))
+            .collect();
+        assert_eq!(rows.len(), 3);
+        let digest = |store: &mut SmartRecordStore| {
+            asked(store);
+            let answer = store.get(&kad_key(&key)).unwrap().value.clone();
+            Coverage::of_answer(&answer).unwrap().digest
+        };
+        let of_rows = SmartRecord::digest_of(rows.iter().map(|(_, part)| part.digest.unwrap()));
+        assert_eq!(store.record(&key).unwrap().unwrap().digest(clock.now()), of_rows);
+        let marked = |(n, (id, part)): (u8, &(PartId, Part<'static>))| {
+            Change::Set(*id, Part { digest: Some([n; 32]), ..part.clone() })
+        };
+        shared.apply((0..).zip(&rows).map(marked).collect()).unwrap();
+        assert_eq!(digest(&mut store), SmartRecord::digest_of([[0; 32], [1; 32], [2; 32]]));
+        let unknown = |(id, part): &(PartId, Part<'static>)| {
+            Change::Set(*id, Part { digest: None, ..part.clone() })
+        };
+        shared.apply(rows.iter().map(unknown).collect()).unwrap();
+        let mut store = store_with_room_for(5, StoreConfig::default(), shared.share(), &clock);
+        assert_eq!(digest(&mut store), of_rows, "computed where it is not known");
+    }
+}
+
 fn clock() -> ManualClock {
     ManualClock::at(Timestamp::from_millis(T0))
 }

@@ -3,6 +3,20 @@
 use super::*;
 
 #[test]
+fn refused_provider_records_of_this_node_and_of_others_are_counted_apart() {
+    let providers = kad::store::MemoryStoreConfig { max_provided_keys: 1, ..Default::default() };
+    let (mut store, _) = open_store(StoreConfig::default().with_providers(providers));
+    for (provider, refused) in [(local(), (1, 0)), (peer(1), (1, 1))] {
+        let mut add =
+            |key: &str| store.add_provider(ProviderRecord::new(kad_key(key), provider, Vec::new()));
+        add("first").unwrap();
+        add("second").unwrap_err();
+        let counters = store.counters();
+        assert_eq!((counters.own_providers_refused, counters.providers_refused), refused);
+    }
+}
+
+#[test]
 fn only_the_local_user_is_told_no() {
     let (mut store, clock) = open_store(StoreConfig::default());
     let mut heard = store.subscribe();

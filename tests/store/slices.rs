@@ -80,6 +80,22 @@ fn each_reader_reads_the_whole_whatever_others_ask() {
 }
 
 #[test]
+fn of_too_many_walks_of_one_network_the_oldest_is_forgotten_and_counted() {
+    let (mut store, _) = open_store(StoreConfig::default());
+    let (key, _) = large_board(&mut store, |_| HOUR);
+    let address = "/ip4/198.51.100.1/tcp/1".parse().unwrap();
+    let mut forgotten = |walks: std::ops::Range<u64>| {
+        for walk in walks {
+            store.asked_by(Some(Asker::new(peer((1 << 40) + walk), Some(&address))));
+            store.get(&kad_key(&key)).unwrap();
+        }
+        store.counters().walks_forgotten
+    };
+    assert_eq!(forgotten(0..256), 0);
+    assert_eq!(forgotten(256..258), 2);
+}
+
+#[test]
 fn if_it_is_not_known_who_asks_each_slice_begins_anywhere() {
     let (mut store, _) = open_store(StoreConfig::default());
     let (_, board) = large_board(&mut store, |_| HOUR);

@@ -27,4 +27,6 @@ mod presence;
 mod presence_publisher;
 mod reader;
 mod readme;
+#[path = "../support/slow.rs"]
+mod slow;
 mod traps;

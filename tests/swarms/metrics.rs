@@ -6,7 +6,14 @@ use std::{
     time::Duration,
 };
 
-use libp2p::{identity::Keypair, kad};
+use libp2p::{
+    PeerId,
+    identity::Keypair,
+    kad::{
+        self, ProviderRecord,
+        store::{MemoryStoreConfig, RecordStore},
+    },
+};
 use libp2p_smart_record::{
     AskerTag, Coverage, RecordKey, RingArc,
     behaviour::{BehaviourConfig, Builder, Event, Validation},
@@ -188,6 +195,25 @@ async fn metrics_show_the_number_of_repaired_peers() {
 }
 
 #[tokio::test]
+async fn metrics_show_how_many_writers_are_remembered_and_forgotten() {
+    let scraper = Scraper::new();
+    let a = scraper.setup(quiet().with_max_known_writers(2)).start().await;
+    let b = Peer::start().await;
+    mesh(&[&a, &b]).await;
+    within(async {
+        for (n, remembered, forgotten) in [(1, 1.0, 0.0), (2, 2.0, 0.0), (3, 2.0, 1.0)] {
+            let key = RecordKey::new(format!("/sr/metrics/{n}"));
+            b.store(&nodes::says(&mut nodes::signer(&key), "x")).await;
+            assert_eq!(a.client.get(key).await.unwrap().view().len(), 1);
+            let scraped = scraper.scrape();
+            assert_eq!(scraped["known_writers"], remembered);
+            assert_eq!(scraped["known_writers_forgotten_total"], forgotten);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn no_label_contains_a_key_or_a_peer() {
     let scraper = Scraper::new();
     let (a, b) = (scraper.start().await, Peer::start().await);
@@ -232,6 +258,18 @@ fn a_store_is_measured_once_and_its_counters_outlive_it() {
         assert_eq!((shown("store_admitted_updates_total"), shown("store_records")), (2, 2));
         store.forget(&key()).unwrap();
         assert_eq!(shown("store_records"), 1);
+        let refused = || {
+            let of = |origin| format!("store_refused_providers_total{{origin=\"{origin}\"}}");
+            (shown(&of("local")), shown(&of("remote")))
+        };
+        assert_eq!(refused(), (0, 0));
+        let room = MemoryStoreConfig::default().max_provided_keys;
+        for n in 0..=room {
+            let key = kad::RecordKey::new(&n.to_be_bytes());
+            let added = store.add_provider(ProviderRecord::new(key, PeerId::random(), Vec::new()));
+            assert_eq!(added.is_ok(), n < room);
+        }
+        assert_eq!(refused(), (0, 1));
     }
     assert_eq!((shown("store_admitted_updates_total"), shown("store_records")), (2, 0));
     assert_eq!(shown("store_size_bytes"), 0);

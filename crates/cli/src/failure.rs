@@ -12,7 +12,7 @@ use libp2p_smart_record::{
     Fault, ValidationError, client::ClientError, ipns::IpnsSignError, iprs::IprsError,
     presence_publisher::PublisherError, printable, query::RefusedAnswers, store::OpenError,
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use smart_record_host::HostError;
 
 use self::hints::{
@@ -21,6 +21,7 @@ use self::hints::{
 };
 use crate::{
     key_file::KeyFormatError,
+    missing::Missing,
     output::{json_line, say, say_lines},
 };
 
@@ -30,7 +31,8 @@ Exit codes:
   0    done
   1    failed: a file, the disk or the system
   2    wrong arguments, such as a key without the form of its namespace
-  3    nothing found under the key: the peers say that there is nothing
+  3    nothing found under the key: the peers say that there is nothing, or the message says that
+       too few of them have shown what they have
   4    no peer reached
   5    refused: what was to be written, by the rules of records or by the peers, because it is older
        than what there is, or because no peer keeps it; or all that the peers answered, because it
@@ -38,7 +40,8 @@ Exit codes:
   6    peers were reached, and none answered or acknowledged
   130  the demo was interrupted (143: terminated)
 
-With --json a failure is one object on standard error: {\"kind\", \"message\", \"hint\", \"exit_code\"}.
+With --json a failure is one object on standard error: {\"kind\", \"message\", \"hint\", \"exit_code\"},
+for exit code 3 with \"complete\" and \"missing\", as `get` shows them.
 With RUST_LOG=libp2p_smart_record=debug a log goes to standard error.";
 
 /// Kind of a failure, for scripts.
@@ -84,8 +87,8 @@ impl fmt::Display for FailureKind {
 /// A failure of a command itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    #[error("nothing found under {0}")]
-    NotFound(String),
+    #[error("nothing found under {key}{}", in_part(.missing))]
+    NotFound { key: String, missing: Option<Missing> },
     #[error("no peer could be reached")]
     Unreachable,
     #[error("peers were reached, but none answered")]
@@ -141,7 +144,7 @@ pub enum Failure {
 impl Failure {
     fn kind(&self) -> FailureKind {
         match self {
-            Self::NotFound(_) => FailureKind::NotFound,
+            Self::NotFound { .. } => FailureKind::NotFound,
             Self::Unreachable => FailureKind::Unreachable,
             Self::NoAnswer | Self::NotTaken | Self::UnknownContent { .. } => FailureKind::Silent,
             Self::AnswersRefused { refused, .. } => of_answers(refused).0,
@@ -171,9 +174,22 @@ impl Failure {
         }
     }
 
+    /// Further fields of the failure as JSON.
+    fn details(&self) -> Map<String, Value> {
+        let Self::NotFound { missing, .. } = self else { return Map::new() };
+        let share = missing.map_or(0.0, |missing| missing.0);
+        [("complete", missing.is_none().into()), ("missing", share.into())]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter()
+            .collect()
+    }
+
     fn hint(&self) -> String {
         match self {
-            Self::NotFound(_) => "check the key; the record may have expired".to_owned(),
+            Self::NotFound { missing: None, .. } => {
+                "check the key; the record may have expired".to_owned()
+            }
+            Self::NotFound { .. } => "try again, or give --connect more nodes".to_owned(),
             Self::Unreachable => {
                 "check the address of --connect, and that its node is running".to_owned()
             }
@@ -185,6 +201,11 @@ impl Failure {
                 format!(
                     "`smart-record get {key}` with the same --connect shows it; sign a newer one"
                 )
+            }
+            Self::NotKept { key, .. } if key.starts_with("/sr/") => {
+                "the nodes demand work (`publish` and `withdraw` have --work), or allow other \
+                 writers, sizes or keys than this command; ask who runs them"
+                    .to_owned()
             }
             Self::NotKept { .. } => "the nodes allow other writers, sizes or keys than this \
                                      command; ask who runs them"
@@ -248,6 +269,11 @@ impl Failure {
     }
 }
 
+/// What is missing from the reading in which nothing was found, with a space before it.
+fn in_part(missing: &Option<Missing>) -> String {
+    missing.map(|missing| format!(" in a reading that is {missing}")).unwrap_or_default()
+}
+
 /// The text in brackets, with a space before it; nothing if there is none.
 fn in_brackets(text: &Option<String>) -> String {
     text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
@@ -265,6 +291,8 @@ pub struct FailureReport {
     kind: FailureKind,
     message: String,
     hint: Option<String>,
+    /// Further fields of the JSON.
+    details: Map<String, Value>,
     /// The reader of standard output has closed it, which is no failure.
     is_broken_pipe: bool,
 }
@@ -273,6 +301,7 @@ impl FailureReport {
     pub fn of(error: &anyhow::Error) -> Self {
         let message = format!("{error:#}");
         let is_broken_pipe = is_broken_pipe(error);
+        let details = error.downcast_ref().map(Failure::details).unwrap_or_default();
         let (kind, hint) = if let Some(failure) = error.downcast_ref::<Failure>() {
             (failure.kind(), Some(failure.hint()))
         } else if let Some(error) = error.downcast_ref::<ClientError>() {
@@ -284,7 +313,7 @@ impl FailureReport {
         } else {
             (FailureKind::Failed, None)
         };
-        Self { kind, message, hint, is_broken_pipe }
+        Self { kind, message, hint, details, is_broken_pipe }
     }
 
     /// Prints the failure and returns the exit code.
@@ -297,11 +326,14 @@ impl FailureReport {
     }
 
     fn lines(&self, json: bool) -> Vec<String> {
-        let Self { kind, message, hint, .. } = self;
+        let Self { kind, message, hint, details, .. } = self;
         if json {
             let (kind, code) = (kind.to_string(), kind.code());
-            let failure =
+            let mut failure =
                 json!({ "kind": kind, "message": message, "hint": hint, "exit_code": code });
+            if let Some(fields) = failure.as_object_mut() {
+                fields.extend(details.clone());
+            }
             return vec![json_line(&failure)];
         }
         let error = format!("error: {}", printable(message));
@@ -335,7 +367,8 @@ pub fn arguments(error: &clap::Error) -> ExitCode {
     }
     let message = text.trim().trim_start_matches("error: ").to_owned();
     let hint = Some("see `smart-record help`".to_owned());
-    FailureReport { kind: FailureKind::Arguments, message, hint, is_broken_pipe: false }.print(true)
+    let (kind, details) = (FailureKind::Arguments, Map::new());
+    FailureReport { kind, message, hint, details, is_broken_pipe: false }.print(true)
 }
 
 /// Prints a warning; the command goes on.
@@ -428,7 +461,7 @@ mod tests {
     /// [`errors`] has to have it.
     fn number(failure: &Failure) -> usize {
         match failure {
-            Failure::NotFound(_) => 0,
+            Failure::NotFound { .. } => 0,
             Failure::Unreachable => 1,
             Failure::NoAnswer => 2,
             Failure::NotTaken => 3,
@@ -500,13 +533,15 @@ mod tests {
         let key = || hostile();
         errors.extend(
             [
-                Failure::NotFound(key()),
+                Failure::NotFound { key: key(), missing: None },
+                Failure::NotFound { key: key(), missing: Some(Missing(0.5)) },
                 Failure::Unreachable,
                 Failure::NoAnswer,
                 Failure::NotTaken,
                 Failure::AnswersRefused { key: key(), refused: answers_refused() },
                 Failure::Older { key: key(), current: Some(hostile()) },
                 Failure::NotKept { key: key(), acknowledged: 1 },
+                Failure::NotKept { key: format!("/sr/{HOSTILE}"), acknowledged: 1 },
                 Failure::NotAccepted { key: key(), refused: 1 },
                 Failure::UnknownContent { key: key() },
                 Failure::NotOwner { key: key(), owner: peer },

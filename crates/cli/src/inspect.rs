@@ -13,6 +13,7 @@ use crate::{
     content::{self, Content, ContentKind, left},
     failure::Failure,
     files, keys,
+    missing::percent,
     network::{NetworkArguments, finish},
     output::{Format, Rows, json_cell},
     records,
@@ -64,11 +65,8 @@ fn in_file(file: &str, key: RecordKey, format: Format) -> Result<ExitCode> {
 async fn in_network(key: &str, network: &NetworkArguments, format: Format) -> Result<ExitCode> {
     let key = network.record_key(key)?;
     let node = network.join().await?;
-    let reading = records::read(&key, &node, format).await?;
-    let content = Content::of(&reading.snapshot)?;
-    let content = content.ok_or_else(|| Failure::NotFound(keys::show(&key)))?;
+    let (reading, content) = records::find(&key, &node, format, |it, _| Some(it)).await?;
     let shown = show(&content, Some(&reading), reading.snapshot.at, format);
-    records::warn_of_missing(&reading, format);
     finish(&node).await;
     shown
 }
@@ -213,7 +211,7 @@ fn peer_rows(reading: &Reading) -> Rows {
         let has = if reading.stale.contains(peer) { "is behind" } else { "has it" };
         match reading.coverage(peer) {
             Some(coverage) if coverage.share < 1.0 => {
-                let (spaces, share) = (coverage.spaces, records::percent(coverage.share));
+                let (spaces, share) = (coverage.spaces, percent(coverage.share));
                 format!("{has}; {spaces} spaces, of which it has shown {share}")
             }
             _ => has.to_owned(),

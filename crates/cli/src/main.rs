@@ -23,6 +23,7 @@ mod key_file;
 mod keys;
 mod lifetimes;
 mod metrics;
+mod missing;
 mod network;
 mod output;
 mod presence;

@@ -20,7 +20,7 @@ use libp2p_smart_record::{
 use smart_record_host::Host;
 
 use crate::{
-    content::{self, Content, ContentKind},
+    content::{self, ContentKind},
     failure::{self, Failure},
     keys,
     lifetimes::{self, Lifetime},
@@ -179,21 +179,18 @@ async fn check_kept(node: &Host, announcement: &Announcement, acknowledged: usiz
 async fn look(client: &str, network: &NetworkArguments, format: Format) -> Result<ExitCode> {
     let key = network.record_key(&format!("/{}/{client}/", PresenceKey::NAMESPACE))?;
     let node = network.join().await?;
-    let reading = records::read(&key, &node, format).await?;
-    let at = reading.snapshot.at;
-    let found: Vec<Announcement> = match Content::of(&reading.snapshot)?.map(|it| it.kind) {
-        Some(ContentKind::Presence(record)) => record.view(at).cloned().collect(),
-        _ => Vec::new(),
-    };
-    if found.is_empty() {
-        return Err(Failure::NotFound(keys::show(&key)).into());
-    }
+    let (reading, found) = records::find(&key, &node, format, |content, at| {
+        let ContentKind::Presence(record) = content.kind else { return None };
+        let found: Vec<Announcement> = record.view(at).cloned().collect();
+        (!found.is_empty()).then_some(found)
+    })
+    .await?;
     if format.is_json() {
         for announcement in &found {
             format.line(|| content::announcement(announcement), String::new)?;
         }
     } else {
-        format.rows(Default::default, || content::announcements(&found, at))?;
+        format.rows(Default::default, || content::announcements(&found, reading.snapshot.at))?;
     }
     finish(&node).await;
     Ok(ExitCode::SUCCESS)

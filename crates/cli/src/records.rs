@@ -6,7 +6,7 @@ use anyhow::Result;
 use futures::StreamExt;
 use libp2p::PeerId;
 use libp2p_smart_record::{
-    RecordKey,
+    RecordKey, Timestamp,
     client::{ClientError, Watch},
     query::{Reading, RefusedAnswers, Snapshot},
 };
@@ -18,6 +18,7 @@ use crate::{
     failure::{self, Failure},
     files::{self, Existing},
     keys,
+    missing::Missing,
     network::{NetworkArguments, answered, finish},
     output::{Format, progress},
     stop::Stop,
@@ -46,27 +47,11 @@ pub fn peers(peers: &[PeerId]) -> Value {
     peers.iter().map(ToString::to_string).collect()
 }
 
-/// A share as a percentage that is 0 or 100 only if the share is 0 or 1.
-pub fn percent(share: f64) -> String {
-    match 100.0 * share {
-        percent if percent > 0.0 && percent < 1.0 => "less than 1 %".to_owned(),
-        percent if percent > 99.0 && percent < 100.0 => "more than 99 %".to_owned(),
-        percent => format!("{percent:.0} %"),
-    }
-}
-
 /// Warns of a reading that is not complete.
-pub fn warn_of_missing(reading: &Reading, format: Format) {
-    if reading.is_complete() {
-        return;
+fn warn_of_missing(reading: &Reading, format: Format) {
+    if let Some(missing) = Missing::of(reading) {
+        failure::warn(format.is_json(), &missing.to_string());
     }
-    let message = match reading.missing() {
-        missing if missing > 0.0 => {
-            format!("not complete: {} was not shown by enough peers", percent(missing))
-        }
-        _ => "not complete: too few of the closest peers have answered".to_owned(),
-    };
-    failure::warn(format.is_json(), &message);
 }
 
 /// Warns of updates that were left out because this clock is behind.
@@ -91,8 +76,26 @@ pub fn refused(reading: &Reading) -> Value {
     refused.collect()
 }
 
+/// Reads a record, and returns what `of` finds in its content at the instant of the reading. Warns
+/// of what is missing. If nothing is found, the failure tells what is missing instead.
+pub async fn find<T>(
+    key: &RecordKey,
+    node: &Host,
+    format: Format,
+    of: impl FnOnce(Content, Timestamp) -> Option<T>,
+) -> Result<(Reading, T)> {
+    let reading = read(key, node, format).await?;
+    let content = Content::of(&reading.snapshot)?;
+    let Some(found) = content.and_then(|content| of(content, reading.snapshot.at)) else {
+        let (key, missing) = (keys::show(key), Missing::of(&reading));
+        return Err(Failure::NotFound { key, missing }.into());
+    };
+    warn_of_missing(&reading, format);
+    Ok((reading, found))
+}
+
 /// Reads a record. Fails if no peer answers, or no answer is valid, and warns of refused answers.
-pub async fn read(key: &RecordKey, node: &Host, format: Format) -> Result<Reading> {
+async fn read(key: &RecordKey, node: &Host, format: Format) -> Result<Reading> {
     let read = progress("reading", node.client().get(key.clone())).await;
     let reading = answered(key, node, read).await?;
     warn_of_refused(&reading, format);
@@ -118,10 +121,11 @@ pub async fn get(arguments: Get, format: Format) -> Result<ExitCode> {
     let Get { read: Read { key_of_record, network }, output } = arguments;
     let key = network.record_key(&key_of_record)?;
     let node = network.join().await?;
-    let reading = read(&key, &node, format).await?;
+    let (reading, content) = find(&key, &node, format, |content, at| {
+        Some(content).filter(|content| content.says_something(at))
+    })
+    .await?;
     let at = reading.snapshot.at;
-    let content = Content::of(&reading.snapshot)?.filter(|content| content.says_something(at));
-    let content = content.ok_or_else(|| Failure::NotFound(keys::show(&key)))?;
     if let Some(file) = output {
         files::write(&file, &content.bytes, Existing::Replaced).map_err(|source| {
             Failure::File { file: file.display().to_string(), verb: "write", source }
@@ -145,7 +149,6 @@ pub async fn get(arguments: Get, format: Format) -> Result<ExitCode> {
         Value::Object(fields)
     };
     format.rows(json, || content.rows(at))?;
-    warn_of_missing(&reading, format);
     finish(&node).await;
     Ok(ExitCode::SUCCESS)
 }
@@ -158,7 +161,7 @@ pub async fn watch(arguments: Read, format: Format) -> Result<ExitCode> {
     let work = async {
         let node = network.join().await?;
         // A wrong address fails here, at once.
-        read(&key, &node, format).await?;
+        warn_of_missing(&read(&key, &node, format).await?, format);
         follow(node.client().watch(key.clone()).await?, format).await
     };
     tokio::select! {

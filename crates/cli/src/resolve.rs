@@ -85,12 +85,11 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
 }
 
 async fn read(name: &IpnsName, node: &Host, format: Format) -> Result<(IpnsRecord, Timestamp)> {
-    let key = name.key();
-    let reading = records::read(&key, node, format).await?;
-    match Content::of(&reading.snapshot)?.map(|content| content.kind) {
-        Some(ContentKind::Ipns(record)) => Ok((record, reading.snapshot.at)),
-        _ => Err(Failure::NotFound(keys::show(&key)).into()),
-    }
+    let ipns = |content: Content, at| match content.kind {
+        ContentKind::Ipns(record) => Some((record, at)),
+        _ => None,
+    };
+    Ok(records::find(&name.key(), node, format, ipns).await?.1)
 }
 
 /// What a record points to, with the path that follows the name.

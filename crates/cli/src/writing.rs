@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use libp2p::{PeerId, identity::Keypair};
 use libp2p_smart_record::{
     Clock, RecordKey, Registry, Seq, Stamp, StampSearch, SystemClock, ValidationError, Writer,
-    client::{Client, ClientError, Publication, PublicationContent, ReplicaState},
+    client::{ClientError, Publication, PublicationContent, ReplicaState},
     query::ReadPolicy,
     store::WriteError,
 };
@@ -21,7 +21,7 @@ use smart_record_host::Host;
 
 use crate::{
     content::{self, Content},
-    failure::Failure,
+    failure::{self, Failure},
     files, keys,
     network::{NetworkArguments, answered, check_reached, finish},
     output::{self, Format, progress},
@@ -31,6 +31,10 @@ use crate::{
 
 /// How many tries of a search for a stamp are made between two looks at the progress.
 const TRIES: u64 = 10_000;
+
+/// What is said of an update whose stamp is not good for it.
+const NO_WORK: &str = "the update was signed on another day (UTC) than its stamp was found for, and \
+                       has no work; repeat the command";
 
 /// Text below the help of `publish`.
 const EXAMPLES: &str = "\
@@ -57,11 +61,8 @@ pub struct Publish {
     /// Replaces everything in our space of a smart record, instead of merging into it.
     #[arg(long)]
     replace: bool,
-    /// Spends work on an update of a smart record: 2^BITS hashes on average, 0.1 s of a core for 20
-    /// and twice as long for each more. Of a board with too many writers those of the most work
-    /// stay; less than 19 bits count as none there. Ctrl-C ends the search.
-    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(1..=40))]
-    work: Option<u8>,
+    #[command(flatten)]
+    work: Work,
     #[command(flatten)]
     write: Write,
 }
@@ -83,7 +84,21 @@ pub struct Withdraw {
     #[arg(value_name = "KEY")]
     key_of_record: String,
     #[command(flatten)]
+    work: Work,
+    #[command(flatten)]
     network: NetworkArguments,
+}
+
+/// Arguments of `publish` and `withdraw`.
+#[derive(clap::Args)]
+struct Work {
+    /// Spends work on the update of a smart record: 2^BITS hashes on average, 0.1 s of a core for
+    /// 20 and twice as long for each more. Of a board with too many writers those of the most work
+    /// stay; less than 19 bits count as none there. Nodes that demand work demand it of
+    /// withdrawals too. Ctrl-C ends the search.
+    #[arg(long = "work", value_name = "BITS")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=40))]
+    bits: Option<u8>,
 }
 
 /// Arguments of `publish` and `put`.
@@ -102,19 +117,15 @@ pub async fn publish(arguments: Publish, format: Format) -> Result<ExitCode> {
     if key.namespace() == Some(Registry::SMART_RECORDS) {
         let (document, ttl) = contents.document()?;
         let shown = document.to_json();
-        let keypair = write.network.keypair()?;
-        write.network.check_address()?;
-        let stamp = work.map(|bits| stamp(&key, &keypair, bits));
-        let node = write.network.join_as(keypair).await?;
-        if stamp.is_some() {
-            node.client().set_stamp(key.clone(), stamp).await?;
-        }
-        return write
-            .run(&key, Some(shown), &node, format, async |client, key| match replace {
-                true => client.replace(key, document, ttl).await,
-                false => client.publish(key, document, ttl).await,
-            })
-            .await;
+        let (node, stamp) = work.join(&key, &write.network).await?;
+        let published = progress("writing", async {
+            match replace {
+                true => node.client().replace(key.clone(), document, ttl).await,
+                false => node.client().publish(key.clone(), document, ttl).await,
+            }
+        });
+        let published = stamped(published.await, stamp, &node, format);
+        return conclude(&key, published, Some(shown), write.confirm, &node, format).await;
     }
     let only_for_spaces = [
         (
@@ -122,7 +133,7 @@ pub async fn publish(arguments: Publish, format: Format) -> Result<ExitCode> {
             "--replace",
             "what is published under another key than /sr/… replaces what there is",
         ),
-        (work.is_some(), "--work", "only updates of smart records, under /sr/…, have work"),
+        (work.bits.is_some(), "--work", "only updates of smart records, under /sr/…, have work"),
     ];
     if let Some((_, name, hint)) = only_for_spaces.into_iter().find(|(is_given, ..)| *is_given) {
         let message = format!("{name} means nothing for {key_of_record}");
@@ -138,7 +149,47 @@ pub async fn publish(arguments: Publish, format: Format) -> Result<ExitCode> {
     }
     let node = write.network.join_as(keypair.clone()).await?;
     let value = value(&key, &contents, new_value, &keypair, &node, format).await?;
-    write.run(&key, None, &node, format, async |client, key| client.put(key, value).await).await
+    let published = progress("writing", node.client().put(key.clone(), value)).await;
+    conclude(&key, published, None, write.confirm, &node, format).await
+}
+
+impl Work {
+    /// Joins the network as a writer whose updates under a key have a stamp, if there is work to
+    /// spend on them.
+    async fn join(
+        self,
+        key: &RecordKey,
+        network: &NetworkArguments,
+    ) -> Result<(Host, Option<Stamp>)> {
+        let keypair = network.keypair()?;
+        network.check_address()?;
+        let stamp = self.bits.map(|bits| stamp(key, &keypair, bits));
+        let node = network.join_as(keypair).await?;
+        if stamp.is_some() {
+            node.client().set_stamp(key.clone(), stamp).await?;
+        }
+        Ok((node, stamp))
+    }
+}
+
+/// What was published, and a warning if the stamp that was found for it is not good for it.
+fn stamped(
+    published: Result<Publication, ClientError>,
+    stamp: Option<Stamp>,
+    node: &Host,
+    format: Format,
+) -> Result<Publication, ClientError> {
+    let publication = published.or_else(ClientError::into_publication)?;
+    if stamp.is_some_and(|stamp| is_wasted(stamp, &publication, node)) {
+        failure::warn(format.is_json(), NO_WORK);
+    }
+    Ok(publication)
+}
+
+/// Whether the update that was published is of another day than a stamp, or of another writer.
+fn is_wasted(stamp: Stamp, publication: &Publication, node: &Host) -> bool {
+    let rank = node.client().writer().rank(&publication.key);
+    publication.update().is_some_and(|update| stamp.work(&rank, update.seq()) == 0)
 }
 
 /// Finds a stamp of these bits for what the signer writes under a key today. If the day ends during
@@ -218,7 +269,8 @@ pub async fn put(arguments: Put, format: Format) -> Result<ExitCode> {
     let key = write.network.record_key(&key_of_record)?;
     let value = read_file(&file)?;
     let node = write.network.join().await?;
-    write.run(&key, None, &node, format, async |client, key| client.put(key, value).await).await
+    let published = progress("writing", node.client().put(key.clone(), value)).await;
+    conclude(&key, published, None, write.confirm, &node, format).await
 }
 
 fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
@@ -227,30 +279,31 @@ fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 pub async fn withdraw(arguments: Withdraw, format: Format) -> Result<ExitCode> {
-    let Withdraw { key_of_record, network } = arguments;
+    let Withdraw { key_of_record, work, network } = arguments;
     let key = network.record_key(&key_of_record)?;
     if network.key.is_none() {
         return Err(Failure::NoKey.into());
     }
-    let node = network.join().await?;
+    if key.namespace() != Some(Registry::SMART_RECORDS) {
+        return Err(ClientError::NotSmart(key).into());
+    }
+    let (node, stamp) = work.join(&key, &network).await?;
     let withdrawn = progress("withdrawing", node.client().withdraw(key.clone())).await;
-    let (publication, holders) = kept(&key, withdrawn, false, &node, format).await?;
-    written(&publication, None, holders.as_deref(), &node, format)
+    let withdrawn = stamped(withdrawn, stamp, &node, format);
+    conclude(&key, withdrawn, None, false, &node, format).await
 }
 
-impl Write {
-    async fn run(
-        self,
-        key: &RecordKey,
-        document: Option<Value>,
-        node: &Host,
-        format: Format,
-        write: impl AsyncFnOnce(&Client, RecordKey) -> Result<Publication, ClientError>,
-    ) -> Result<ExitCode> {
-        let published = progress("writing", write(node.client(), key.clone())).await;
-        let (publication, holders) = kept(key, published, self.confirm, node, format).await?;
-        written(&publication, document, holders.as_deref(), node, format)
-    }
+/// Shows what was published, if a peer keeps it.
+async fn conclude(
+    key: &RecordKey,
+    published: Result<Publication, ClientError>,
+    document: Option<Value>,
+    confirm: bool,
+    node: &Host,
+    format: Format,
+) -> Result<ExitCode> {
+    let (publication, holders) = kept(key, published, confirm, node, format).await?;
+    written(&publication, document, holders.as_deref(), node, format)
 }
 
 /// The publication, if a peer keeps it, and the peers that hold it if they were read.
@@ -365,4 +418,37 @@ fn written(
     };
     format.line(json, text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use libp2p_smart_record::Dict;
+    use smart_record_host::HostBuilder;
+
+    use super::*;
+
+    const KEY: &str = "/sr/cli/board";
+
+    #[tokio::test]
+    async fn a_stamp_of_the_day_before_the_update_is_wasted() {
+        const DAY: u64 = 24 * 60 * 60 * 1_000_000;
+        let keypair = Keypair::generate_ed25519();
+        let rank = Writer::from(&keypair.public()).rank(&KEY.into());
+        let node = HostBuilder::with_keypair(keypair).start().await.unwrap();
+        let published = node.client().publish(KEY, Dict::new(), Duration::from_secs(60)).await;
+        let publication = published.or_else(ClientError::into_publication).unwrap();
+        let seq = publication.update().unwrap().seq();
+        let found = |seq| {
+            let mut search = StampSearch::new(rank, seq, 8);
+            std::iter::from_fn(move || search.step(1 << 16))
+        };
+        assert!(!is_wasted(found(seq).next().unwrap(), &publication, &node));
+        // One that is good today too is possible.
+        let mut yesterday = found(Seq::from_micros(seq.as_micros().checked_sub(DAY).unwrap()));
+        let yesterday = yesterday.find(|stamp| stamp.work(&rank, seq) == 0).unwrap();
+        assert!(is_wasted(yesterday, &publication, &node));
+    }
 }

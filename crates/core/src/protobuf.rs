@@ -14,6 +14,13 @@ impl ProtobufError {
     }
 }
 
+/// Appends a length-delimited field to a message.
+pub(crate) fn put_field(tag: u32, field: &[u8], message: &mut Vec<u8>) {
+    encoding::encode_key(tag, WireType::LengthDelimited, message);
+    encoding::encode_varint(u64::try_from(field.len()).unwrap_or(u64::MAX), message);
+    message.extend_from_slice(field);
+}
+
 /// The length-delimited fields of a message, up to the first field of another wire type.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 
 use super::{
     ConnectionLimits, Host, HostError,
+    counters::SharedCounters,
     limits::{ADDRESSES_AT_ONCE, Limiter},
     parts::HostBehaviour,
     task::HostTask,
@@ -203,6 +204,11 @@ impl HostBuilder {
         let Self { keypair, records, listen, external, mode, service, .. } = self;
         let peer = keypair.public().to_peer_id();
         let (mut records, client) = records.build();
+        let counters = SharedCounters::default();
+        #[cfg(feature = "metrics")]
+        if let Some(metrics) = records.metrics() {
+            counters.show_in(metrics);
+        }
         let serves = !listen.is_empty() || !external.is_empty();
         // Kademlia would wait until an external address is confirmed, which takes autonat.
         let default = if serves { kad::Mode::Server } else { kad::Mode::Client };
@@ -217,7 +223,7 @@ impl HostBuilder {
         let autonat = self.autonat.map(|config| autonat::Behaviour::new(peer, config));
         let relay = self.relay.map(|config| relay::Behaviour::new(peer, config));
         let behaviour = |relayed| HostBehaviour {
-            limits: Limiter::new(self.limits),
+            limits: Limiter::new(self.limits, counters.clone()),
             records,
             identify: identify::Behaviour::new(agent),
             ping: ping::Behaviour::default(),
@@ -231,7 +237,8 @@ impl HostBuilder {
         let swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
             .with_other_transport(|keypair| {
-                transport::encrypted(keypair, self.network, self.limits.crowd_of_handshakes())
+                let handshakes = self.limits.crowd_of_handshakes();
+                transport::encrypted(keypair, self.network, handshakes, counters.clone())
             })
             .map_err(|error| HostError::Transport(error.to_string()))?
             .with_dns_config(names, how)
@@ -264,7 +271,7 @@ impl HostBuilder {
             // It ends with the swarm.
             runtime.spawn(work);
         }
-        Ok(Host { client, peer, requests, task })
+        Ok(Host { client, peer, requests, counters, task })
     }
 }
 

@@ -27,6 +27,7 @@
 
 mod backoff;
 mod builder;
+mod counters;
 mod handshakes;
 mod limits;
 mod parts;
@@ -40,8 +41,16 @@ use libp2p::{
 };
 use tokio::task::JoinHandle;
 
-use self::task::{HostTask, SwarmRequest};
-pub use self::{builder::HostBuilder, limits::ConnectionLimits, resolver::SystemResolver};
+pub use self::{
+    builder::HostBuilder,
+    counters::HostCounters,
+    limits::{ConnectionLimit, ConnectionLimits},
+    resolver::SystemResolver,
+};
+use self::{
+    counters::SharedCounters,
+    task::{HostTask, SwarmRequest},
+};
 use libp2p_smart_record::{behaviour::Behaviour, client::Client};
 
 /// Why a node could not be started.
@@ -112,6 +121,7 @@ pub struct Host {
     client: Client,
     peer: PeerId,
     requests: mpsc::Sender<SwarmRequest>,
+    counters: SharedCounters,
     task: JoinHandle<()>,
 }
 
@@ -148,6 +158,12 @@ impl Host {
     /// [`HostError::Stopped`].
     pub async fn status(&self) -> Result<HostStatus, HostError> {
         self.ask(HostTask::status).await
+    }
+
+    /// Counters of what the limits of the node refuse. Those of its behaviour, store and service
+    /// are not among them.
+    pub fn counters(&self) -> HostCounters {
+        self.counters.get()
     }
 
     /// The connected peers.

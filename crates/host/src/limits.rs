@@ -25,6 +25,8 @@ use libp2p::{
 };
 use libp2p_smart_record::settings;
 
+use super::counters::SharedCounters;
+
 /// Most files that the default limits count on: enough for a busy node; a connection takes some
 /// 100 KB of memory. A guess.
 const MAX_FILES: usize = 2_048;
@@ -112,24 +114,70 @@ impl Default for ConnectionLimits {
     }
 }
 
+/// One of the [`ConnectionLimits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ConnectionLimit {
+    /// [`ConnectionLimits::inbound`].
+    Inbound,
+    /// [`ConnectionLimits::outbound`].
+    Outbound,
+    /// [`ConnectionLimits::pending_inbound`].
+    PendingInbound,
+    /// [`ConnectionLimits::pending_outbound`].
+    PendingOutbound,
+    /// [`ConnectionLimits::per_peer`].
+    PerPeer,
+}
+
+impl ConnectionLimit {
+    /// All limits.
+    pub const ALL: [Self; 5] =
+        [Self::Inbound, Self::Outbound, Self::PendingInbound, Self::PendingOutbound, Self::PerPeer];
+
+    /// Name of the limit, as in the label of a metric.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+            Self::PendingInbound => "pending_inbound",
+            Self::PendingOutbound => "pending_outbound",
+            Self::PerPeer => "per_peer",
+        }
+    }
+
+    const fn of(self, limits: &ConnectionLimits) -> usize {
+        match self {
+            Self::Inbound => limits.inbound,
+            Self::Outbound => limits.outbound,
+            Self::PendingInbound => limits.pending_inbound,
+            Self::PendingOutbound => limits.pending_outbound,
+            Self::PerPeer => limits.per_peer,
+        }
+    }
+}
+
 /// A connection that a limit does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct TooMany {
-    what: &'static str,
-    limit: usize,
+    limit: ConnectionLimit,
+    max: usize,
 }
 
 impl fmt::Display for TooMany {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at most {} {}", self.limit, self.what)
+        let what = match self.limit {
+            ConnectionLimit::Inbound => "connections from others",
+            ConnectionLimit::Outbound => "connections to others",
+            ConnectionLimit::PendingInbound => "connections from others being made",
+            ConnectionLimit::PendingOutbound => "connections to others being made",
+            ConnectionLimit::PerPeer => "connections with one peer",
+        };
+        write!(f, "at most {} {what}", self.max)
     }
 }
 
 impl std::error::Error for TooMany {}
-
-fn check(count: usize, limit: usize, what: &'static str) -> Result<(), ConnectionDenied> {
-    if count < limit { Ok(()) } else { Err(ConnectionDenied::new(TooMany { what, limit })) }
-}
 
 /// Relation of a peer to the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +194,7 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct Limiter {
     limits: ConnectionLimits,
+    counters: SharedCounters,
     pending_inbound: HashSet<ConnectionId>,
     pending_outbound: HashSet<ConnectionId>,
     /// Oldest first.
@@ -156,9 +205,10 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    pub(super) fn new(limits: ConnectionLimits) -> Self {
+    pub(super) fn new(limits: ConnectionLimits, counters: SharedCounters) -> Self {
         Self {
             limits,
+            counters,
             pending_inbound: HashSet::new(),
             pending_outbound: HashSet::new(),
             inbound: Vec::new(),
@@ -203,13 +253,23 @@ impl Limiter {
         let by_standing = open.into_iter().map(|(id, peer)| (is_known(peer), *id));
         let (_, id) = by_standing.min_by_key(|(is_known, _)| *is_known)?;
         self.closing.insert(id);
+        self.counters.count(|c| &mut c.connections_displaced);
         Some(id)
+    }
+
+    fn check(&self, count: usize, limit: ConnectionLimit) -> Result<(), ConnectionDenied> {
+        let max = limit.of(&self.limits);
+        if count < max {
+            return Ok(());
+        }
+        self.counters.count(|c| c.connections_refused.entry(limit).or_default());
+        Err(ConnectionDenied::new(TooMany { limit, max }))
     }
 
     fn check_peer(&self, peer: PeerId) -> Result<(), ConnectionDenied> {
         let all = self.inbound.iter().chain(&self.outbound);
         let count = all.filter(|(_, of)| *of == peer).count();
-        check(count, self.limits.per_peer, "connections with one peer")
+        self.check(count, ConnectionLimit::PerPeer)
     }
 }
 
@@ -223,8 +283,7 @@ impl NetworkBehaviour for Limiter {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        let count = self.pending_inbound.len();
-        check(count, self.limits.pending_inbound, "connections from others being made")?;
+        self.check(self.pending_inbound.len(), ConnectionLimit::PendingInbound)?;
         self.pending_inbound.insert(connection);
         Ok(())
     }
@@ -238,7 +297,7 @@ impl NetworkBehaviour for Limiter {
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.pending_inbound.remove(&connection);
         self.check_peer(peer)?;
-        check(self.inbound.len(), self.limits.inbound, "connections from others")?;
+        self.check(self.inbound.len(), ConnectionLimit::Inbound)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -249,8 +308,7 @@ impl NetworkBehaviour for Limiter {
         _: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        let count = self.pending_outbound.len();
-        check(count, self.limits.pending_outbound, "connections to others being made")?;
+        self.check(self.pending_outbound.len(), ConnectionLimit::PendingOutbound)?;
         self.pending_outbound.insert(connection);
         Ok(Vec::new())
     }
@@ -265,7 +323,7 @@ impl NetworkBehaviour for Limiter {
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.pending_outbound.remove(&connection);
         self.check_peer(peer)?;
-        check(self.outbound.len(), self.limits.outbound, "connections to others")?;
+        self.check(self.outbound.len(), ConnectionLimit::Outbound)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -315,6 +373,7 @@ impl NetworkBehaviour for Limiter {
 #[cfg(test)]
 mod tests {
     use super::{Standing::*, *};
+    use crate::HostCounters;
 
     #[test]
     fn the_limits_follow_from_the_files_that_may_be_open() {
@@ -340,7 +399,7 @@ mod tests {
     #[test]
     fn strangers_that_reserve_do_not_hold_more_than_half_of_the_places() {
         let limits = ConnectionLimits::for_files(256).with_inbound(14);
-        let mut limiter = Limiter::new(limits);
+        let mut limiter = Limiter::new(limits, SharedCounters::default());
         let reserving: Vec<_> = (0..12).map(|_| PeerId::random()).collect();
         let (honest, id) = (PeerId::random(), ConnectionId::new_unchecked);
         let all = reserving.iter().chain([&honest]).copied();
@@ -359,7 +418,8 @@ mod tests {
     fn the_oldest_stranger_is_crowded_out_first_and_then_the_oldest_and_never_the_newest() {
         for from_others in [true, false] {
             let limits = ConnectionLimits::for_files(256).with_inbound(4).with_outbound(4);
-            let mut limiter = Limiter::new(limits);
+            let counters = SharedCounters::default();
+            let mut limiter = Limiter::new(limits, counters.clone());
             let peers: Vec<_> = (0..6).map(|_| PeerId::random()).collect();
             let id = |at: usize| ConnectionId::new_unchecked(at);
             let open = |limiter: &mut Limiter, at: usize| {
@@ -379,6 +439,63 @@ mod tests {
             open(&mut limiter, 5);
             let is_older = |peer: &PeerId| known(*peer != peers[5]);
             assert_eq!(limiter.crowded_out(from_others, is_older), Some(id(2)));
+            assert_eq!(counters.get().connections_displaced, 3);
+        }
+    }
+
+    #[test]
+    fn what_a_limit_refuses_is_counted_by_the_limit() {
+        use ConnectionLimit::*;
+
+        let address = Multiaddr::empty();
+        let begin = |limiter: &mut Limiter, id, inbound| match inbound {
+            true => limiter.handle_pending_inbound_connection(id, &address, &address),
+            false => limiter
+                .handle_pending_outbound_connection(id, None, &[], Endpoint::Dialer)
+                .map(drop),
+        };
+        let end = |limiter: &mut Limiter, id, peer, inbound| match inbound {
+            true => limiter
+                .handle_established_inbound_connection(id, peer, &address, &address)
+                .map(drop),
+            false => {
+                let (role, port) = (Endpoint::Dialer, PortUse::New);
+                limiter
+                    .handle_established_outbound_connection(id, peer, &address, role, port)
+                    .map(drop)
+            }
+        };
+        let limits = ConnectionLimits {
+            inbound: 1,
+            outbound: 1,
+            pending_inbound: 2,
+            pending_outbound: 2,
+            per_peer: 1,
+        };
+        for (inbound, pending, established) in
+            [(true, PendingInbound, Inbound), (false, PendingOutbound, Outbound)]
+        {
+            let counters = SharedCounters::default();
+            let mut limiter = Limiter::new(limits, counters.clone());
+            let refused = |result: Result<(), ConnectionDenied>, limit: ConnectionLimit| {
+                let denied = result.unwrap_err().downcast::<TooMany>().unwrap();
+                assert_eq!(denied, TooMany { limit, max: limit.of(&limits) });
+            };
+            let [first, second, third] = [0, 1, 2].map(ConnectionId::new_unchecked);
+            begin(&mut limiter, first, inbound).unwrap();
+            begin(&mut limiter, second, inbound).unwrap();
+            assert_eq!(counters.get(), HostCounters::default());
+            refused(begin(&mut limiter, third, inbound), pending);
+            let peer = PeerId::random();
+            end(&mut limiter, first, peer, inbound).unwrap();
+            let open = if inbound { &mut limiter.inbound } else { &mut limiter.outbound };
+            open.push((first, peer));
+            refused(end(&mut limiter, second, peer, inbound), PerPeer);
+            for _ in 0..2 {
+                refused(end(&mut limiter, third, PeerId::random(), inbound), established);
+            }
+            let expected = [(pending, 1), (PerPeer, 1), (established, 2)];
+            assert_eq!(counters.get().connections_refused, expected.into());
         }
     }
 }

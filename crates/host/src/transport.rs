@@ -30,7 +30,7 @@ use libp2p::{
     quic, tcp, tls, yamux,
 };
 
-use super::handshakes::Handshakes;
+use super::{counters::SharedCounters, handshakes::Handshakes};
 
 /// Transport for addresses without names, in the network of this key if there is one, that makes at
 /// most so many handshakes with others at a time.
@@ -38,6 +38,7 @@ pub(super) fn encrypted(
     keypair: &Keypair,
     network: Option<PreSharedKey>,
     handshakes: usize,
+    counters: SharedCounters,
 ) -> Result<Handshakes<(PeerId, StreamMuxerBox)>, Box<dyn Error + Send + Sync>> {
     let security =
         Security { noise: noise::Config::new(keypair)?, tls: tls::Config::new(keypair)? };
@@ -62,8 +63,13 @@ pub(super) fn encrypted(
             OptionalTransport::some(quic.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))))
         }
     };
-    let both = tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed();
-    Ok(Handshakes::new(both, handshakes))
+    let quic = quic.map_err(|error| match error {
+        quic::Error::HandshakeTimedOut => io::Error::new(io::ErrorKind::TimedOut, error),
+        error => io::Error::other(error),
+    });
+    let both = tcp.map_err(io::Error::other).or_transport(quic);
+    let both = both.map(|either, _| either.into_inner()).map_err(|either| either.into_inner());
+    Ok(Handshakes::new(both.boxed(), handshakes, counters))
 }
 
 /// Configuration of the resolver: these name servers, or those of the machine.

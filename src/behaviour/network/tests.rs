@@ -17,8 +17,8 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_swarm::{NetworkBehaviour, ToSwarm};
 use smart_record_core::{
-    AcceptAny, AskerTag, Clock, Coverage, Dict, Limits, RecordKey, Registry, RingArc, SmartRecord,
-    SpaceSigner,
+    AcceptAny, AskerTag, Clock, Coverage, Dict, Limits, Open, RecordKey, Registry, RingArc,
+    SmartRecord, SpaceRules, SpaceSigner,
 };
 
 use smart_record_lookup::Place;
@@ -30,7 +30,7 @@ use crate::{
     behaviour::{Behaviour, BehaviourConfig, Event},
     client::{Client, ClientError},
     outbound::{Closer, Failure, Record, Request, Response},
-    query::{ReadOptions, ReadPolicy, Reading},
+    query::{DroppedSpaces, ReadOptions, ReadPolicy, Reading},
     store::{MemoryStorage, SmartRecordStore, StoreConfig},
 };
 
@@ -67,9 +67,18 @@ impl Node {
     }
 
     fn at(clock: impl Clock, servers: usize, config: BehaviourConfig) -> Self {
+        let registry = Registry::default().with_fallback(AcceptAny::default());
+        Self::with_registry(registry, clock, servers, config)
+    }
+
+    fn with_registry(
+        registry: Registry,
+        clock: impl Clock,
+        servers: usize,
+        config: BehaviourConfig,
+    ) -> Self {
         let config = config.with_replication_interval(None);
         let keypair = Keypair::generate_ed25519();
-        let registry = Registry::default().with_fallback(AcceptAny::default());
         let local = keypair.public().to_peer_id();
         let (config_of_store, storage) = (StoreConfig::default(), MemoryStorage::default());
         let store =
@@ -342,6 +351,38 @@ fn a_refresh_is_not_ended_by_the_deadline_of_writes() {
     let is_sent =
         |event: &Event| matches!(event, Event::Refreshed { peers, .. } if *peers == node.servers);
     assert!(node.events.iter().any(is_sent));
+}
+
+#[test]
+fn a_read_that_cannot_remember_all_that_was_pushed_out_is_counted() {
+    let now = SystemClock.now();
+    let withdrawn = |writers| {
+        let mut record = SmartRecord::new("/sr/a".into());
+        for _ in 0..writers {
+            let keypair = Keypair::generate_ed25519();
+            let mut signer = SpaceSigner::new("/sr/a".into(), keypair, Limits::default());
+            signer.withdraw(now).unwrap();
+            record.join(signer.record(now)).unwrap();
+        }
+        record
+    };
+    let limits = Limits::default().with_withdrawn_per_record(1);
+    let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
+    let room = 1 + DroppedSpaces::MAX;
+    for (writers, forgotten) in [(room, 0), (room + 1, 1)] {
+        let answers: Vec<_> = (0..writers).step_by(10).map(|n| (writers - n).min(10)).collect();
+        let config = BehaviourConfig::default().with_subnet_share(answers.len());
+        let mut node = Node::with_registry(registry.clone(), SystemClock, answers.len(), config);
+        let (client, options) = (node.client.clone(), ReadOptions::from(ReadPolicy::All));
+        let mut get = node.begin(async move { client.get_with("/sr/a", options).await });
+        for writers in answers {
+            assert_eq!(node.behaviour.counters().dropped_forgotten, 0);
+            assert!(node.end(is_get, shows(&withdrawn(writers))).is_some());
+        }
+        while node.answer(is_get) {}
+        assert!((&mut get).now_or_never().unwrap().is_ok());
+        assert_eq!(node.behaviour.counters().dropped_forgotten, forgotten);
+    }
 }
 
 #[test]

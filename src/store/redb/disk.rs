@@ -297,7 +297,7 @@ fn write(db: &Database, changes: &Changes, usage: Usage) -> Result<(), StorageEr
                 None => rows.remove(key.as_bytes()),
             };
             let old = old.map_err(failed)?.and_then(|old| Header::decode(old.value()));
-            let old = old.and_then(|header| header.due_at);
+            let old = old.and_then(|header| header.due_at());
             let new = row.as_ref().and_then(Row::due_at);
             if old == new {
                 continue;

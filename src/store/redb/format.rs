@@ -9,10 +9,9 @@
 //! | `notes` | name | the note, checksum |
 //!
 //! A row is: checksum; the first 4 bytes of its session; flags u8; the other 8 bytes of its session
-//! if flag 16; due at u64 if flag 1; expires at u64 if flag 2, and if flag 4 it is the same
-//! instant; stored at u64 if flag 8; the bytes. A row without the flags 8 and 16 is of format 2,
-//! whose sessions were numbers. Integers are little-endian unless noted otherwise. A checksum is
-//! the CRC-32 of the key and of everything else in the value.
+//! if flag 16; the fields of the part ([`Fields`]); the bytes. A row without the flags 8 and 16 is
+//! of format 2, whose sessions were numbers. Integers are little-endian unless noted otherwise. A
+//! checksum is the CRC-32 of the key and of everything else in the value.
 //!
 //! **Invariants.** `format` can be read in any version of the format. The expiry index holds only
 //! the first halves of ids. Two rows with equal halves that are due in the same millisecond share
@@ -23,7 +22,9 @@ use std::{io, sync::Arc};
 
 use ::redb::TableDefinition;
 
-use crate::store::storage::{Part, PartId, RecordId, SpaceId, Tally, TallyId, Usage};
+use crate::store::storage::{
+    Part, PartId, RecordId, SpaceId, Tally, TallyId, Usage, fields::Fields,
+};
 use smart_record_core::Timestamp;
 
 /// The format version that is written. It includes the cost of a row ([`Usage::ROW`]), which is
@@ -137,13 +138,8 @@ pub(super) fn same_half(a: &[u8; 32], b: &[u8; 32]) -> bool {
     half(a) == half(b)
 }
 
-mod flag {
-    pub(super) const DUE: u8 = 1;
-    pub(super) const EXPIRES: u8 = 2;
-    pub(super) const EXPIRES_WHEN_DUE: u8 = 4;
-    pub(super) const STORED: u8 = 8;
-    pub(super) const SESSION: u8 = 16;
-}
+/// The flag of rows that have the rest of their session.
+const SESSION: u8 = 16;
 
 /// An encoded row.
 #[derive(Clone, Debug)]
@@ -152,15 +148,13 @@ pub(super) struct Row {
     header: Header,
 }
 
-/// The fields before the bytes of a row.
+/// What stands before the bytes of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     /// `None`: of format 2.
     pub(super) session: Option<Session>,
-    pub(super) due_at: Option<Timestamp>,
-    pub(super) expires_at: Option<Timestamp>,
-    /// The epoch in a row of format 2, which does not say it.
-    stored_at: Timestamp,
+    /// Those of a row of format 2 say nothing of when it was stored.
+    fields: Fields,
     len: usize,
 }
 
@@ -171,65 +165,44 @@ impl Header {
         let (begin, rest) = rest.split_first_chunk::<4>()?;
         let (flags, mut rest) = rest.split_first()?;
         let mut session = None;
-        if flags & flag::SESSION != 0 {
+        if flags & SESSION != 0 {
             let (end, after) = rest.split_first_chunk::<8>()?;
             session = Some(Session([&begin[..], &end[..]].concat().try_into().ok()?));
             rest = after;
         }
-        let mut instant = |flag| {
-            if flags & flag == 0 {
-                return Some(None);
-            }
-            let (millis, after) = rest.split_first_chunk::<8>()?;
-            rest = after;
-            Some(Some(Timestamp::from_millis(u64::from_le_bytes(*millis))))
-        };
-        let due_at = instant(flag::DUE)?;
-        let mut expires_at = instant(flag::EXPIRES)?;
-        if flags & flag::EXPIRES_WHEN_DUE != 0 {
-            expires_at = due_at;
-        }
-        let stored_at = instant(flag::STORED)?.unwrap_or(Timestamp::EPOCH);
+        let (fields, rest) = Fields::split_first(*flags, rest)?;
         let len = value.len().checked_sub(rest.len())?;
-        Some(Self { session, due_at, expires_at, stored_at, len })
+        Some(Self { session, fields, len })
+    }
+
+    pub(super) const fn due_at(&self) -> Option<Timestamp> {
+        self.fields.due_at
+    }
+
+    fn part<'a>(&self, value: &'a [u8]) -> Part<'a> {
+        self.fields.with(value.get(self.len..).unwrap_or_default())
     }
 }
 
 impl Row {
     /// Encodes a part as a row.
     pub(super) fn new(id: &PartId, part: &Part<'_>, session: Session) -> Self {
-        let mut flags = flag::STORED | flag::SESSION;
-        let mut instants = [None, None, Some(part.stored_at)];
-        if let Some(due_at) = part.due_at {
-            flags |= flag::DUE;
-            instants[0] = Some(due_at);
-        }
-        match part.expires_at {
-            None => {}
-            same if same == part.due_at => flags |= flag::EXPIRES_WHEN_DUE,
-            other => {
-                flags |= flag::EXPIRES;
-                instants[1] = other;
-            }
-        }
-        let mut value = Vec::with_capacity(part.bytes.len().saturating_add(41));
+        let fields = Fields::of(part);
+        let room = Fields::MAX_BYTES.saturating_add(17);
+        let mut value = Vec::with_capacity(part.bytes.len().saturating_add(room));
         value.extend([0; 4]);
         let (begin, end) = session.parts();
         value.extend(begin);
-        value.push(flags);
+        value.push(fields.flags() | SESSION);
         value.extend(end);
-        for instant in instants.into_iter().flatten() {
-            value.extend(instant.as_millis().to_le_bytes());
-        }
+        fields.put(&mut value);
         let len = value.len();
         value.extend_from_slice(&part.bytes);
         let sum = value.split_first_chunk::<4>().map(|(_, rest)| checksum(id, rest));
         if let (Some(sum), Some((place, _))) = (sum, value.split_first_chunk_mut::<4>()) {
             *place = sum;
         }
-        let Part { due_at, expires_at, stored_at, .. } = *part;
-        let session = Some(session);
-        let header = Header { session, due_at, expires_at, stored_at, len };
+        let header = Header { session: Some(session), fields, len };
         Self { value: value.into(), header }
     }
 
@@ -238,7 +211,7 @@ impl Row {
     }
 
     pub(super) const fn due_at(&self) -> Option<Timestamp> {
-        self.header.due_at
+        self.header.due_at()
     }
 
     /// The length of the part's bytes.
@@ -247,14 +220,8 @@ impl Row {
     }
 
     pub(super) fn part(&self) -> Part<'_> {
-        let bytes = self.value.get(self.header.len..).unwrap_or_default();
-        part(&self.header, bytes.into())
+        self.header.part(&self.value)
     }
-}
-
-fn part<'a>(header: &Header, bytes: std::borrow::Cow<'a, [u8]>) -> Part<'a> {
-    let Header { due_at, expires_at, stored_at, .. } = *header;
-    Part { bytes, due_at, expires_at, stored_at }
 }
 
 fn checksum(id: &PartId, rest: &[u8]) -> [u8; 4] {
@@ -276,8 +243,8 @@ pub(super) fn read_row(id: &PartId, value: &[u8]) -> Option<(Option<Session>, Pa
         return None;
     }
     let header = Header::decode(value)?;
-    let bytes = value.get(header.len..)?.to_vec();
-    Some((header.session, part(&header, bytes.into())))
+    let part = header.part(value);
+    Some((header.session, Part { bytes: part.bytes.into_owned().into(), ..part }))
 }
 
 /// The length of the part in a row, damaged or not.
@@ -361,7 +328,8 @@ mod tests {
             [(None, None), (at(1), None), (None, at(2)), (at(3), at(3)), (at(4), at(u64::MAX))]
         {
             let stored_at = Timestamp::from_millis(9);
-            let part = Part { bytes: b"bytes".into(), due_at, expires_at, stored_at };
+            let digest = due_at.map(|_| [7; 32]);
+            let part = Part { bytes: b"bytes".into(), due_at, expires_at, stored_at, digest };
             let session = Session::draw().unwrap();
             let row = Row::new(&id(1, 2), &part, session);
             assert_eq!(row.part(), part);
@@ -386,10 +354,12 @@ mod tests {
             due_at: at(1),
             expires_at: at(2),
             stored_at: Timestamp::EPOCH,
+            digest: None,
         };
         let mut value = vec![0; 4];
         value.extend(7_u32.to_le_bytes());
-        value.push(flag::DUE | flag::EXPIRES);
+        // Of the flags, `due at` and `expires at`.
+        value.push(1 | 2);
         value.extend(1_u64.to_le_bytes());
         value.extend(2_u64.to_le_bytes());
         value.extend(b"bytes");

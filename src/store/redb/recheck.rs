@@ -111,3 +111,35 @@ impl Recheck {
         std::mem::take(&mut seen.rejected).into_values().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use libp2p_identity::Keypair;
+    use libp2p_kad::{RecordKey as KadKey, store::RecordStore};
+    use smart_record_core::{Clock, Dict, Limits, RecordKey, SpaceSigner};
+
+    use crate::{clock::SystemClock, store::SmartRecordStore};
+
+    #[test]
+    fn who_reads_what_was_stored_before_a_restart_is_charged_for_verifying_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("store");
+        let (key, keypair) = (RecordKey::new("/sr/board"), Keypair::generate_ed25519());
+        let local = keypair.public().to_peer_id();
+        let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
+        let document: Dict = [("text", "hello")].into_iter().collect();
+        signer.merge(document, SystemClock.now(), Duration::from_secs(3_600)).unwrap();
+        let mut store = SmartRecordStore::open(&file, local).unwrap();
+        store.write(&key, &signer.record(SystemClock.now()).encode()).unwrap();
+        drop(store);
+        let store = SmartRecordStore::open(&file, local).unwrap();
+        let read = || {
+            assert!(store.get(&KadKey::new(&key)).is_some());
+            store.take_served()
+        };
+        let (first, second) = (read(), read());
+        assert!(first >= second + Duration::from_micros(50), "{first:?}, {second:?}");
+    }
+}

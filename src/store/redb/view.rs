@@ -124,7 +124,7 @@ impl View {
                 if !is_of {
                     break;
                 }
-                if Header::decode(&value).is_some_and(|header| header.due_at == Some(due_at)) {
+                if Header::decode(&value).is_some_and(|header| header.due_at() == Some(due_at)) {
                     found.push(id);
                 }
             }

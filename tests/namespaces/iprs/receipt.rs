@@ -298,6 +298,7 @@ fn owned(part: &Part<'_>) -> Part<'static> {
         due_at: part.due_at,
         expires_at: part.expires_at,
         stored_at: part.stored_at,
+        digest: part.digest,
     }
 }
 

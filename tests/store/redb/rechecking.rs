@@ -121,15 +121,16 @@ fn checksum(key: &[u8], rest: &[u8]) -> [u8; 4] {
 }
 
 /// Makes a file one of format 2: sessions are numbers of four bytes, and rows do not say when their
-/// parts were stored.
+/// parts were stored, and have no digests.
 fn to_format_2(device: &Device) {
     alter(device, |key, value| {
         assert_eq!(value[8] & 24, 24);
         value[4..8].copy_from_slice(&1_u32.to_le_bytes());
-        value[8] &= !24;
+        let digest = if value[8] & 32 == 0 { 0 } else { 32 };
+        value[8] &= !(24 | 32);
         value.drain(9..17);
         let stored_at = 9 + 8 * (value[8] & 3).count_ones() as usize;
-        value.drain(stored_at..stored_at + 8);
+        value.drain(stored_at..stored_at + 8 + digest);
         let sum = checksum(key, &value[4..]);
         value[..4].copy_from_slice(&sum);
         true
@@ -456,6 +457,36 @@ fn a_forged_row_is_never_served() {
     // The place is free again.
     store.write(&board, &one_space(&board, 1, 10, HOUR)).unwrap();
     assert_eq!(writers(&store, &board), peers(&[1]));
+}
+
+#[test]
+fn a_row_with_the_digest_of_another_gets_its_own() {
+    let (device, clock) = (Device::default(), clock());
+    let (board, _) = earlier(&device, &clock);
+    let mut storage = open_on(&device, Durability::Immediate).unwrap();
+    let first = storage.scan(&RecordId::new(&local(), &board).head()).nth(1).unwrap();
+    let (id, part) = first.map(|(id, part)| (id, part.bytes.into_owned())).unwrap();
+    let forged = storage.get(&id).unwrap().map(|row| Part {
+        bytes: part.into(),
+        digest: Some([7; 32]),
+        ..row
+    });
+    let forged = forged.map(|forged| Change::Set(id, forged)).into_iter();
+    storage.apply(forged.collect()).unwrap();
+    storage.commit().unwrap();
+    drop(storage);
+    let mut store = reopen(&device, &clock, registry(), immediate());
+    let mut heard = store.subscribe();
+    for is_discarded in [false, true] {
+        let answer = store.get(&kad_key(&board)).unwrap().value.clone();
+        let record = store.record(&board).unwrap().unwrap();
+        let coverage = Coverage::of_answer(&answer).unwrap();
+        assert_eq!((coverage.spaces, coverage.digest), (5, record.digest(clock.now())));
+        if !is_discarded {
+            write_elsewhere(&mut store);
+            assert_eq!(discarded(&mut heard), [RowFault::Damaged]);
+        }
+    }
 }
 
 #[test]

@@ -251,6 +251,7 @@ fn committing_to_a_disk_that_hangs_waits_for_nothing() {
             due_at: None,
             expires_at: None,
             stored_at: Timestamp::EPOCH,
+            digest: None,
         };
         let id = RecordId([n; 32]).head();
         let (held, applied) = timed(|| storage.apply(vec![Change::Set(id, part)]));

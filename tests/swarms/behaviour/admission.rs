@@ -12,18 +12,22 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
-    Clock, Fault, Limits, RecordKey, SpaceSigner, SystemClock, Timestamp, ValidationError,
+    Clock, Fault, Limits, RecordKey, Registry, SpaceSigner, SystemClock, Timestamp,
+    ValidationError,
     behaviour::{
         AsyncValidator, BehaviourConfig, Builder, Event, Executor, InboundRefusal, Validation,
     },
     client::ClientError,
     query::ReadPolicy,
-    store::StoreEvent,
+    store::{SmartRecordStore, StoreConfig, StoreEvent},
 };
 use tokio::sync::Semaphore;
 
 use super::repairs::board;
-use crate::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says};
+use crate::{
+    peer::{MINUTE, Peer, Setup, key, mesh, quiet, says},
+    slow::Slow,
+};
 use smart_record_testing::{ManualClock, forge};
 
 use crate::nodes::{PROTOCOL, within};
@@ -341,6 +345,7 @@ async fn reads_that_have_to_wait_for_memory_all_end() {
         for reading in futures::future::join_all(reads).await {
             assert!(!reading.unwrap().is_empty());
         }
+        assert!(b.smart(|smart| smart.counters().reads_held_back).await > 0);
     })
     .await;
 }
@@ -513,7 +518,7 @@ async fn what_expects_no_answer_does_not_wait_while_there_is_no_work_for_it() {
 }
 
 #[tokio::test]
-async fn a_peer_that_is_far_over_the_budget_is_disconnected() {
+async fn a_peer_that_is_far_over_the_budget_is_disconnected_and_none_of_its_network_comes_in() {
     // Three records of the flood take more than there is for ten seconds.
     let config = quiet().with_work_per_second(Duration::from_millis(1));
     let clock = ManualClock::at(forge::at(forge::NOW));
@@ -534,6 +539,12 @@ async fn a_peer_that_is_far_over_the_budget_is_disconnected() {
         tokio::select! {
             () = flooding => unreachable!("it does not end"),
             peer = disconnected => assert_eq!(peer, source),
+        }
+        assert!(b.smart(|smart| smart.counters().disconnected).await > 0);
+        let newcomer = Peer::start().await;
+        while b.smart(|smart| smart.counters().connections_refused).await == 0 {
+            let address = b.address.clone();
+            newcomer.with(move |swarm| swarm.dial(address).unwrap()).await;
         }
     })
     .await;
@@ -567,6 +578,37 @@ async fn a_put_larger_than_it_may_be_is_refused_before_it_is_decoded() {
                 send(&mut a, b.id, &key(), chunk).await;
             }
             b.until_stored(&key(), |stored| *stored == board).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn records_are_refused_unread_while_the_storage_lags() {
+    for config in [off_task(), quiet()] {
+        let (setup, storage) = (Setup::with_config(config), Slow::default());
+        let is_behind = Arc::clone(&storage.is_behind);
+        let local = setup.keypair.public().to_peer_id();
+        let (registry, config) = (Registry::default(), StoreConfig::default());
+        let store = SmartRecordStore::with_storage(local, registry, config, storage, SystemClock);
+        let store = store.unwrap();
+        let tweak = Box::new(|builder: Builder| builder.with_store(store).unwrap());
+        let (mut a, mut b) = (Peer::start().await, Setup { tweak, ..setup }.start().await);
+        mesh(&[&a, &b]).await;
+        within(async {
+            let (key, value) = record(1);
+            send(&mut a, b.id, &key, value.clone()).await;
+            b.until(|event| {
+                matches!(event, Event::InboundRefused { reason: InboundRefusal::StorageLags, .. })
+                    .then_some(())
+            })
+            .await;
+            assert_eq!(refused(&b, InboundRefusal::StorageLags).await, 1);
+            let counters = b.smart(|smart| smart.store_mut().counters()).await;
+            assert_eq!((counters.behind, counters.signatures_verified), (0, 0), "it is not asked");
+            is_behind.store(false, SeqCst);
+            send(&mut a, b.id, &key, value).await;
+            b.until_stored(&key, |_| true).await;
         })
         .await;
     }

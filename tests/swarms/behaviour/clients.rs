@@ -367,6 +367,24 @@ async fn a_read_without_answers_times_out() {
 }
 
 #[tokio::test]
+async fn changes_in_quick_succession_are_told_together_and_counted() {
+    let a = Peer::start().await;
+    within(async {
+        let mut watch = a.client.watch(key()).await.unwrap();
+        let mut signer = SpaceSigner::new(key(), Keypair::generate_ed25519(), Limits::default());
+        let mut writes = 0_u32;
+        while a.smart(|smart| smart.counters().notifications_postponed).await == 0 {
+            writes += 1;
+            signer.replace(says(&writes.to_string()), SystemClock.now(), MINUTE).unwrap();
+            a.store(&signer.record(SystemClock.now())).await;
+        }
+        // The last of them is told without any other cause.
+        while texts(&watch.next().await.unwrap().view()) != [writes.to_string()] {}
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_read_that_reaches_no_peer_does_not_say_that_there_is_nothing() {
     let a = Peer::start().await;
     within(async {

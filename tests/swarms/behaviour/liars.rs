@@ -268,6 +268,27 @@ async fn withheld_updates_are_reported() {
 }
 
 #[tokio::test]
+async fn a_holder_that_claims_more_than_it_shows_is_counted_and_not_waited_for() {
+    let truth = signed(&key(), &Keypair::generate_ed25519(), "truth");
+    let mut claim = truth.encode();
+    Coverage::new([], 1_024, [0xff; 32]).append_to(&mut claim);
+    let (honest, reader) = (Peer::start().await, Peer::start().await);
+    let liar = liar(Some(record(&key(), claim))).await;
+    mesh(&[&honest, &reader]).await;
+    reader.add(liar.node.peer(), liar.node.address()).await;
+    within(async {
+        honest.store(&truth).await;
+        let reading = reader.client.get_with(key(), ReadPolicy::All).await.unwrap();
+        assert_eq!(reading.snapshot.record(), Some(&truth));
+        let counters = reader.smart(|smart| smart.counters()).await;
+        assert_eq!((counters.overclaimed, counters.reads), (1, 1));
+        // The first answer, and one more round.
+        assert_eq!(counters.lookups, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_incomplete_read_reports_no_withholding() {
     let [one, other] = [(); 2].map(|()| signed(&key(), &Keypair::generate_ed25519(), "x"));
     let mut both = one.clone();

@@ -31,6 +31,7 @@ async fn a_sharded_topic_is_read_whole() {
 
         let read = c.client.get_sharded(&topic).await.unwrap();
         assert!(read.failed.is_empty() && read.unreached.is_empty(), "{read:?}");
+        assert!(read.is_complete() && read.missing() == 0.0, "{read:?}");
         let writers: BTreeSet<_> = read.view().iter().map(|(writer, _)| writer.peer_id()).collect();
         assert_eq!(writers, [a.id, b.id].into());
         let said = format!("{:?}", read.view());
@@ -50,6 +51,7 @@ async fn shards_without_an_answer_are_reported() {
         let unreached: BTreeSet<RecordKey> = read.unreached.iter().cloned().collect();
         assert_eq!(unreached, topic.keys().collect());
         assert_eq!(read.view().len(), 1, "what this node has stored");
+        assert_eq!(read.missing(), 1.0);
         let client = alone.client.clone();
         drop(alone);
         assert!(matches!(client.get_sharded(&topic).await, Err(ClientError::Stopped)));
@@ -83,6 +85,8 @@ async fn a_shard_that_was_not_read_completely_is_reported() {
         let read = reader.client.get_sharded(&topic).await.unwrap();
         assert_eq!(read.incomplete, [shards[0].clone()]);
         assert!(read.unreached.is_empty() && read.failed.is_empty() && !read.is_complete());
+        // Of one of the two shards, which showed two slices of some thirteen.
+        assert!(read.missing() > 0.25 && read.missing() < 0.5, "{}", read.missing());
         // Two slices, then two others.
         let found = read.record.spaces().count();
         assert!(found > 10 && found < 40, "{found}");

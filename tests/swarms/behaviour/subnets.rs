@@ -72,8 +72,7 @@ async fn sybils_of_one_subnet_take_two_of_twenty_places_and_two_of_a_bucket() {
             let publication = publication.or_else(ClientError::into_publication);
             let Ok(publication) = publication else { continue };
             let replicas = publication.finished().await.replicas;
-            let of =
-                |peers: &[Peer]| peers.iter().filter(|it| replicas.contains_key(&it.id)).count();
+            let is_replica = |peer: &&Peer| replicas.contains_key(&peer.id);
             let ids: Vec<_> = honest.iter().map(|peer| peer.id).collect();
             let are_known = writer.smart(move |smart| {
                 ids.into_iter().all(|id| {
@@ -81,14 +80,14 @@ async fn sybils_of_one_subnet_take_two_of_twenty_places_and_two_of_a_bucket() {
                     bucket.iter().any(|entry| *entry.node.key.preimage() == id)
                 })
             });
-            // On a slow machine, some do not answer in time, and sybils fill their places.
-            if of(&honest) >= 18 && are_known.await {
-                assert!(of(&sybils) <= 2, "{}", of(&sybils));
+            // On a slow machine, some do not answer in time, and sybils fill their places. If a
+            // subnet had no share, sybils would have all places, and this would never end.
+            if honest.iter().filter(is_replica).count() >= 18 && are_known.await {
                 break;
             }
         }
-        let displaced = writer.smart(|smart| smart.counters().displaced).await;
-        assert!(displaced > 0);
+        let counters = writer.smart(|smart| smart.counters()).await;
+        assert!(counters.displaced > 0 && counters.passed_over > 0, "{counters:?}");
     })
     .await;
 }

@@ -14,10 +14,11 @@ pub struct Coverage {
     /// big-endian. Of each space in them the answer has all retained updates.
     #[prost(bytes = "bytes", tag = "1")]
     pub arcs: ::prost::bytes::Bytes,
-    /// How many spaces the holder gives out.
+    /// How many spaces the holder gives out, withdrawn ones included.
     #[prost(uint32, tag = "2")]
     pub spaces: u32,
-    /// SHA-256 over all retained updates that the holder gives out.
+    /// SHA-256 over the digests of all spaces that the holder gives out: see section 10.1 of
+    /// `docs/wire.md`.
     #[prost(bytes = "bytes", tag = "3")]
     pub digest: ::prost::bytes::Bytes,
 }
@@ -58,9 +59,9 @@ pub struct Update {
     #[prost(bytes = "bytes", tag = "5")]
     pub document: ::prost::bytes::Bytes,
 }
-/// Field numbers of `kind` that are not listed here are reserved for later kinds.
-/// A node of such a kind is stored and passed on verbatim. It is one field in its
-/// shortest form, and not a group.
+/// Every version knows the kinds that are listed here. Field numbers from 12 on are
+/// reserved for later kinds. A node of such a kind is stored and passed on verbatim.
+/// It is one field in its shortest form, and not a group.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Node {
     /// Unix milliseconds. If absent or later than the parent's, the parent's applies.
@@ -131,7 +132,7 @@ pub struct Predicate {
     #[prost(message, repeated, tag = "3")]
     pub named: ::prost::alloc::vec::Vec<Pair>,
 }
-/// A sequence of nodes. Versions without this kind pass it on verbatim.
+/// A sequence of nodes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct List {
     /// Encoded `Node`s in any order, duplicates allowed.

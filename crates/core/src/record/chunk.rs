@@ -8,7 +8,7 @@
 
 use prost::Message;
 
-use crate::proto::smart_record as proto;
+use crate::{proto::smart_record as proto, protobuf::put_field};
 
 /// The tag of `SmartRecord.spaces`.
 const SPACES: u32 = 1;
@@ -77,14 +77,7 @@ impl Slice {
     }
 
     fn append(&mut self, space: &[u8]) {
-        prost::encoding::encode_key(
-            SPACES,
-            prost::encoding::WireType::LengthDelimited,
-            &mut self.bytes,
-        );
-        let len = u64::try_from(space.len()).unwrap_or(u64::MAX);
-        prost::encoding::encode_varint(len, &mut self.bytes);
-        self.bytes.extend_from_slice(space);
+        put_field(SPACES, space, &mut self.bytes);
     }
 }
 

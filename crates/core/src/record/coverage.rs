@@ -18,7 +18,11 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{SmartRecord, space::Space};
-use crate::{proto::smart_record as proto, protobuf::Fields, time::Timestamp};
+use crate::{
+    proto::smart_record as proto,
+    protobuf::{Fields, put_field},
+    time::Timestamp,
+};
 
 /// The field of an answer that has its coverage, and the one that says for whom it is.
 const COVERAGE: u32 = 2;
@@ -80,9 +84,8 @@ impl Coverage {
     /// Appends the coverage to an encoded answer.
     pub fn append_to(&self, answer: &mut Vec<u8>) {
         let ends = self.arcs.iter().flat_map(|arc| [arc.first, arc.last]);
-        let arcs: Vec<u8> = ends.flat_map(u64::to_be_bytes).collect();
         let wire = proto::Coverage {
-            arcs: arcs.into(),
+            arcs: ends.flat_map(u64::to_be_bytes).collect(),
             spaces: self.spaces,
             digest: Bytes::copy_from_slice(&self.digest),
         };
@@ -140,7 +143,7 @@ impl AskerTag {
 
     /// Appends the tag to an encoded answer.
     pub fn append_to(self, answer: &mut Vec<u8>) {
-        prost::encoding::bytes::encode(ASKER, &self.0.to_vec(), answer);
+        put_field(ASKER, &self.0, answer);
     }
 
     /// The tag of an encoded answer: the last one, if there are several. `None` if it does not have

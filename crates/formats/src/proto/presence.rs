@@ -41,7 +41,8 @@ pub struct SignedAnnouncement {
     #[prost(bytes = "bytes", tag = "2")]
     pub client_signature: ::prost::bytes::Bytes,
     /// Payload type "/libp2p-presence/announcement/node". Empty in a withdrawal,
-    /// which only the client signs, and while the node has not signed yet.
+    /// which only the client signs. An announcement without it is in no record; how
+    /// client and node exchange one is their own affair.
     #[prost(bytes = "bytes", tag = "3")]
     pub node_signature: ::prost::bytes::Bytes,
 }
@@ -65,8 +66,8 @@ pub struct AnnouncementMessage {
     /// The client's X25519 public key. Empty in a withdrawal.
     #[prost(bytes = "bytes", tag = "6")]
     pub presence_key: ::prost::bytes::Bytes,
-    /// The time of the client's clock when it signed. Of two announcements at a node
-    /// the later counts.
+    /// The time of the client's clock when it signed. Of two messages for a node the
+    /// later one counts.
     #[prost(int64, tag = "7")]
     pub creation_date: i64,
     /// Until when replicas keep the announcement. Never less than `expiration_date`.
@@ -81,7 +82,7 @@ pub struct AnnouncementMessage {
 pub enum AnnouncementKind {
     /// The client is present at the node.
     Present = 0,
-    /// The client withdraws its announcements before `creation_date`.
+    /// The client withdraws what it has announced at this node before `creation_date`.
     Withdrawn = 1,
 }
 impl AnnouncementKind {

@@ -171,6 +171,7 @@ async fn case_20_strangers_that_connect_and_say_nothing_keep_nobody_out() {
         let mut peer = with_tls_alone();
         peer.dial(address).unwrap();
         is_answered(&mut peer, &node).await;
+        assert!(node.counters().handshakes_displaced > 0);
     })
     .await;
 }
@@ -192,6 +193,7 @@ async fn servers_that_keep_their_connections_do_not_hold_all_places() {
             }
             servers.push(server);
         }
+        assert!(node.counters().connections_displaced > 0);
     })
     .await;
 }

@@ -1,9 +1,11 @@
 //! Scraped metrics of a ready node.
 
+use std::net::TcpStream;
+
 use libp2p::{kad, multiaddr::Protocol};
 use libp2p_smart_record::metrics::Metrics;
 use prometheus_client::registry::Registry;
-use smart_record_host::Host;
+use smart_record_host::{ConnectionLimit, ConnectionLimits, Host};
 use smart_record_services::{DialPolicy, Service, dialable};
 use smart_record_testing::metrics::scrape;
 use smart_record_testing_swarms::{PATIENCE, PROTOCOL, within};
@@ -32,6 +34,47 @@ async fn the_metrics_of_a_ready_node_are_scraped() {
         }
         node.client().get(KEY).await.unwrap();
         assert_eq!(scrape(&registry)["reads_total"], 1.0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_metrics_of_the_limits_of_a_node_are_scraped() {
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    within(async {
+        let limits = ConnectionLimits::default().with_per_peer(0).with_pending_inbound(2);
+        let node = Host::builder()
+            .with_metrics(&metrics)
+            .with_limits(limits)
+            .listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap())
+            .start()
+            .await
+            .unwrap();
+        let refused = "host_refused_connections_total{limit=\"per_peer\"}";
+        for name in [
+            refused,
+            "host_refused_connections_total{limit=\"inbound\"}",
+            "host_displaced_connections_total",
+            "host_displaced_handshakes_total",
+            "host_timed_out_handshakes_total",
+        ] {
+            assert_eq!(scrape(&registry)[name], 0.0, "{name}");
+        }
+        let address = node.addresses().await.unwrap().remove(0);
+        let Some(Protocol::Tcp(port)) = address.iter().nth(1) else { panic!("{address}") };
+        let _silent = [(); 2].map(|()| TcpStream::connect(("127.0.0.1", port)).unwrap());
+        while scrape(&registry)["host_displaced_handshakes_total"] == 0.0 {
+            tokio::task::yield_now().await;
+        }
+        let address = address.with(Protocol::P2p(node.peer_id()));
+        let _other = Host::builder().bootstrap(address).start().await.unwrap();
+        while scrape(&registry)[refused] == 0.0 {
+            tokio::task::yield_now().await;
+        }
+        let counted = node.counters();
+        assert!(counted.handshakes_displaced > 0);
+        assert!(counted.connections_refused[&ConnectionLimit::PerPeer] > 0);
     })
     .await;
 }

@@ -50,8 +50,8 @@ fn the_closest_are_found_in_few_steps() {
         let expected: Vec<_> =
             network.honest(key(n)).into_iter().filter(|id| *id != network.peers[n].id).collect();
         assert_eq!(outcome.closest, expected[..20]);
-        assert!(outcome.asked.len() <= 40, "{}", outcome.asked.len());
-        assert!(outcome.most_under_way <= 6);
+        assert!(outcome.asked.len() <= 50, "{}", outcome.asked.len());
+        assert!(outcome.most_under_way <= 10);
         assert!(outcome.settled <= 600 * MS, "{:?}", outcome.settled);
     }
 }
@@ -76,7 +76,7 @@ fn what_a_majority_has_is_known_after_two_groups_of_six() {
     let start: Vec<_> = network.peers.iter().map(|peer| peer.id).collect();
     let own = Random::new(22).peer();
     let lookup = |start: &[PeerId]| {
-        let config = LookupConfig::default();
+        let config = LookupConfig::default().with_parallelism(6);
         let start = start.iter().map(|peer| (*peer, BTreeSet::new()));
         Lookup::new(key(0), LookupKind::Value, own, config, start)
     };
@@ -304,7 +304,7 @@ fn a_network_within_one_subnet_works_as_any_other() {
     for n in 0..20 {
         let outcome = finds_the_closest(&network, n);
         assert!(outcome.has_quorum);
-        assert!(outcome.asked.len() <= 40, "{}", outcome.asked.len());
+        assert!(outcome.asked.len() <= 50, "{}", outcome.asked.len());
         assert!(outcome.settled <= 900 * MS, "{:?}", outcome.settled);
     }
 }
@@ -390,7 +390,7 @@ fn the_estimate_follows_a_growing_and_a_shrinking_network() {
             assert!((0.6..1.6).contains(&(estimate / peers)), "{estimate} of {peers}");
             let outcome = node.run(after, after.lookup(0, key(128), LookupKind::Value));
             assert_eq!((outcome.closest.len(), outcome.implausible.len()), (20, 0));
-            assert!(outcome.asked.len() <= 40, "{}", outcome.asked.len());
+            assert!(outcome.asked.len() <= 50, "{}", outcome.asked.len());
         }
     }
 }

@@ -10,12 +10,14 @@ use libp2p_smart_record::{
     presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
 };
 use serde_json::Value;
-use smart_record_testing::{ipns, keys::ed25519};
+use smart_record_testing::{ipns, keys::ed25519, process::lines};
 
 use crate::local::{HOSTILE, is_safe};
 
 use super::{
-    ADA, KEY, NOBODY, Running, failure, json, run, smart_record, start_node, strangers::plain, text,
+    ADA, KEY, NOBODY, Running, failure, json, run, smart_record, start_node,
+    strangers::{GET_VALUE, plain, refusing},
+    text,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -158,6 +160,75 @@ fn a_read_with_good_answers_warns_of_those_that_were_refused() {
     assert!(inspected.status.success());
     assert!(text(&inspected.stderr).contains("warning: 1 answer was refused"));
     assert!(text(&inspected.stderr).contains("warning: not complete: 100 %"));
+}
+
+/// What `watch` prints first on standard output, and before that on standard error.
+fn watched(key: &str, nodes: &[&str]) -> (String, String) {
+    let mut watch = smart_record(&[&["watch", key], nodes].concat());
+    watch.stderr(std::process::Stdio::piped());
+    let mut watch = Running::spawn(watch);
+    let log = lines(watch.child.stderr.take().unwrap());
+    let shown = watch.line();
+    watch.kill();
+    (shown, log.recv().unwrap())
+}
+
+#[test]
+fn what_is_missing_is_told_by_every_command_that_reads() {
+    const MISSING: &str = "not complete: 100 % was not shown by enough peers";
+    let (client, now) = (ed25519(1), SystemClock.now());
+    let peer = client.public().to_peer_id();
+    let smart = RecordKey::new(KEY);
+    let (announced_under, announced) = presence(&client, now);
+    let name = IpnsName::from(peer);
+    let named = ipns::numbered(&client, 3, "2123-11-15T22:13:20Z");
+    let holder = plain(&[
+        (&smart, &record(&smart, now)),
+        (announced_under.as_record_key(), &announced),
+        (&name.key(), &named),
+    ]);
+    let (_empty, at_empty) = start_node(&[], &[]);
+    let silent = refusing(GET_VALUE);
+    let (peer, name, announced_under) =
+        (peer.to_string(), format!("/ipns/{name}"), announced_under.to_string());
+    let some = ["--connect", &holder.address, "--connect", &silent.address];
+    let none = ["--connect", &at_empty, "--connect", &silent.address];
+    for command in [
+        ["get", KEY],
+        ["get", &name],
+        ["get", &announced_under],
+        ["inspect", KEY],
+        ["inspect", &name],
+        ["resolve", &name],
+    ]
+    .iter()
+    .map(|command| &command[..])
+    .chain([&["presence", "find", &peer][..]])
+    {
+        let found = run(&[command, &some].concat());
+        let log = text(&found.stderr);
+        assert!(found.status.success() && !found.stdout.is_empty(), "{command:?}: {log}");
+        assert_eq!(log, format!("warning: {MISSING}\n"), "{command:?}");
+
+        let nothing = failure(&[command, &none].concat());
+        assert_eq!((&nothing["kind"], &nothing["exit_code"]), (&"not-found".into(), &3.into()));
+        assert!(nothing["message"].as_str().unwrap().ends_with(MISSING), "{command:?}: {nothing}");
+        assert!(nothing["hint"].as_str().unwrap().starts_with("try again"), "{nothing}");
+        assert_eq!((&nothing["complete"], &nothing["missing"]), (&false.into(), &1.0.into()));
+
+        let nothing = failure(&[command, &["--connect", &at_empty]].concat());
+        assert!(!nothing["message"].as_str().unwrap().contains("complete"), "{nothing}");
+        assert!(nothing["hint"].as_str().unwrap().starts_with("check the key"), "{nothing}");
+        assert_eq!((&nothing["complete"], &nothing["missing"]), (&true.into(), &0.0.into()));
+    }
+    for key in [KEY, &name, &announced_under] {
+        let (shown, log) = watched(key, &some);
+        assert!(!shown.starts_with("nothing under"), "{shown}");
+        assert_eq!(log, format!("warning: {MISSING}"));
+        let (shown, log) = watched(key, &none);
+        assert!(shown.starts_with("nothing under"), "{shown}");
+        assert_eq!(log, format!("warning: {MISSING}"));
+    }
 }
 
 #[test]

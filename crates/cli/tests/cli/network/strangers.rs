@@ -68,22 +68,28 @@ struct Packet {
     key: Vec<u8>,
 }
 
-const PUT_VALUE: i32 = 0;
+/// A request to store a record.
+pub const PUT_VALUE: i32 = 0;
+/// A request for a record.
+pub const GET_VALUE: i32 = 1;
 
-/// A node that has nothing, and refuses what it is sent as Go does: it closes the stream.
-pub fn refusing() -> Stranger {
+/// A node that has nothing, and refuses requests of this kind as Go does: it closes the stream.
+pub fn refusing(kind: i32) -> Stranger {
     let runtime = runtime();
     let keypair = Keypair::generate_ed25519();
     let peer = keypair.public().to_peer_id();
     let scripted =
-        Scripted::new(PROTOCOL, |stream| async move { answer(stream).await.unwrap_or(()) });
+        Scripted::new(
+            PROTOCOL,
+            move |stream| async move { answer(stream, kind).await.unwrap_or(()) },
+        );
     let (mut swarm, address) = runtime.block_on(listening(keypair, scripted));
     runtime.spawn(async move { while swarm.next().await.is_some() {} });
     Stranger { address: format!("{address}/p2p/{peer}"), _node: Box::new(()), _runtime: runtime }
 }
 
-/// Answers requests until one is a PUT.
-async fn answer(mut stream: Stream) -> std::io::Result<()> {
+/// Answers requests until one is of the `refused` kind.
+async fn answer(mut stream: Stream, refused: i32) -> std::io::Result<()> {
     loop {
         let mut len = 0_usize;
         for shift in (0..21).step_by(7) {
@@ -97,7 +103,7 @@ async fn answer(mut stream: Stream) -> std::io::Result<()> {
         let mut packet = vec![0; len];
         stream.read_exact(&mut packet).await?;
         let Packet { kind, key } = Packet::decode(&packet[..]).unwrap();
-        if kind == PUT_VALUE {
+        if kind == refused {
             return Ok(());
         }
         stream.write_all(&Packet { kind, key }.encode_length_delimited_to_vec()).await?;

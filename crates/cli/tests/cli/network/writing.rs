@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    AllowList, Clock, Limits, RecordKey, Registry, SpaceRules, SystemClock,
+    AllowList, Clock, Limits, MinWork, Open, RecordKey, Registry, SpaceRules, SystemClock,
     ipns::{IpnsBuilder, IpnsName},
     iprs::{IprsValidator, SequenceNumber},
 };
 
 use super::{
     ADA, KEY, NOBODY, Running, failure, json, key_file, run, smart_record, start_node,
-    strangers::{plain, refusing, with_rules},
+    strangers::{PUT_VALUE, plain, refusing, with_rules},
     text,
 };
 
@@ -130,8 +130,34 @@ fn a_write_that_no_peer_keeps_is_a_failure_of_every_command_that_writes() {
 }
 
 #[test]
+fn what_was_published_where_work_is_demanded_is_withdrawn_with_work() {
+    let rules = SpaceRules::new(Limits::default(), MinWork::new(10, Open));
+    let node = with_rules(Registry::empty().with("sr", rules).unwrap());
+    let (_folder, key) = key_file();
+    json(&["key", "generate", &key]);
+    let with = ["--key", &key, "--connect", &node.address];
+    let (publish, withdraw, work) = (["publish", KEY, ADA], ["withdraw", KEY], ["--work", "10"]);
+    let without = |command: &[&str]| {
+        let failed = failure(&[command, &with].concat());
+        assert_eq!(failed["exit_code"], 5, "{failed}");
+        assert!(failed["hint"].as_str().unwrap().contains("--work"), "{failed}");
+    };
+    without(&publish);
+    json(&[&publish[..], &with, &work].concat());
+    without(&withdraw);
+    assert_eq!(json(&["get", KEY, "--connect", &node.address])["spaces"][0]["work"], 10);
+    let withdrawn = run(&[&withdraw[..], &with, &work].concat());
+    assert!(withdrawn.status.success() && withdrawn.stderr.is_empty(), "no warning");
+    assert_eq!(failure(&["get", KEY, "--connect", &node.address])["kind"], "not-found");
+
+    // No stamp is looked for in vain.
+    let of_value = failure(&[&["withdraw", "/ipns/self", "--work", "40"], &with[..]].concat());
+    assert_eq!(of_value["exit_code"], 2, "{of_value}");
+}
+
+#[test]
 fn a_refusal_by_a_peer_that_closes_the_stream_is_told_as_one() {
-    let node = refusing();
+    let node = refusing(PUT_VALUE);
     for command in [&["publish", KEY, ADA][..], &["publish", KEY, ADA, "--confirm"]] {
         let failed = failure(&[command, &["--connect", &node.address]].concat());
         assert_eq!((&failed["kind"], &failed["exit_code"]), (&"refused".into(), &5.into()));

@@ -28,3 +28,19 @@ fn an_expired_record_still_shows_that_a_lower_one_is_old() {
     let older = numbered(&owner, 8, "2023-11-15T22:13:20Z");
     assert_eq!(IpnsValidator.select(&key(&owner), &[&older, &expired]), Ok(1));
 }
+
+/// Not all fields are signed: records of the same data contain each other, and one of them is
+/// selected all the same.
+#[test]
+fn of_records_of_the_same_data_the_same_one_is_kept_whatever_the_order() {
+    let owner = ed25519(1);
+    let whole = v1_and_v2(&owner);
+    let mut changed = whole.clone();
+    changed.signature_v1 = Some(vec![0xff; 64].into());
+    let (whole, changed) = (whole.encode_to_vec(), changed.encode_to_vec());
+    let key = key(&owner);
+    for (a, b) in [(&whole, &changed), (&changed, &whole)] {
+        assert!(IpnsValidator.contains(&key, a, b));
+        assert_eq!(IpnsValidator.consolidate(&key, &[a, b]), Ok(changed.clone()));
+    }
+}
