@@ -65,8 +65,9 @@ impl Equation {
             scalars.extend([z * equation.k, z]);
         }
         scalars.push(of_base);
+        // The multiplication wants to know how many points there are, which a `Vec` says exactly.
         let points = equations.iter().flat_map(|equation| [equation.minus_a, equation.minus_r]);
-        let points = points.chain([ED25519_BASEPOINT_POINT]);
+        let points: Vec<_> = points.chain([ED25519_BASEPOINT_POINT]).collect();
         EdwardsPoint::vartime_multiscalar_mul(scalars, points).is_small_order()
     }
 }
