@@ -103,7 +103,12 @@ pub(super) struct Newcomers {
 impl Newcomers {
     pub(super) fn add(&mut self, bytes: usize) {
         self.count = self.count.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(rows::cost(bytes));
+        self.grow(rows::cost(bytes));
+    }
+
+    /// Adds what a stored space may grow by.
+    pub(super) fn grow(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 

@@ -403,7 +403,10 @@ impl SmartRecordStore {
         let mut targets: Vec<_> = targets.collect();
         targets.sort_unstable_by_key(|target| target.order);
         self.restore_head(key)?;
-        self.verify_together(rules, key, &mut targets, now);
+        if let Err(error) = self.verify_together(rules, key, &mut targets, now) {
+            outcome.failure = Some(error);
+            return Ok(outcome);
+        }
         for target in targets {
             let peer = target.writer.peer_id();
             match self.write_space(rules, target, now, &mut outcome.refusals) {
@@ -485,18 +488,17 @@ impl SmartRecordStore {
         key: &RecordKey,
         targets: &mut [Target<'_>],
         now: Timestamp,
-    ) {
+    ) -> Result<(), StorageError> {
         let count = |sum: usize, target: &Target<'_>| match &target.updates {
             Incoming::Unverified(updates) => sum.saturating_add(updates.len()),
             Incoming::Verified(_) => sum,
         };
         if targets.iter().fold(0, count) < SpaceRules::LEAST_TOGETHER {
-            return;
+            return Ok(());
         }
         let (mut newcomers, mut stored) = (Newcomers::default(), Vec::with_capacity(targets.len()));
         for target in &*targets {
-            // A failure is met again when the space is written.
-            stored.push(self.certain_space(target, &mut newcomers, now).unwrap_or_default());
+            stored.push(self.certain_space(target, &mut newcomers, now)?);
         }
         let together = targets.iter_mut().zip(&stored).filter_map(|(target, stored)| {
             match (&mut target.updates, stored) {
@@ -507,6 +509,7 @@ impl SmartRecordStore {
             }
         });
         rules.verify_together(key, together.collect(), Some(now));
+        Ok(())
     }
 
     /// The space as it is stored; an empty one if it is new and has room beside other newcomers
@@ -519,7 +522,10 @@ impl SmartRecordStore {
     ) -> Result<Option<Space>, StorageError> {
         let stored_at = match self.gate(target, now)? {
             Gate::Holds | Gate::IsOlder => return Ok(None),
-            Gate::Has(space, ..) => return Ok(Some(space)),
+            Gate::Has(space, ..) => {
+                newcomers.grow(target.updates.bytes());
+                return Ok(Some(space));
+            }
             Gate::IsNew(stored_at) => stored_at,
         };
         let is_remembered = self.memory.space(target.id, now).is_some();
