@@ -68,7 +68,9 @@ pub use self::{
     },
 };
 pub(crate) use self::{
-    incoming::decode_container, update::UnverifiedUpdate, writer::work_together,
+    incoming::{Purview, decode_container},
+    update::UnverifiedUpdate,
+    writer::work_together,
 };
 use crate::{
     key::RecordKey,
@@ -171,7 +173,7 @@ impl SmartRecord {
             let writer = Writer::decode(public_key)?;
             for received in updates.into_updates() {
                 let update = received
-                    .decode(limits)
+                    .decode(key, &writer, limits)
                     .and_then(|update| update.verify(key, &writer))
                     .map_err(|error| RecordError::Update {
                         writer: Box::new(writer.peer_id()),

@@ -1,11 +1,12 @@
 //! Incoming updates for a space, before they are joined.
 //!
 //! **Invariants.** An [`UnverifiedSpace`] is split into updates, which are not checked in any way.
-//! What was decoded already, and maybe verified with others, is kept beside the bytes.
+//! What was decoded already, and maybe verified with others, is kept beside the bytes. It counts for
+//! the same key, writer and limits only.
 //!
 //! **Spec.** `proto/smart_record.proto`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
@@ -17,8 +18,11 @@ use super::{
     space::Space,
     stamp::EvictionOrder,
     update::{UnverifiedUpdate, UpdateError},
+    writer::Writer,
 };
-use crate::{proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp};
+use crate::{
+    key::RecordKey, proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp,
+};
 
 /// Unchecked updates received for the space of one writer.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,14 +32,34 @@ pub struct UnverifiedSpace(Vec<Received>);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Received {
     pub(crate) wire: proto::SignedUpdate,
-    decoded: Option<UnverifiedUpdate>,
+    decoded: Option<(Arc<Purview>, UnverifiedUpdate)>,
+}
+
+/// What an update is checked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Purview {
+    pub(crate) key: RecordKey,
+    pub(crate) writer: Writer,
+    pub(crate) limits: Limits,
 }
 
 impl Received {
     /// The update, whose form is checked.
-    pub(crate) fn decode(self, limits: &Limits) -> Result<UnverifiedUpdate, UpdateError> {
+    pub(crate) fn decode(
+        self,
+        key: &RecordKey,
+        writer: &Writer,
+        limits: &Limits,
+    ) -> Result<UnverifiedUpdate, UpdateError> {
         let Self { wire, decoded } = self;
-        decoded.map_or_else(|| UnverifiedUpdate::decode(wire.update, wire.signature, limits), Ok)
+        match decoded {
+            Some((it, update))
+                if it.key == *key && it.writer == *writer && it.limits == *limits =>
+            {
+                Ok(update)
+            }
+            _ => UnverifiedUpdate::decode(wire.update, wire.signature, limits),
+        }
     }
 }
 
@@ -54,14 +78,19 @@ impl UnverifiedSpace {
     pub(crate) fn decoded(
         &mut self,
         stored: &Space,
-        limits: &Limits,
+        purview: Purview,
     ) -> impl Iterator<Item = &mut UnverifiedUpdate> {
-        self.0.iter_mut().filter_map(|Received { wire, decoded }| {
-            if decoded.is_none() && !stored.updates().any(|update| update.is(wire)) {
-                let (bytes, signature) = (wire.update.clone(), wire.signature.clone());
-                *decoded = UnverifiedUpdate::decode(bytes, signature, limits).ok();
+        let purview = Arc::new(purview);
+        self.0.iter_mut().filter_map(move |Received { wire, decoded }| {
+            if stored.updates().any(|update| update.is(wire)) {
+                return None;
             }
-            decoded.as_mut()
+            if decoded.as_ref().is_none_or(|(of, _)| *of != purview) {
+                let (bytes, signature) = (wire.update.clone(), wire.signature.clone());
+                let update = UnverifiedUpdate::decode(bytes, signature, &purview.limits);
+                *decoded = update.ok().map(|update| (Arc::clone(&purview), update));
+            }
+            decoded.as_mut().map(|(_, update)| update)
         })
     }
 

@@ -261,12 +261,16 @@ impl UnverifiedUpdate {
         Ok(self.update)
     }
 
+    pub(crate) fn is_good(&self) -> bool {
+        self.is_good
+    }
+
     /// The bytes that its writer signs.
     pub(crate) fn signed_bytes(&self, key: &RecordKey) -> Vec<u8> {
         signed_bytes(key, &self.update.bytes)
     }
 
-    /// Says that the signature was verified and is good.
+    /// Says that the signature was verified and is good, for the key and the writer to come.
     pub(crate) fn set_good(&mut self) {
         self.is_good = true;
     }

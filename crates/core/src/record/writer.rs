@@ -45,7 +45,7 @@ const KEY_TYPES: [(&str, bool); 4] = [
 /// The work of verifying a signature, decoding the key included, by the numbers of the key types.
 /// In the time of a [reference core](crate::SignatureMemory); `benches/ratios` measures it.
 const ED25519_WORK: Duration = Duration::from_micros(50);
-/// The same for an Ed25519 signature that is verified together with others.
+/// The same for an Ed25519 signature that is verified together with others, but the first of these.
 const ED25519_TOGETHER_WORK: Duration = Duration::from_micros(25);
 const SECP256K1_WORK: Duration = Duration::from_micros(110);
 const ECDSA_WORK: Duration = Duration::from_micros(330);
@@ -243,9 +243,10 @@ impl Writer {
     }
 }
 
-/// The work of verifying an Ed25519 signature of `message_bytes` together with others.
-pub(crate) fn work_together(message_bytes: usize) -> Duration {
-    ED25519_TOGETHER_WORK.saturating_add(times(MESSAGE_BYTE, message_bytes))
+/// The work of verifying an Ed25519 signature of `message_bytes` together with `others` before it.
+pub(crate) fn work_together(others: usize, message_bytes: usize) -> Duration {
+    let of_signature = if others == 0 { ED25519_WORK } else { ED25519_TOGETHER_WORK };
+    of_signature.saturating_add(times(MESSAGE_BYTE, message_bytes))
 }
 
 /// The work of verifying a signature of `message_bytes` by a protobuf-encoded public key, which may

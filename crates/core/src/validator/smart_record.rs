@@ -1,8 +1,8 @@
 //! The rules of smart records.
 //!
 //! **Invariants.** A record is admitted part by part: a refused update does not affect valid ones,
-//! except that the rest of a value is refused unread after 16 bad signatures, or once the
-//! [work](crate::SignatureMemory) that its reader allows is done. Cheap checks come first and the
+//! except that what is not verified yet of a value is refused unread after 16 bad signatures, or once
+//! the [work](crate::SignatureMemory) that its reader allows is done. Cheap checks come first and the
 //! signature last. The signature of an update that is already stored is not checked.
 //!
 //! **Spec.** `docs/design.md`, sections "Update", "Join" and "Validators".
@@ -290,7 +290,8 @@ impl SpaceRules {
                 merged.known = merged.known.saturating_add(1);
                 continue;
             }
-            let decoded = received.decode(&self.limits).map_err(|error| terms.refused(error));
+            let decoded = received.decode(key, writer, &self.limits);
+            let decoded = decoded.map_err(|error| terms.refused(error));
             match decoded.and_then(|update| terms.check(&update).map(|()| update)) {
                 Ok(update) => candidates.push(update),
                 Err(reason) => refusals.push(Some(peer), reason, 1),
@@ -311,7 +312,8 @@ impl SpaceRules {
                 }
                 Need::Verify => {}
             }
-            if refusals.bad_signatures >= MAX_BAD_SIGNATURES {
+            // What was verified together with others costs nothing any more.
+            if !update.is_good() && refusals.bad_signatures >= MAX_BAD_SIGNATURES {
                 let limit = LimitExceeded::new(
                     Limit::BAD_SIGNATURES,
                     refusals.bad_signatures.saturating_add(1),
@@ -320,7 +322,9 @@ impl SpaceRules {
                 refusals.push(Some(peer), limit.into(), 1);
                 continue;
             }
-            if let Err(limit) = check_signature_work() {
+            if !update.is_good()
+                && let Err(limit) = check_signature_work()
+            {
                 refusals.push(Some(peer), limit.into(), 1);
                 continue;
             }

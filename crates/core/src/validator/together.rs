@@ -2,14 +2,14 @@
 //!
 //! **Invariants.** An update is verified here only if it would be verified alone, were all others
 //! good: every cheaper check comes first, by the same rules at the same instant. What is found good
-//! is marked, so that [`SpaceRules::merge`] does not verify it again. What is not marked gets its
-//! answer there. A batch is verified if the [work](crate::SignatureMemory) that is left allows all
+//! is marked for its key, its writer and the limits, so that [`SpaceRules::merge`] does not verify it
+//! again for these. What is not marked gets its answer there. A batch is verified if the [work](crate::SignatureMemory) that is left allows all
 //! of it. The first batch that fails, and the first signature of a wrong form, ends it for a value:
 //! forgeries cost one batch more than they cost alone.
 //!
 //! **Spec.** `docs/design.md`, section "Signatures together".
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, time::Duration};
 
 use libp2p_identity::PeerId;
 
@@ -18,8 +18,8 @@ use crate::{
     ed25519::Equation,
     key::RecordKey,
     record::{
-        Limits, PolicyRefusal, Space, UnverifiedSpace, UnverifiedUpdate, UpdateError, Writer,
-        work_together,
+        Limits, PolicyRefusal, Purview, Space, UnverifiedSpace, UnverifiedUpdate, UpdateError,
+        Writer, work_together,
     },
     signatures::{self, Unknown},
     time::Timestamp,
@@ -87,7 +87,7 @@ pub(super) fn need_of(space: &Space, update: &UnverifiedUpdate, limits: &Limits)
 }
 
 impl SpaceRules {
-    /// The least number of updates that are worth to be verified together.
+    /// The least number of signatures that are worth to be verified together.
     pub const LEAST_TOGETHER: usize = 3;
 
     pub(super) fn terms(
@@ -103,12 +103,13 @@ impl SpaceRules {
 
     /// Verifies the signatures of incoming updates of several writers together, which takes half of
     /// the time. Those that are good are not verified again when the updates are
-    /// [merged](Self::merge) into the spaces beside them, with the same `now`. Nothing is refused
+    /// [merged](Self::merge) into the spaces beside them, with the same `now`: under the same key,
+    /// for the same writer, by rules with the same limits. Otherwise they are. Nothing is refused
     /// here.
     ///
     /// Only signatures of Ed25519 are verified, and only those that [`merge`](Self::merge) would
-    /// verify. The work is counted as theirs is; see
-    /// [`SignatureMemory::during`](crate::SignatureMemory::during).
+    /// verify. Fewer than [`LEAST_TOGETHER`](Self::LEAST_TOGETHER) are left to it. The work is
+    /// counted; see [`SignatureMemory::during`](crate::SignatureMemory::during).
     pub fn verify_together(
         &self,
         key: &RecordKey,
@@ -125,7 +126,9 @@ impl SpaceRules {
                 continue;
             };
             let terms = self.terms(key, writer, now);
-            let decoded = updates.decoded(stored, self.limits());
+            let limits = self.limits().clone();
+            let purview = Purview { key: key.clone(), writer: writer.clone(), limits };
+            let decoded = updates.decoded(stored, purview);
             let mut wanted: Vec<_> = decoded.filter(|it| terms.check(it).is_ok()).collect();
             wanted.sort_unstable_by(|a, b| newest_first(a, b));
             let mut space = stored.clone();
@@ -143,12 +146,21 @@ impl SpaceRules {
     }
 }
 
-/// Signatures to be verified together. Each belongs to the update at the same place.
+/// Signatures to be verified together.
 #[derive(Default)]
 struct Batch<'a> {
-    equations: Vec<Equation>,
-    updates: Vec<(Unknown, &'a mut UnverifiedUpdate)>,
+    taken: Vec<Taken<'a>>,
+    /// The work of verifying them.
+    work: Duration,
     has_failed: bool,
+}
+
+/// A signature that is not remembered as good, and the update that it belongs to.
+struct Taken<'a> {
+    public_key: &'a [u8; 32],
+    message: Vec<u8>,
+    unknown: Unknown,
+    update: &'a mut UnverifiedUpdate,
 }
 
 impl<'a> Batch<'a> {
@@ -157,11 +169,11 @@ impl<'a> Batch<'a> {
         &mut self,
         key: &RecordKey,
         writer: &Writer,
-        public_key: &[u8; 32],
+        public_key: &'a [u8; 32],
         update: &'a mut UnverifiedUpdate,
     ) -> bool {
         let message = update.signed_bytes(key);
-        let work = work_together(message.len());
+        let work = work_together(self.taken.len(), message.len()).saturating_add(self.work);
         if !signatures::allows(work.saturating_add(signatures::hashing(message.len()))) {
             return false;
         }
@@ -169,22 +181,38 @@ impl<'a> Batch<'a> {
             update.set_good();
             return true;
         };
-        signatures::spend(work);
-        let Some(equation) = Equation::new(public_key, &message, update.signature()) else {
-            return false;
-        };
-        self.equations.push(equation);
-        self.updates.push((unknown, update));
-        if self.equations.len() >= MOST {
+        self.work = work;
+        self.taken.push(Taken { public_key, message, unknown, update });
+        if self.taken.len() >= MOST {
             self.verify();
         }
         !self.has_failed
     }
 
-    /// Verifies what was taken, and marks it if all of it is good.
+    /// Verifies what was taken up to the first signature of a wrong form, and marks it if all of it
+    /// is good. So few that nothing is gained are left.
     fn verify(&mut self) {
-        let all_hold = Equation::all_hold(&std::mem::take(&mut self.equations));
-        for (unknown, update) in self.updates.drain(..) {
+        self.work = Duration::ZERO;
+        let taken = std::mem::take(&mut self.taken);
+        if taken.len() < SpaceRules::LEAST_TOGETHER {
+            return;
+        }
+        let (mut equations, mut rest) = (Vec::with_capacity(taken.len()), Vec::new());
+        for Taken { public_key, message, unknown, update } in taken {
+            signatures::spend(work_together(equations.len(), message.len()));
+            let Some(equation) = Equation::new(public_key, &message, update.signature()) else {
+                unknown.verified(false);
+                self.has_failed = true;
+                break;
+            };
+            equations.push(equation);
+            rest.push((unknown, update));
+        }
+        if equations.len() < SpaceRules::LEAST_TOGETHER {
+            return;
+        }
+        let all_hold = Equation::all_hold(&equations);
+        for (unknown, update) in rest {
             unknown.verified(all_hold);
             if all_hold {
                 update.set_good();
