@@ -5,13 +5,18 @@
 //! is verified alone or with others: Ed25519 as in ZIP 215 without keys of small order, and the
 //! least of several good signatures of the same bytes.
 
+use std::time::Duration;
+
 use curve25519_dalek::{
     EdwardsPoint, Scalar,
     constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION},
     edwards::CompressedEdwardsY,
     scalar::clamp_integer,
 };
-use libp2p_smart_record::{Fault, Malformed, ValidationError, WriterError};
+use libp2p_smart_record::{
+    Fault, Incoming, Limits, Malformed, Open, Refusals, SignatureMemory, Space as CoreSpace,
+    ValidationError, WriterError,
+};
 use prost::Message;
 use sha2::{Digest, Sha512};
 
@@ -482,7 +487,11 @@ fn irregular(seed: u64) -> (Space, bool) {
             (by(&mixed, r + EIGHT_TORSION[3], nonce), true)
         }
         3 => (by(&public, torsion, Scalar::ZERO), true),
-        4 => (space_of(&torsion.compress().to_bytes(), &update, &[1; 32], &[0; 32]), false),
+        // Its equation holds: only its order is against the rule.
+        4 => {
+            let (key, r) = (torsion.compress().to_bytes(), EIGHT_TORSION[0].compress().to_bytes());
+            (space_of(&key, &update, &r, &[0; 32]), false)
+        }
         5 => (flipped(40), false),
         6 => (flipped(3), false),
         _ => (by(&public, r, nonce + Scalar::ONE), false),
@@ -529,5 +538,38 @@ fn together_with_others_a_signature_gets_the_answer_that_it_gets_alone() {
         let refused = replica.store.counters().refused.get(&Fault::Invalid).copied();
         let bad = group.iter().filter(|(_, is_good)| !is_good).count() as u64;
         assert_eq!(refused.unwrap_or(0), bad);
+    }
+}
+
+#[test]
+fn what_was_verified_together_counts_for_nothing_else() {
+    let rules = SpaceRules::default();
+    let value = encode((0..6).map(|n| Author::ed25519(n).says(&Update::saying(1))));
+    let opened = || {
+        let mut spaces =
+            rules.open(&key(), value.clone().into(), &mut Refusals::default()).unwrap();
+        let nothing = CoreSpace::new();
+        let together = spaces.iter_mut().map(|(writer, updates)| (&*writer, &nothing, updates));
+        rules.verify_together(&key(), together.collect(), Some(at(NOW)));
+        spaces
+    };
+    let merged = |rules: &SpaceRules, key, writer, updates| {
+        let (updates, mut refusals) = (Incoming::Unverified(updates), Refusals::default());
+        let now = Some(at(NOW));
+        let merged = rules.merge(&key, &writer, CoreSpace::new(), updates, now, &mut refusals);
+        (merged.admitted, refusals.first().map(ValidationError::fault))
+    };
+    let memory = SignatureMemory::new(1_024);
+    let small = SpaceRules::new(Limits::default().with_update_bytes(8), Open);
+    for (writer, updates) in opened() {
+        let again = || merged(&rules, key(), writer.clone(), updates.clone());
+        assert_eq!(memory.during(Duration::MAX, again).0, (1, None));
+        assert_eq!(memory.counts().verified, 0);
+        let invalid = (0, Some(Fault::Invalid));
+        let other = RecordKey::new("/sr/rooms/other");
+        assert_eq!(merged(&rules, other, writer.clone(), updates.clone()), invalid);
+        assert_eq!(merged(&rules, key(), mallory().writer(), updates.clone()), invalid);
+        let limit = (0, Some(Fault::LimitExceeded));
+        assert_eq!(merged(&small, key(), writer, updates), limit);
     }
 }
