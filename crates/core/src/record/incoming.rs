@@ -1,8 +1,8 @@
 //! Incoming updates for a space, before they are joined.
 //!
 //! **Invariants.** An [`UnverifiedSpace`] is split into updates, which are not checked in any way.
-//! What was decoded already, and maybe verified with others, is kept beside the bytes. It counts for
-//! the same key, writer and limits only.
+//! What was decoded already, and maybe verified with others, is kept beside the bytes. It counts
+//! for the same key, writer and limits only.
 //!
 //! **Spec.** `proto/smart_record.proto`.
 

@@ -1,9 +1,9 @@
 //! The rules of smart records.
 //!
 //! **Invariants.** A record is admitted part by part: a refused update does not affect valid ones,
-//! except that what is not verified yet of a value is refused unread after 16 bad signatures, or once
-//! the [work](crate::SignatureMemory) that its reader allows is done. Cheap checks come first and the
-//! signature last. The signature of an update that is already stored is not checked.
+//! except that what is not verified yet of a value is refused unread after 16 bad signatures, or
+//! once the [work](crate::SignatureMemory) that its reader allows is done. Cheap checks come first
+//! and the signature last. The signature of an update that is already stored is not checked.
 //!
 //! **Spec.** `docs/design.md`, sections "Update", "Join" and "Validators".
 
