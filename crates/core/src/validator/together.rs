@@ -3,10 +3,10 @@
 //! **Invariants.** An update is verified here only if it would be verified alone, were all others
 //! good: every cheaper check comes first, by the same rules at the same instant. What is found good
 //! is marked for its key, its writer and the limits, so that [`SpaceRules::merge`] does not verify
-//! it again for these. What is not marked gets its answer there. A batch is verified if the
-//! [work](crate::SignatureMemory) that is left allows all of it. The first batch that fails, and the
-//! first signature of a wrong form, ends it for a value: forgeries cost one batch more than they
-//! cost alone.
+//! it again for these. What is not marked gets its answer there. A batch is verified if the work
+//! that is left allows all of it (see [`SignatureMemory`](crate::SignatureMemory)). The first batch
+//! that fails, and the first signature of a wrong form, ends it for a value: forgeries cost one
+//! batch more than they cost alone.
 //!
 //! **Spec.** `docs/design.md`, section "Signatures together".
 
