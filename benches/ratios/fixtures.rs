@@ -123,6 +123,13 @@ impl Bare {
     pub fn verify(&self) {
         self.key.verify_strict(&self.message, &self.signature).unwrap();
     }
+
+    /// As [`verify`](Self::verify), with the decompression of the public key, as for a writer who
+    /// is seen for the first time.
+    pub fn verify_anew(&self) {
+        let key = VerifyingKey::from_bytes(self.key.as_bytes()).unwrap();
+        key.verify_strict(&self.message, &self.signature).unwrap();
+    }
 }
 
 /// The time it takes to apply a function to each item.

@@ -26,6 +26,7 @@ const ROUNDS: usize = 31;
 pub fn run(harness: &mut Harness) {
     key_types(harness);
     admission(harness);
+    packets(harness);
     boards(harness);
     reading(harness);
     two_cores(harness);
@@ -79,7 +80,8 @@ fn put(store: &mut SmartRecordStore, value: &(RecordKey, Vec<u8>)) {
 /// New updates, each of another writer and in its own record, and the same once more.
 fn admission(harness: &mut Harness) {
     let (new, known) = ("admit_new_update", "admit_known_update");
-    if !harness.wants_any([new, known]) {
+    let new_key = "admit_new_update_of_new_key";
+    if !harness.wants_any([new, known, new_key]) {
         return;
     }
     let mut values = Vec::new();
@@ -91,16 +93,40 @@ fn admission(harness: &mut Harness) {
         values.push((key.clone(), record(&key, [(&keypair, update)]).encode()));
     }
     let verify = || time(&bare, Bare::verify);
-    harness.ratio(new, ROUNDS, || {
+    let admit = || {
         let mut store = store();
         let admit = time(&values, |value| put(&mut store, value));
         assert_eq!(store.counters().admitted, UPDATES);
-        (admit, verify())
-    });
+        admit
+    };
+    harness.ratio(new, ROUNDS, || (admit(), verify()));
+    harness.ratio(new_key, ROUNDS, || (admit(), time(&bare, Bare::verify_anew)));
     let mut store = store();
     time(&values, |value| put(&mut store, value));
     harness.ratio(known, ROUNDS, || (time(&values, |value| put(&mut store, value)), verify()));
     assert_eq!(store.counters().admitted, UPDATES);
+}
+
+/// Packets of 40 new updates, each of another writer.
+fn packets(harness: &mut Harness) {
+    let name = "admit_packet_of_40";
+    if !harness.wants(name) {
+        return;
+    }
+    let (mut values, mut bare) = (Vec::new(), Vec::new());
+    for n in 0..25 {
+        let key = board_key(n);
+        let keypairs: Vec<_> = (40 * n..40 * (n + 1)).map(keypair).collect();
+        let updates = keypairs.iter().map(|keypair| (keypair, update(&key, keypair, 0, HOUR)));
+        bare.extend(updates.clone().map(|(keypair, update)| Bare::new(&key, keypair, &update)));
+        values.push((key.clone(), record(&key, updates).encode()));
+    }
+    harness.ratio(name, ROUNDS, || {
+        let mut store = store();
+        let admit = time(&values, |value| put(&mut store, value));
+        assert_eq!(store.counters().admitted, UPDATES);
+        (admit, time(&bare, Bare::verify_anew))
+    });
 }
 
 fn boards(harness: &mut Harness) {

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 # 15. Each reason has one fault.
@@ -227,11 +227,53 @@ def preimage(domain, payload_type, body, key=None):
     return b"".join(uvarint(len(part)) + part for part in (domain, payload_type, payload))
 
 
-def is_small(encoded):
-    """Whether a point of Ed25519 is of small order: y is 0, 1 or -1, or twice the point has y = 0.
-    """
-    y = int.from_bytes(encoded, "little") % 2**255 % ED_P
-    return y in (0, 1, ED_P - 1) or (ED_D * y**4 + 2 * y**2 - 1) % ED_P == 0
+def ed_point(encoded):
+    """A point of Ed25519 as (X, Y, Z, T) with x = X/Z, y = Y/Z and xy = T/Z."""
+    number = int.from_bytes(encoded, "little")
+    y, sign = number % 2**255 % ED_P, number >> 255
+    square = (y * y - 1) * pow(ED_D * y * y + 1, -1, ED_P) % ED_P
+    x = pow(square, (ED_P + 3) // 8, ED_P)
+    if x * x % ED_P != square:
+        x = x * pow(2, (ED_P - 1) // 4, ED_P) % ED_P
+    if x * x % ED_P != square:
+        raise ValueError
+    x = -x % ED_P if x % 2 != sign else x
+    return x, y, 1, x * y % ED_P
+
+
+ED_B = ed_point((4 * pow(5, -1, ED_P) % ED_P).to_bytes(32, "little"))
+
+
+def ed_sum(p, q):
+    """By the law of addition, over a common denominator."""
+    cross, both = (p[0] * q[1] + p[1] * q[0]) % ED_P, (p[0] * q[0] + p[1] * q[1]) % ED_P
+    product, scale = ED_D * p[3] * q[3] % ED_P, p[2] * q[2] % ED_P
+    minus, plus = scale - product, scale + product
+    return cross * minus % ED_P, both * plus % ED_P, minus * plus % ED_P, cross * both % ED_P
+
+
+def ed_times(n, point):
+    total = (0, 1, 1, 0)
+    for bit in bin(n)[2:]:
+        total = ed_sum(total, total)
+        if bit == "1":
+            total = ed_sum(total, point)
+    return total
+
+
+def is_small(point):
+    """Whether eight times the point is the neutral element."""
+    x, y, z, _ = ed_times(8, point)
+    return x == 0 and y == z
+
+
+def ed25519_is_good(key, signed, signature):
+    r, s = signature[:32], int.from_bytes(signature[32:], "little")
+    if len(signature) != 64 or s >= ED_L or is_small(ed_point(key)):
+        return False
+    k = int.from_bytes(hashlib.sha512(r + key + signed).digest(), "little") % ED_L
+    x, y, z, t = ed_sum(ed_times(k, ed_point(key)), ed_point(r))
+    return is_small(ed_sum(ed_times(s, ED_B), (-x, y, z, -t)))
 
 
 def two_numbers(encoded):
@@ -249,12 +291,7 @@ def is_good(public_key, signed, signature):
         if kind == 0:
             return rsa_is_good(*two_numbers(key), signed, signature)
         if kind == 1:
-            # Where the equation of rule 4 holds, R is in the form of RFC 8032, because it is
-            # computed and encoded.
-            if len(signature) != 64 or int.from_bytes(signature[32:], "little") >= ED_L or is_small(signature[:32]):
-                return False
-            ed25519.Ed25519PublicKey.from_public_bytes(key).verify(signature, signed)
-            return not is_small(key)
+            return ed25519_is_good(key, signed, signature)
         r, s = two_numbers(signature)
         order, greatest = (K1_N, K1_N // 2) if kind == 2 else (P256_N, P256_N - 1)
         key.verify(signature, signed, ec.ECDSA(hashes.SHA256()))

@@ -163,7 +163,7 @@ pub(super) struct Reserved {
 }
 
 impl Reserved {
-    /// An upper bound of its work.
+    /// The work that was expected of it. Forgeries may take up to one batch more.
     pub(super) const fn work(&self) -> Duration {
         self.work
     }

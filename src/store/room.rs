@@ -93,6 +93,25 @@ impl<'a> PlannedRow<'a> {
     }
 }
 
+/// New spaces of a record that are to be stored: how many, and their cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Newcomers {
+    pub(super) count: usize,
+    pub(super) bytes: usize,
+}
+
+impl Newcomers {
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.count = self.count.saturating_add(1);
+        self.grow(rows::cost(bytes));
+    }
+
+    /// Adds what a stored space may grow by.
+    pub(super) fn grow(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
 /// A plan with the records to evict for it, or the bound that forbids it.
 type Planned = Result<(WritePlan, Vec<RecordId>), LimitExceeded>;
 
@@ -160,34 +179,53 @@ impl SmartRecordStore {
         newcomer: PlannedRow<'_>,
         now: Timestamp,
     ) -> Result<Option<LimitExceeded>, StorageError> {
-        let PlannedRow { id, ref part, charge, place, order, max_spaces, max_withdrawn, .. } =
-            newcomer;
-        let min_bits = newcomer.min_bits;
-        let least = part.bytes.len();
-        let cost = rows::cost(least);
-        let board = self.table.board(id.record)?;
-        let usage = self.usage();
-        let (taken, taken_bytes) = board.taken(place);
-        let mut is_roomy = charge.namespace_quota.is_none()
-            && taken_bytes.saturating_add(cost) <= self.config.max_record_bytes()
-            && (board.spaces > 0 || usage.records < self.config.max_records())
-            && usage.bytes.saturating_add(cost.saturating_mul(2)) <= self.config.max_bytes()
-            && (place != Place::Withdrawn || taken < max_withdrawn);
-        if is_roomy && taken >= max_spaces && place == Place::Open {
-            // If only the number of spaces is reached, one may be evicted for it.
-            let (table, candidates) = (&self.table, &mut self.candidates);
-            let last = candidates.next_open_space(table, id.record, &board, None, min_bits)?;
-            is_roomy = last.is_some_and(|last| last > order);
-        }
-        if is_roomy {
-            let mut ledger = Ledger::default();
-            ledger.charge(id, least, charge.charged);
-            if charge.writer_refusal(&*self.table.storage, &ledger)?.is_none() {
-                return Ok(None);
-            }
+        if self.has_room_beside(&newcomer, Newcomers::default(), true)? {
+            return Ok(None);
         }
         // The result is the same as for the real space or better, since this one is smaller.
         Ok(self.make_room(&newcomer, now)?.err())
+    }
+
+    /// Whether a new space of at least this size can be stored beside other new ones of its record
+    /// and evicts nothing, or with `may_evict` at most one space of its record. A namespace with a
+    /// quota is not looked at, and is taken to have no room.
+    pub(super) fn has_room_beside(
+        &mut self,
+        newcomer: &PlannedRow<'_>,
+        others: Newcomers,
+        may_evict: bool,
+    ) -> Result<bool, StorageError> {
+        let PlannedRow { id, ref part, charge, place, order, max_spaces, max_withdrawn, .. } =
+            *newcomer;
+        let least = part.bytes.len();
+        let bytes = others.bytes.saturating_add(rows::cost(least));
+        let board = self.table.board(id.record)?;
+        let usage = self.usage();
+        let (taken, taken_bytes) = board.taken(place);
+        let taken = taken.saturating_add(others.count);
+        let is_roomy = charge.namespace_quota.is_none()
+            && taken_bytes.saturating_add(bytes) <= self.config.max_record_bytes()
+            && (board.spaces > 0 || usage.records < self.config.max_records())
+            && usage.bytes.saturating_add(bytes.saturating_mul(2)) <= self.config.max_bytes()
+            && (place != Place::Withdrawn || taken < max_withdrawn);
+        if !is_roomy {
+            return Ok(false);
+        }
+        if taken >= max_spaces && place == Place::Open {
+            if !may_evict {
+                return Ok(false);
+            }
+            // If only the number of spaces is reached, one may be evicted for it.
+            let (table, candidates) = (&self.table, &mut self.candidates);
+            let min_bits = newcomer.min_bits;
+            let last = candidates.next_open_space(table, id.record, &board, None, min_bits)?;
+            if last.is_none_or(|last| last <= order) {
+                return Ok(false);
+            }
+        }
+        let mut ledger = Ledger::default();
+        ledger.charge(id, least, charge.charged);
+        Ok(charge.writer_refusal(&*self.table.storage, &ledger)?.is_none())
     }
 
     /// Writes a row, or returns the bound that forbids it. A withdrawal without room removes what

@@ -13,7 +13,8 @@ use std::time::Duration;
 use super::{
     SmartRecordStore, StorageError,
     event::{Origin, StoreEvent},
-    room::PlannedRow,
+    quota::Charge,
+    room::{Newcomers, PlannedRow},
     rows::{self, Place},
     source::Source,
     storage::{Part, PartId, RecordId, SpaceId},
@@ -22,8 +23,8 @@ use super::{
 use crate::meter::{Begun, Timed};
 use libp2p_identity::PeerId;
 use smart_record_core::{
-    EncodedSpace, Fault, Incoming, LimitExceeded, Malformed, Namespace, RecordKey, Refusals,
-    Refused, Space, SpaceRules, Timestamp, ValidationError, Writer,
+    EncodedSpace, EvictionOrder, Fault, Incoming, LimitExceeded, Limits, Malformed, Namespace,
+    RecordKey, Refusals, Refused, Space, SpaceRules, Timestamp, ValidationError, Writer,
 };
 
 /// How many due parts each write collects, so that collection keeps up without a timer.
@@ -115,6 +116,71 @@ struct Arrived {
     /// How many received updates are already stored. They are not among the spaces.
     known: usize,
     refusals: Refusals,
+}
+
+/// The updates of a space, and where they are to be stored.
+struct Target<'a> {
+    key: &'a RecordKey,
+    limits: &'a Limits,
+    id: PartId,
+    writer: Writer,
+    updates: Incoming,
+    order: EvictionOrder,
+    charge: Charge,
+    source: Source,
+}
+
+impl Target<'_> {
+    fn row(&self, part: Part<'static>, place: Place) -> PlannedRow<'_> {
+        PlannedRow {
+            key: self.key,
+            id: self.id,
+            part,
+            charge: &self.charge,
+            place: if self.charge.is_protected { Place::Protected } else { place },
+            order: self.order,
+            max_spaces: self.limits.spaces_per_record(),
+            max_withdrawn: self.limits.withdrawn_per_record(),
+            source: self.source,
+            min_bits: self.limits.min_stamp_bits(),
+            adds_to_memory: false,
+            returns: false,
+        }
+    }
+
+    /// The rows that a new space may become. There has to be room for one of them at least, if
+    /// there is one. How much a write grows an existing space is known only after the join. A new
+    /// space needs room at least for the smallest update.
+    fn newcomers(
+        &self,
+        is_remembered: bool,
+        stored_at: Timestamp,
+    ) -> impl Iterator<Item = PlannedRow<'_>> {
+        let places: &[_] = match self.updates.claims_withdrawal() {
+            // The withdrawal of a space that was evicted is remembered even without a place.
+            true if is_remembered => &[],
+            true => &[Place::Open, Place::Withdrawn],
+            false => &[Place::Open],
+        };
+        let least = self.updates.least_bytes().saturating_add(self.writer.as_bytes().len());
+        places.iter().map(move |place| {
+            let bytes = vec![0; least].into();
+            let (due_at, expires_at, digest) = (None, None, None);
+            self.row(Part { bytes, due_at, expires_at, stored_at, digest }, *place)
+        })
+    }
+}
+
+/// What is stored of a space before its updates are verified.
+enum Gate {
+    /// All of the updates, byte for byte.
+    Holds,
+    /// Nothing, and what is remembered of it is newer.
+    IsOlder,
+    /// Nothing. It counts as stored at this time.
+    IsNew(Timestamp),
+    /// A space, since when, and whether it is withdrawn.
+    Has(Space, Timestamp, bool),
 }
 
 impl SmartRecordStore {
@@ -327,21 +393,26 @@ impl SmartRecordStore {
         let mut outcome = WriteOutcome { known, refusals, ..WriteOutcome::default() };
         // Those that are evicted last come first, so that no space is stored and then evicted for a
         // later one.
-        let min_bits = rules.limits().min_stamp_bits();
-        let ordered = spaces.into_iter().map(|(writer, updates)| {
-            (updates.eviction_order(writer.rank(key), min_bits), writer, updates)
+        let (record, source, limits) = (self.table.record_id(key), self.source, rules.limits());
+        let targets = spaces.into_iter().map(|(writer, updates)| {
+            let order = updates.eviction_order(writer.rank(key), limits.min_stamp_bits());
+            let (id, peer) = (record.part(SpaceId(*order.rank())), writer.peer_id());
+            let charge = self.charge(key, Some(&peer));
+            Target { key, limits, id, writer, updates, order, charge, source }
         });
-        let mut spaces: Vec<_> = ordered.collect();
-        spaces.sort_unstable_by_key(|(order, ..)| *order);
-        let record = self.table.record_id(key);
+        let mut targets: Vec<_> = targets.collect();
+        targets.sort_unstable_by_key(|target| target.order);
         self.restore_head(key)?;
-        for (order, writer, updates) in spaces {
-            let id = record.part(SpaceId(*order.rank()));
-            let refusals = &mut outcome.refusals;
-            match self.write_space(rules, key, id, &writer, updates, now, refusals) {
+        if let Err(error) = self.verify_together(rules, key, &mut targets, now) {
+            outcome.failure = Some(error);
+            return Ok(outcome);
+        }
+        for target in targets {
+            let peer = target.writer.peer_id();
+            match self.write_space(rules, target, now, &mut outcome.refusals) {
                 Ok((stored, known)) => {
                     if stored > 0 {
-                        outcome.writers.push(writer.peer_id());
+                        outcome.writers.push(peer);
                     }
                     outcome.stored = outcome.stored.saturating_add(stored);
                     outcome.known = outcome.known.saturating_add(known);
@@ -384,95 +455,129 @@ impl SmartRecordStore {
         Ok((known, news))
     }
 
-    /// Joins the valid updates into their writer's space. Returns how many were new, and how many
-    /// were already stored.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the row, the updates and the rules are all needed"
-    )]
-    fn write_space(
-        &mut self,
-        rules: &SpaceRules,
-        key: &RecordKey,
-        id: PartId,
-        writer: &Writer,
-        updates: Incoming,
-        now: Timestamp,
-        refusals: &mut Refusals,
-    ) -> Result<(usize, usize), StorageError> {
-        let charge = self.charge(key, Some(&writer.peer_id()));
-        let (limits, source) = (rules.limits(), self.source);
-        let min_bits = limits.min_stamp_bits();
-        let mut order = updates.eviction_order(id.space.0, min_bits);
-        let wanted = |part, place, order, adds_to_memory, returns| PlannedRow {
-            key,
-            id,
-            part,
-            charge: &charge,
-            place: if charge.is_protected { Place::Protected } else { place },
-            order,
-            max_spaces: limits.spaces_per_record(),
-            max_withdrawn: limits.withdrawn_per_record(),
-            source,
-            min_bits,
-            adds_to_memory,
-            returns,
-        };
-        let remembered = self.memory.space(id, now);
-        let peer = writer.peer_id();
-        let (mut stored_at, mut was_withdrawn) = (now, false);
-        let stored = match self.table.storage.get(&id)? {
-            // Most received updates are already stored; this costs only a comparison.
-            Some(part) if rows::encoded(&part).holds(&updates) => {
-                return Ok((0, updates.update_count()));
-            }
+    /// What is stored of a space. Most received updates are already stored; this costs only a
+    /// comparison.
+    fn gate(&mut self, target: &Target<'_>, now: Timestamp) -> Result<Gate, StorageError> {
+        let Target { id, updates, .. } = target;
+        Ok(match self.table.storage.get(id)? {
+            Some(part) if rows::encoded(&part).holds(updates) => Gate::Holds,
             // An expired row may be unverified, and holds nothing of use.
-            Some(part) if part.expires_at.is_some_and(|at| at <= now) => Space::new(),
+            Some(part) if part.expires_at.is_some_and(|at| at <= now) => {
+                Gate::Has(Space::new(), now, false)
+            }
             Some(part) => {
-                stored_at = part.stored_at;
-                was_withdrawn = rows::encoded(&part).is_withdrawn();
-                rows::read_space(&part)?
+                let is_withdrawn = rows::encoded(&part).is_withdrawn();
+                Gate::Has(rows::read_space(&part)?, part.stored_at, is_withdrawn)
             }
             None => {
                 // There may be an invalid row.
                 self.discard_rejected()?;
-                if remembered.is_some_and(|known| known.is_after(updates.newest_seq())) {
-                    self.news.count(|c| &mut c.remembered_refused, updates.update_count());
-                    refusals.push(Some(peer), ValidationError::Stale, updates.update_count());
-                    return Ok((0, 0));
+                match self.memory.space(*id, now) {
+                    Some(known) if known.is_after(updates.newest_seq()) => Gate::IsOlder,
+                    Some(known) => Gate::IsNew(known.stored_since.min(now)),
+                    None => Gate::IsNew(now),
                 }
-                // How much a write grows an existing space is known only after the join. A new
-                // space needs room at least for the smallest update. Without that room no signature
-                // is checked.
-                let least = updates.least_bytes().saturating_add(writer.as_bytes().len());
-                let bytes = vec![0; least].into();
-                let stored_at = remembered.map_or(now, |known| known.stored_since.min(now));
-                let (due_at, expires_at, digest) = (None, None, None);
-                let part = Part { bytes, due_at, expires_at, stored_at, digest };
-                // The withdrawal of a space that was evicted is remembered even without a place.
-                let may_withdraw = updates.claims_withdrawal();
-                let places = if may_withdraw {
-                    &[Place::Open, Place::Withdrawn][..]
-                } else {
-                    &[Place::Open]
-                };
+            }
+        })
+    }
+
+    /// Verifies updates of several spaces together. The rest is verified space by space.
+    fn verify_together(
+        &mut self,
+        rules: &SpaceRules,
+        key: &RecordKey,
+        targets: &mut [Target<'_>],
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let count = |sum: usize, target: &Target<'_>| match &target.updates {
+            Incoming::Unverified(updates) => sum.saturating_add(updates.len()),
+            Incoming::Verified(_) => sum,
+        };
+        if targets.iter().fold(0, count) < SpaceRules::LEAST_TOGETHER {
+            return Ok(());
+        }
+        let (mut newcomers, mut stored) = (Newcomers::default(), Vec::with_capacity(targets.len()));
+        for target in &*targets {
+            stored.push(self.certain_space(target, &mut newcomers, now)?);
+        }
+        let together = targets.iter_mut().zip(&stored).filter_map(|(target, stored)| {
+            match (&mut target.updates, stored) {
+                (Incoming::Unverified(updates), Some(stored)) => {
+                    Some((&target.writer, stored, updates))
+                }
+                _ => None,
+            }
+        });
+        rules.verify_together(key, together.collect(), Some(now));
+        Ok(())
+    }
+
+    /// The space as it is stored; an empty one if it is new and has room beside other newcomers
+    /// without an eviction. `None` if its updates may not have to be verified.
+    fn certain_space(
+        &mut self,
+        target: &Target<'_>,
+        newcomers: &mut Newcomers,
+        now: Timestamp,
+    ) -> Result<Option<Space>, StorageError> {
+        let stored_at = match self.gate(target, now)? {
+            Gate::Holds | Gate::IsOlder => return Ok(None),
+            Gate::Has(space, ..) => {
+                newcomers.grow(target.updates.bytes());
+                return Ok(Some(space));
+            }
+            Gate::IsNew(stored_at) => stored_at,
+        };
+        let is_remembered = self.memory.space(target.id, now).is_some();
+        let mut rows = target.newcomers(is_remembered, stored_at).peekable();
+        let mut has_room = rows.peek().is_none();
+        for row in rows {
+            has_room = has_room || self.has_room_beside(&row, *newcomers, false)?;
+        }
+        newcomers.add(target.updates.bytes().saturating_add(target.writer.as_bytes().len()));
+        Ok(has_room.then(Space::new))
+    }
+
+    /// Joins the valid updates into their writer's space. Returns how many were new, and how many
+    /// were already stored.
+    fn write_space(
+        &mut self,
+        rules: &SpaceRules,
+        mut target: Target<'_>,
+        now: Timestamp,
+        refusals: &mut Refusals,
+    ) -> Result<(usize, usize), StorageError> {
+        let Target { key, id, .. } = target;
+        let peer = target.writer.peer_id();
+        let update_count = target.updates.update_count();
+        let remembered = self.memory.space(id, now);
+        let (stored, mut stored_at, was_withdrawn) = match self.gate(&target, now)? {
+            Gate::Holds => return Ok((0, update_count)),
+            Gate::Has(space, stored_at, was_withdrawn) => (space, stored_at, was_withdrawn),
+            Gate::IsOlder => {
+                self.news.count(|c| &mut c.remembered_refused, update_count);
+                refusals.push(Some(peer), ValidationError::Stale, update_count);
+                return Ok((0, 0));
+            }
+            Gate::IsNew(stored_at) => {
+                // Without room no signature is checked.
                 let mut refused = None;
-                for place in places.iter().filter(|_| !(may_withdraw && remembered.is_some())) {
-                    let newcomer = wanted(part.clone(), *place, order, false, false);
+                for newcomer in target.newcomers(remembered.is_some(), stored_at) {
                     refused = self.newcomer_refusal(newcomer, now)?;
                     if refused.is_none() {
                         break;
                     }
                 }
                 if let Some(limit) = refused {
-                    refusals.push(Some(peer), limit.into(), updates.update_count());
+                    refusals.push(Some(peer), limit.into(), update_count);
                     return Ok((0, 0));
                 }
-                Space::new()
+                (Space::new(), now, false)
             }
         };
         let before = stored.updates().len();
-        let mut merged = rules.merge(key, writer, stored, updates, Some(now), refusals);
+        let updates = std::mem::replace(&mut target.updates, Incoming::Verified(Space::new()));
+        let mut merged = rules.merge(key, &target.writer, stored, updates, Some(now), refusals);
         let Some(mut space) = merged.space else {
             return Ok((0, merged.known));
         };
@@ -497,10 +602,10 @@ impl SmartRecordStore {
             .saturating_sub(collected)
             .saturating_sub(space.updates().len());
         let place = if space.is_withdrawn() { Place::Withdrawn } else { Place::Open };
-        let part = rows::space_part(id.space, &space, writer, stored_at);
-        order = space.eviction_order(id.space.0, min_bits);
+        let part = rows::space_part(id.space, &space, &target.writer, stored_at);
+        target.order = space.eviction_order(id.space.0, rules.limits().min_stamp_bits());
         let adds_to_memory = remembered.is_some() && !is_all_remembered;
-        let row = wanted(part, place, order, adds_to_memory, returns);
+        let row = PlannedRow { adds_to_memory, returns, ..target.row(part, place) };
         let refused = self.put_row(&row, now)?.err();
         if let Some(limit) = refused {
             if place == Place::Withdrawn && is_all_remembered {
@@ -511,8 +616,9 @@ impl SmartRecordStore {
             // Its withdrawal may have a place even if what came after it has none.
             let withdrawal = space.withdrawal().filter(|_| !was_withdrawn);
             if let Some(withdrawal) = withdrawal {
-                let part = rows::space_part(id.space, &withdrawal, writer, stored_at);
-                let withdrawn = wanted(part, Place::Withdrawn, order, adds_to_memory, false);
+                let part = rows::space_part(id.space, &withdrawal, &target.writer, stored_at);
+                let row = target.row(part, Place::Withdrawn);
+                let withdrawn = PlannedRow { adds_to_memory, ..row };
                 // Without a place it stays as it is.
                 let _: Result<(), LimitExceeded> = self.put_row(&withdrawn, now)?;
             }

@@ -14,9 +14,13 @@ use smart_record_testing::{ManualClock, NOW, at, keys::keypair};
 
 /// A replica at [`NOW`].
 fn replica(registry: Registry) -> SmartRecordStore {
+    replica_of(registry, StoreConfig::default())
+}
+
+fn replica_of(registry: Registry, config: StoreConfig) -> SmartRecordStore {
     let local = keypair(1_000_000).public().to_peer_id();
     let (storage, clock) = (MemoryStorage::default(), ManualClock::at(at(NOW)));
-    SmartRecordStore::with_storage(local, registry, StoreConfig::default(), storage, clock).unwrap()
+    SmartRecordStore::with_storage(local, registry, config, storage, clock).unwrap()
 }
 
 /// A PUT of another peer. Returns how many signatures were verified for it, and how long it took.

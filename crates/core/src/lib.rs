@@ -22,6 +22,7 @@ pub mod dag_cbor;
 pub mod dag_json;
 mod data;
 mod debug;
+mod ed25519;
 mod json_text;
 mod key;
 mod node;

@@ -67,7 +67,11 @@ pub use self::{
         verification_work,
     },
 };
-pub(crate) use self::{incoming::decode_container, update::UnverifiedUpdate};
+pub(crate) use self::{
+    incoming::{Purview, decode_container},
+    update::UnverifiedUpdate,
+    writer::work_together,
+};
 use crate::{
     key::RecordKey,
     proto::smart_record as proto,
@@ -167,13 +171,14 @@ impl SmartRecord {
         limits.check_key(key)?;
         for (public_key, updates) in decode_container(value.into())? {
             let writer = Writer::decode(public_key)?;
-            for wire in updates.into_updates() {
-                let update =
-                    SignedUpdate::decode(key, &writer, wire.update, wire.signature, limits)
-                        .map_err(|error| RecordError::Update {
-                            writer: Box::new(writer.peer_id()),
-                            error,
-                        })?;
+            for received in updates.into_updates() {
+                let update = received
+                    .decode(key, &writer, limits)
+                    .and_then(|update| update.verify(key, &writer))
+                    .map_err(|error| RecordError::Update {
+                        writer: Box::new(writer.peer_id()),
+                        error,
+                    })?;
                 record.join_update(writer.clone(), update);
             }
         }

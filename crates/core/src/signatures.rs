@@ -3,9 +3,10 @@
 //! Work is measured in the time of a *reference core*: one on which an Ed25519 signature takes 50
 //! µs. What else takes is stated relative to that, so it is the same on each machine.
 //!
-//! Every check of a signature in this workspace ends in
-//! [`Writer::verify_bytes`](crate::Writer::verify_bytes), which looks here whether a
-//! [`SignatureMemory`] is in use on the current thread.
+//! Every check of a signature in this workspace is a [`Claim`]: one at a time in
+//! [`Writer::verify_bytes`](crate::Writer::verify_bytes), several together in
+//! [`SpaceRules::verify_together`](crate::SpaceRules::verify_together). A claim looks here whether
+//! a [`SignatureMemory`] is in use on the current thread.
 //!
 //! **Invariants.** A memory changes no result, except that a reader that asks for the work that is
 //! left refuses the rest of a value. Only signatures that were verified are remembered. The memory
@@ -27,8 +28,8 @@ const ENTRY: usize = 64;
 const HASH: Duration = Duration::from_micros(1);
 const HASH_BYTE: Duration = Duration::from_nanos(4);
 
-/// A memory of good signatures, by hash of public key, message and signature. A clone is the same
-/// memory.
+/// A memory of good signatures, by hash of rule, public key, message and signature. A clone is the
+/// same memory.
 ///
 /// ```
 /// use std::time::Duration;
@@ -51,7 +52,8 @@ pub struct SignatureMemory(Arc<Mutex<Remembered>>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct SignatureCounts {
-    /// Signatures that were verified, good or bad.
+    /// Signatures that were verified, good or bad. Those of a batch that failed count again when
+    /// they are verified alone.
     pub verified: u64,
     /// Signatures that were remembered as good.
     pub remembered: u64,
@@ -145,31 +147,68 @@ impl Remembered {
     }
 }
 
-/// Does the check of a signature unless it is remembered as good.
-pub(crate) fn check<E>(
-    public_key: &[u8],
-    message: &[u8],
-    signature: &[u8],
-    work: Duration,
-    verify: impl FnOnce() -> Result<(), E>,
-) -> Result<(), E> {
-    let memory = SCOPE.with_borrow(|scope| scope.as_ref().map(|scope| scope.memory.clone()));
-    let Some(memory) = memory else {
-        return verify();
-    };
-    let id = id_of(public_key, message, signature);
-    spend(hashing(message.len()));
-    if memory.knows(&id) {
-        return Ok(());
+/// A signature, and the rule by which it is good or not.
+#[derive(Clone, Copy)]
+pub(crate) struct Claim<'a> {
+    /// The name of the rule. What is good by one rule may be bad by another.
+    pub(crate) rule: &'a str,
+    pub(crate) public_key: &'a [u8],
+    pub(crate) message: &'a [u8],
+    pub(crate) signature: &'a [u8],
+}
+
+/// A signature that is not remembered as good.
+pub(crate) struct Unknown(Option<(SignatureMemory, [u8; 32])>);
+
+impl Claim<'_> {
+    /// Does the check of the signature unless it is remembered as good.
+    pub(crate) fn check<E>(
+        self,
+        work: Duration,
+        verify: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(unknown) = self.unknown() else {
+            return Ok(());
+        };
+        spend(work);
+        let verified = verify();
+        unknown.verified(verified.is_ok());
+        verified
     }
-    spend(work);
-    let verified = verify();
-    let mut remembered = memory.lock();
-    remembered.counts.verified = remembered.counts.verified.saturating_add(1);
-    if verified.is_ok() {
-        remembered.insert(id);
+
+    /// `None` if the signature is remembered as good.
+    pub(crate) fn unknown(self) -> Option<Unknown> {
+        let memory = SCOPE.with_borrow(|scope| scope.as_ref().map(|scope| scope.memory.clone()));
+        let Some(memory) = memory else {
+            return Some(Unknown(None));
+        };
+        let id = self.id();
+        spend(hashing(self.message.len()));
+        (!memory.knows(&id)).then_some(Unknown(Some((memory, id))))
     }
-    verified
+
+    fn id(self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for part in [self.rule.as_bytes(), self.public_key, self.message, self.signature] {
+            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
+    }
+}
+
+impl Unknown {
+    /// Counts that it was verified, and remembers it if it is good.
+    pub(crate) fn verified(self, is_good: bool) {
+        let Some((memory, id)) = self.0 else {
+            return;
+        };
+        let mut remembered = memory.lock();
+        remembered.counts.verified = remembered.counts.verified.saturating_add(1);
+        if is_good {
+            remembered.insert(id);
+        }
+    }
 }
 
 /// The work of hashing a signature of this many bytes.
@@ -186,6 +225,13 @@ pub(crate) fn spend(work: Duration) {
     });
 }
 
+/// Whether no more than the allowed work is done after this as well.
+pub(crate) fn allows(work: Duration) -> bool {
+    SCOPE.with_borrow(|scope| {
+        scope.as_ref().is_none_or(|scope| scope.done.saturating_add(work) <= scope.allowed)
+    })
+}
+
 /// The allowed work, if more than that is done. Counts what the caller refuses for it.
 pub(crate) fn exceeded() -> Option<Duration> {
     SCOPE.with_borrow(|scope| {
@@ -199,15 +245,6 @@ pub(crate) fn exceeded() -> Option<Duration> {
 /// `work` for each of `count`.
 pub(crate) fn times(work: Duration, count: usize) -> Duration {
     work.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
-}
-
-fn id_of(public_key: &[u8], message: &[u8], signature: &[u8]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for part in [public_key, message, signature] {
-        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hash.update(part);
-    }
-    hash.finalize().into()
 }
 
 /// Shows the counts.
@@ -226,7 +263,9 @@ mod tests {
     /// Checks signature `n`. Returns whether it was verified.
     fn is_verified(n: u8, is_good: bool) -> bool {
         let mut verified = false;
-        let result = check(&[n], b"message", &[n], WORK, || {
+        let id = [n];
+        let claim = Claim { rule: "", public_key: &id, message: b"message", signature: &id };
+        let result = claim.check(WORK, || {
             verified = true;
             if is_good { Ok(()) } else { Err(()) }
         });

@@ -18,6 +18,7 @@ mod error;
 mod order_key;
 mod registry;
 mod smart_record;
+mod together;
 
 use std::time::Duration;
 

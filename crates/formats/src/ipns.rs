@@ -163,7 +163,8 @@ impl IpnsRecord {
         }
         let data = Data::decode(signed)?;
         data.check_copies(&entry)?;
-        owner.verify_bytes(&signed_bytes(signed), signature)?;
+        // Other implementations of IPNS refuse what is not strict.
+        owner.verify_bytes_strictly(&signed_bytes(signed), signature)?;
         Ok(Self { name: *name, bytes, entry, data })
     }
 

@@ -1,8 +1,11 @@
 //! Signatures that some implementations accept and others refuse, and second signatures of the same
 //! update.
 //!
-//! Replicas have to agree, so the result must be the same on all machines: Ed25519 as in
-//! `verify_strict`, and the least of several good signatures of the same bytes.
+//! Replicas have to agree, so the result must be the same on all machines, and for a signature that
+//! is verified alone or with others: Ed25519 as in ZIP 215 without keys of small order, and the
+//! least of several good signatures of the same bytes.
+
+use std::time::Duration;
 
 use curve25519_dalek::{
     EdwardsPoint, Scalar,
@@ -10,7 +13,10 @@ use curve25519_dalek::{
     edwards::CompressedEdwardsY,
     scalar::clamp_integer,
 };
-use libp2p_smart_record::{Fault, Malformed, ValidationError, WriterError};
+use libp2p_smart_record::{
+    Fault, Incoming, Limits, Malformed, Open, Refusals, SignatureMemory, Space as CoreSpace,
+    ValidationError, WriterError,
+};
 use prost::Message;
 use sha2::{Digest, Sha512};
 
@@ -171,23 +177,29 @@ fn a_public_key_that_is_no_point_is_refused() {
 }
 
 #[test]
-fn a_small_order_r_is_refused() {
-    // Made by the writer: R = 0, S = H(R ‖ A ‖ M) a. Batches and single checks disagree about the
-    // others.
+fn a_small_order_r_is_good_in_each_of_its_encodings() {
+    // Made by the writer: R = T, S = H(R ‖ A ‖ M) a. Only who holds the secret key can make it.
     let alice = alice();
     let update = Update::saying(1);
     let public: [u8; 32] = alice.public_key()[4..].try_into().unwrap();
     let message = message(&key(), &update.encode_to_vec());
-    let mut taken_by_others = 0;
-    let odd = odd_encodings().map(|(point, _)| point);
+    let mut refused_by_others = 0;
+    let is_small = |r: &[u8; 32]| {
+        CompressedEdwardsY(*r).decompress().is_some_and(|point| point.is_small_order())
+    };
+    let odd = odd_encodings().map(|(point, _)| point).into_iter().filter(is_small);
     let canonical = EIGHT_TORSION.map(|point| point.compress().to_bytes());
     for r in canonical.into_iter().chain(odd) {
         let s = scalar_of(&[&r, &public, &message]) * secret_scalar(&alice);
         let space = space_of(&public, &update, &r, &s.to_bytes());
-        taken_by_others += u32::from(libp2p_takes(&space));
-        refused(space, Fault::Invalid);
+        refused_by_others += u32::from(!libp2p_takes(&space));
+        accepted(space);
+        // Another encoding of the same point is hashed, so it is another signature.
+        let mut other = r;
+        other[31] ^= 0x80;
+        refused(space_of(&public, &update, &other, &s.to_bytes()), Fault::Invalid);
     }
-    assert!(taken_by_others >= 1);
+    assert!(refused_by_others > 1);
 }
 
 #[test]
@@ -210,29 +222,27 @@ fn s_beyond_the_order_is_refused() {
 #[test]
 fn a_key_of_mixed_order_gets_one_answer() {
     // A = a B + T with T of order 8. Where H(R ‖ A ‖ M) is not a multiple of 8, only the equation
-    // times the cofactor holds, as batches check it; where it is, both do. Ours is the one
-    // without.
+    // times the cofactor holds; where it is, both do. Ours is the one with the cofactor, because
+    // others do not give a batch the answer of its parts.
     let secret = secret_scalar(&alice());
     let torsion = EIGHT_TORSION[1];
     let public = (secret * ED25519_BASEPOINT_POINT + torsion).compress().to_bytes();
     let update = Update::saying(1);
     let message = message(&key(), &update.encode_to_vec());
-    let (mut both, mut batch_only) = (0, 0);
+    let (mut both, mut with_cofactor) = (0, 0);
     for nonce in 0..64 {
         let signature = sign_with(secret, &public, nonce, &message);
         let (r, s) = signature.split_at(32);
         let (r, s): ([u8; 32], [u8; 32]) = (r.try_into().unwrap(), s.try_into().unwrap());
         let k = scalar_of(&[&r, &public, &message]);
         let space = space_of(&public, &update, &r, &s);
-        if k * torsion == EdwardsPoint::default() {
-            both += 1;
-            accepted(space);
-        } else {
-            batch_only += 1;
-            refused(space, Fault::Invalid);
-        }
+        let is_strict = k * torsion == EdwardsPoint::default();
+        assert_eq!(libp2p_takes(&space), is_strict);
+        both += u32::from(is_strict);
+        with_cofactor += u32::from(!is_strict);
+        accepted(space);
     }
-    assert!(both > 0 && batch_only > 0, "{both} {batch_only}");
+    assert!(both > 0 && with_cofactor > 0, "{both} {with_cofactor}");
 }
 
 /// Several good signatures of one update give one state with the least signature, and one view.
@@ -440,4 +450,126 @@ fn after_sixteen_bad_signatures_the_rest_is_refused_unread() {
     let counters = replica.store.counters();
     assert_eq!(counters.refused.get(&Fault::Invalid), Some(&16));
     assert_eq!(counters.refused.get(&Fault::LimitExceeded), Some(&24));
+}
+
+/// Signatures by the rule and against it: the space, and whether it is good.
+fn irregular(seed: u64) -> (Space, bool) {
+    let author = Author::ed25519(100 + seed);
+    let update = Update::saying(seed as i64);
+    let good = author.sign(&update);
+    let public: [u8; 32] = author.public_key()[4..].try_into().unwrap();
+    let secret = secret_scalar(&author);
+    let torsion = EIGHT_TORSION[1 + seed as usize % 7];
+    let message = message(&key(), &good.update);
+    let by = |public: &[u8; 32], r: EdwardsPoint, nonce: Scalar| {
+        let r = r.compress().to_bytes();
+        let s = nonce + scalar_of(&[&r, public, &message]) * secret;
+        space_of(public, &update, &r, &s.to_bytes())
+    };
+    let nonce = Scalar::from(seed + 3);
+    let r = nonce * ED25519_BASEPOINT_POINT;
+    let flipped = |at: usize| {
+        let mut bad = good.clone();
+        bad.signature[at] ^= 1;
+        author.space([bad])
+    };
+    match seed % 8 {
+        // Several batches have no bad one at all.
+        _ if seed.is_multiple_of(3) => (author.space([good]), true),
+        // The key, R, or both have a part of small order.
+        0 => {
+            let mixed = (secret * ED25519_BASEPOINT_POINT + torsion).compress().to_bytes();
+            (by(&mixed, r, nonce), true)
+        }
+        1 => (by(&public, r + torsion, nonce), true),
+        2 => {
+            let mixed = (secret * ED25519_BASEPOINT_POINT + torsion).compress().to_bytes();
+            (by(&mixed, r + EIGHT_TORSION[3], nonce), true)
+        }
+        3 => (by(&public, torsion, Scalar::ZERO), true),
+        // Its equation holds: only its order is against the rule.
+        4 => {
+            let (key, r) = (torsion.compress().to_bytes(), EIGHT_TORSION[0].compress().to_bytes());
+            (space_of(&key, &update, &r, &[0; 32]), false)
+        }
+        5 => (flipped(40), false),
+        6 => (flipped(3), false),
+        _ => (by(&public, r, nonce + Scalar::ONE), false),
+    }
+}
+
+#[test]
+fn together_with_others_a_signature_gets_the_answer_that_it_gets_alone() {
+    let all: Vec<_> = (0..64).map(irregular).collect();
+    for (space, is_good) in &all {
+        if *is_good {
+            accepted(space.clone());
+        } else {
+            refused(space.clone(), Fault::Invalid);
+        }
+    }
+    // Groups of different sizes and orders, none with more than 15 bad ones.
+    let mut dice = 1_u64;
+    for size in (2..60).chain([48, 49, 64]) {
+        let mut group: Vec<_> = all
+            .iter()
+            .filter(|_| {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                size > 40 || dice >> 63 == 0
+            })
+            .cloned()
+            .collect();
+        group.rotate_left(size % all.len().min(7));
+        group.truncate(size);
+        let mut bad = 0;
+        group.retain(|(_, is_good)| {
+            bad += u64::from(!is_good);
+            *is_good || bad <= if size % 3 == 0 { 0 } else { 15 }
+        });
+        let spaces = || group.iter().map(|(space, _)| space.clone());
+        let good = spaces().zip(&group).filter(|(_, (_, is_good))| *is_good);
+        let mut good: Vec<_> = good.map(|(space, _)| space).collect();
+        good.sort_by(|a, b| a.public_key.cmp(&b.public_key));
+        let (value, expected) = (encode(spaces()), encode(good));
+        assert_eq!(consolidate(&[&value]).ok().unwrap_or_default(), expected);
+        let mut replica = Replica::new();
+        replica.put(&key(), value);
+        assert_eq!(replica.stored().unwrap_or_default(), expected);
+        let refused = replica.store.counters().refused.get(&Fault::Invalid).copied();
+        let bad = group.iter().filter(|(_, is_good)| !is_good).count() as u64;
+        assert_eq!(refused.unwrap_or(0), bad);
+    }
+}
+
+#[test]
+fn what_was_verified_together_counts_for_nothing_else() {
+    let rules = SpaceRules::default();
+    let value = encode((0..6).map(|n| Author::ed25519(n).says(&Update::saying(1))));
+    let opened = || {
+        let mut spaces =
+            rules.open(&key(), value.clone().into(), &mut Refusals::default()).unwrap();
+        let nothing = CoreSpace::new();
+        let together = spaces.iter_mut().map(|(writer, updates)| (&*writer, &nothing, updates));
+        rules.verify_together(&key(), together.collect(), Some(at(NOW)));
+        spaces
+    };
+    let merged = |rules: &SpaceRules, key, writer, updates| {
+        let (updates, mut refusals) = (Incoming::Unverified(updates), Refusals::default());
+        let now = Some(at(NOW));
+        let merged = rules.merge(&key, &writer, CoreSpace::new(), updates, now, &mut refusals);
+        (merged.admitted, refusals.first().map(ValidationError::fault))
+    };
+    let memory = SignatureMemory::new(1_024);
+    let small = SpaceRules::new(Limits::default().with_update_bytes(8), Open);
+    for (writer, updates) in opened() {
+        let again = || merged(&rules, key(), writer.clone(), updates.clone());
+        assert_eq!(memory.during(Duration::MAX, again).0, (1, None));
+        assert_eq!(memory.counts().verified, 0);
+        let invalid = (0, Some(Fault::Invalid));
+        let other = RecordKey::new("/sr/rooms/other");
+        assert_eq!(merged(&rules, other, writer.clone(), updates.clone()), invalid);
+        assert_eq!(merged(&rules, key(), mallory().writer(), updates.clone()), invalid);
+        let limit = (0, Some(Fault::LimitExceeded));
+        assert_eq!(merged(&small, key(), writer, updates), limit);
+    }
 }

@@ -1,11 +1,16 @@
 //! Signatures that are missing, damaged, for other data, or good only without strict verification.
 
-use curve25519_dalek::scalar::Scalar;
+use curve25519_dalek::{
+    EdwardsPoint,
+    constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION},
+    scalar::{Scalar, clamp_integer},
+};
 use libp2p_smart_record::{
-    Fault,
+    Fault, Writer,
     ipns::{IpnsError, IpnsRecord},
 };
 use prost::Message;
+use sha2::{Digest, Sha512};
 
 use super::*;
 
@@ -100,6 +105,32 @@ fn the_signature_of_version_1_is_not_looked_at() {
             accepted(&owner, &Entry { signature_v1, ..good.clone() }.encode_to_vec());
         }
     }
+}
+
+#[test]
+fn an_ed25519_signature_whose_equation_holds_only_with_the_cofactor() {
+    // Implementations of IPNS compare R with what they compute. The formats of this workspace
+    // multiply by the cofactor (`docs/wire.md`, section 4.2).
+    let owner = ed25519(1);
+    let data = fields().encode();
+    let message = [b"ipns-signature:", &data[..]].concat();
+    let hash = Sha512::digest(owner.clone().try_into_ed25519().unwrap().secret());
+    let secret = Scalar::from_bytes_mod_order(clamp_integer(hash[..32].try_into().unwrap()));
+    let public = owner.public().try_into_ed25519().unwrap().to_bytes();
+    let sign = |torsion: EdwardsPoint| {
+        let r = (ED25519_BASEPOINT_POINT + torsion).compress().to_bytes();
+        let k = Sha512::new().chain_update(r).chain_update(public).chain_update(&message);
+        let s = Scalar::ONE + Scalar::from_bytes_mod_order_wide(&k.finalize().into()) * secret;
+        [r, s.to_bytes()].concat()
+    };
+    let value = |signature: Vec<u8>| {
+        let entry = Entry { signature_v2: Some(signature), ..v2(&owner, data.clone()) };
+        entry.encode_to_vec()
+    };
+    accepted(&owner, &value(sign(EIGHT_TORSION[0])));
+    let only_with = sign(EIGHT_TORSION[1]);
+    assert!(Writer::from(&owner.public()).verify_bytes(&message, &only_with).is_ok());
+    refused(&owner, &value(only_with), Fault::Invalid);
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn signed_by_a_stranger() {
 
 #[test]
 fn a_node_of_small_order_signs_anything() {
-    // With this key the equation of Ed25519 holds for every message. `verify_strict` refuses it.
+    // With this key the equation of Ed25519 holds for every message.
     let point = [&[1][..], &[0; 31]].concat();
     let identity = [&[0x08, 0x01, 0x12, 0x20][..], &point].concat();
     let draft = Draft::at(1).with(|m| {

@@ -73,9 +73,9 @@ fn an_envelope_of_something_else() {
 }
 
 #[test]
-fn ed25519_signatures_are_checked_strictly() {
-    // With the neutral element as public key and as R, and S = 0, the signature is good for every
-    // message unless verification is strict.
+fn a_key_of_small_order_signs_nothing() {
+    // With the neutral element as public key and as R, and S = 0, the equation holds for every
+    // message.
     let mut forgery = Forgery::saying(&alice());
     let mut neutral = [0; 32];
     neutral[0] = 1;

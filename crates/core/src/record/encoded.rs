@@ -109,10 +109,10 @@ impl<'a> EncodedSpace<'a> {
         EvictionOrder::of(updates, rank, min_bits)
     }
 
-    /// An upper bound of the work of decoding the public key and verifying the updates, in a record
-    /// whose spaces have at most `max_updates`. Bytes that are too short for a signed update are
-    /// not counted: they can only be bad, and at most [16](crate::MAX_BAD_SIGNATURES) bad ones are
-    /// verified.
+    /// An upper bound of the work of decoding the public key and verifying the updates once each,
+    /// in a record whose spaces have at most `max_updates`. Bytes that are too short for a signed
+    /// update are not counted: they can only be bad, and at most
+    /// [16](crate::MAX_BAD_SIGNATURES) bad ones are verified.
     pub fn work(self, max_updates: usize) -> Duration {
         let count = self.signed_count().min(max_updates);
         self.decoding_work().saturating_add(times(self.signature_work(), count))

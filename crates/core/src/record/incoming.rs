@@ -1,20 +1,67 @@
 //! Incoming updates for a space, before they are joined.
 //!
 //! **Invariants.** An [`UnverifiedSpace`] is split into updates, which are not checked in any way.
+//! What was decoded already, and maybe verified with others, is kept beside the bytes. It counts
+//! for the same key, writer and limits only.
 //!
 //! **Spec.** `proto/smart_record.proto`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
 
-use super::{RecordError, seq::Seq, space::Space, stamp::EvictionOrder};
-use crate::{proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp};
+use super::{
+    RecordError,
+    limits::Limits,
+    seq::Seq,
+    space::Space,
+    stamp::EvictionOrder,
+    update::{UnverifiedUpdate, UpdateError},
+    writer::Writer,
+};
+use crate::{
+    key::RecordKey, proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp,
+};
 
 /// Unchecked updates received for the space of one writer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct UnverifiedSpace(Vec<proto::SignedUpdate>);
+pub struct UnverifiedSpace(Vec<Received>);
+
+/// An update as it was received.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Received {
+    pub(crate) wire: proto::SignedUpdate,
+    decoded: Option<(Arc<Purview>, UnverifiedUpdate)>,
+}
+
+/// What an update is checked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Purview {
+    pub(crate) key: RecordKey,
+    pub(crate) writer: Writer,
+    pub(crate) limits: Limits,
+}
+
+impl Received {
+    /// The update, whose form is checked.
+    pub(crate) fn decode(
+        self,
+        key: &RecordKey,
+        writer: &Writer,
+        limits: &Limits,
+    ) -> Result<UnverifiedUpdate, UpdateError> {
+        let Self { wire, decoded } = self;
+        match decoded {
+            Some((it, update))
+                if it.key == *key && it.writer == *writer && it.limits == *limits =>
+            {
+                Ok(update)
+            }
+            _ => UnverifiedUpdate::decode(wire.update, wire.signature, limits),
+        }
+    }
+}
 
 impl UnverifiedSpace {
     /// The number of updates, at least one unless some were dropped.
@@ -24,7 +71,27 @@ impl UnverifiedSpace {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &proto::SignedUpdate> {
-        self.0.iter()
+        self.0.iter().map(|received| &received.wire)
+    }
+
+    /// The updates that can be decoded and are not in `stored`, byte for byte. They stay decoded.
+    pub(crate) fn decoded(
+        &mut self,
+        stored: &Space,
+        purview: Purview,
+    ) -> impl Iterator<Item = &mut UnverifiedUpdate> {
+        let purview = Arc::new(purview);
+        self.0.iter_mut().filter_map(move |Received { wire, decoded }| {
+            if stored.updates().any(|update| update.is(wire)) {
+                return None;
+            }
+            if decoded.as_ref().is_none_or(|(of, _)| *of != purview) {
+                let (bytes, signature) = (wire.update.clone(), wire.signature.clone());
+                let update = UnverifiedUpdate::decode(bytes, signature, &purview.limits);
+                *decoded = update.ok().map(|update| (Arc::clone(&purview), update));
+            }
+            decoded.as_mut().map(|(_, update)| update)
+        })
     }
 
     /// Whether the newest update is a replace with an empty document, so that the space is
@@ -36,7 +103,7 @@ impl UnverifiedSpace {
     /// The place of the space in the order of eviction if all of its updates are good. Nothing but
     /// stamps is verified.
     pub(crate) fn eviction_order(&self, rank: [u8; 32], min_bits: u8) -> EvictionOrder {
-        EvictionOrder::of(self.0.iter().map(|signed| &signed.update[..]), rank, min_bits)
+        EvictionOrder::of(self.iter().map(|signed| &signed.update[..]), rank, min_bits)
     }
 
     /// Drops all but the newest replace if that has an empty document, and otherwise everything.
@@ -55,14 +122,14 @@ impl UnverifiedSpace {
 
     /// The update of the greatest `seq` of some, of those that can be decoded, and its number.
     fn newest(&self, of: impl Fn(&proto::Update) -> bool) -> Option<(usize, proto::Update)> {
-        let signed = self.0.iter().enumerate();
+        let signed = self.iter().enumerate();
         let decoded = signed.filter_map(|(at, signed)| {
             Some((at, proto::Update::decode(signed.update.clone()).ok()?))
         });
         decoded.filter(|(_, update)| of(update)).max_by_key(|(_, update)| update.seq)
     }
 
-    pub(crate) fn into_updates(self) -> impl Iterator<Item = proto::SignedUpdate> {
+    pub(crate) fn into_updates(self) -> impl Iterator<Item = Received> {
         self.0.into_iter()
     }
 
@@ -72,7 +139,7 @@ impl UnverifiedSpace {
         let mut taken = Space::new();
         for update in known.updates() {
             let before = self.0.len();
-            self.0.retain(|candidate| !update.is(candidate));
+            self.0.retain(|candidate| !update.is(&candidate.wire));
             if self.0.len() < before && update.retain_until() > now {
                 taken.insert(update.clone());
             }
@@ -126,6 +193,14 @@ impl Incoming {
         }
     }
 
+    /// The length of the updates, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Unverified(updates) => sum(updates.iter().map(Message::encoded_len)),
+            Self::Verified(space) => sum(space.updates().map(|update| update.as_bytes().len())),
+        }
+    }
+
     /// The length of the shortest update, in bytes.
     pub fn least_bytes(&self) -> usize {
         let least = match self {
@@ -134,6 +209,10 @@ impl Incoming {
         };
         least.unwrap_or(0)
     }
+}
+
+fn sum(lengths: impl Iterator<Item = usize>) -> usize {
+    lengths.fold(0, usize::saturating_add)
 }
 
 /// Whether an update is a replace with an empty document.
@@ -149,7 +228,8 @@ pub(crate) fn decode_container(
     for space in proto::SmartRecord::decode(value).map_err(ProtobufError::new)?.spaces {
         if !space.updates.is_empty() {
             let updates = spaces.entry(space.public_key).or_insert(UnverifiedSpace(Vec::new()));
-            updates.0.extend(space.updates);
+            let received = space.updates.into_iter().map(|wire| Received { wire, decoded: None });
+            updates.0.extend(received);
         }
     }
     if spaces.is_empty() {

@@ -180,14 +180,17 @@ impl Update {
         let bytes = Bytes::from(self.encode());
         let signature =
             keypair.sign(&signed_bytes(key, &bytes)).map_err(|e| SignError::Key(e.to_string()))?;
-        let unverified = UnverifiedUpdate::decode(bytes, signature.into(), limits)?;
-        Ok(unverified.trusted())
+        // The signature that was just made is not verified.
+        Ok(UnverifiedUpdate::decode(bytes, signature.into(), limits)?.update)
     }
 }
 
-/// An update whose form is checked but whose signature is not.
-#[derive(Clone, Debug)]
-pub(crate) struct UnverifiedUpdate(SignedUpdate);
+/// An update whose form is checked, and whose signature is not unless it was verified with others.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct UnverifiedUpdate {
+    update: SignedUpdate,
+    is_good: bool,
+}
 
 impl UnverifiedUpdate {
     /// Checks everything except time and signature.
@@ -202,45 +205,45 @@ impl UnverifiedUpdate {
         let rest = bytes.strip_prefix(&wire.encode_to_vec()[..]);
         rest.map(Extensions::decode).ok_or(UpdateError::NotCanonical)??;
         let update = SignedUpdate::from_wire(wire, bytes, signature)?;
-        let unverified = Self(update);
+        let unverified = Self { update, is_good: false };
         unverified.check_lifetime(limits)?;
-        codec::decode(&unverified.0.document, limits.document())?;
+        codec::decode(&unverified.update.document, limits.document())?;
         Ok(unverified)
     }
 
     pub(crate) fn position(&self) -> Position {
-        self.0.position
+        self.update.position
     }
 
     pub(crate) fn kind(&self) -> UpdateKind {
-        self.0.kind
+        self.update.kind
     }
 
     pub(crate) fn signature(&self) -> &[u8] {
-        &self.0.signature
+        &self.update.signature
     }
 
     pub(crate) fn work(&self, rank: &[u8; 32]) -> u8 {
-        self.0.work(rank)
+        self.update.work(rank)
     }
 
     /// Checks that a replica may admit the update at `now`. Decoding has checked the length of its
     /// lifetime.
     pub(crate) fn check_time(&self, now: Timestamp, limits: &Limits) -> Result<(), UpdateError> {
-        let lead = self.0.position.seq.issued_at().saturating_since(now);
+        let lead = self.update.position.seq.issued_at().saturating_since(now);
         if lead > limits.max_clock_skew() {
             let max = limits.max_clock_skew();
             return Err(LimitExceeded::of_duration(Limit::CLOCK_SKEW, lead, max).into());
         }
-        if self.0.retain_until <= now {
-            return Err(UpdateError::Expired { retain_until: self.0.retain_until });
+        if self.update.retain_until <= now {
+            return Err(UpdateError::Expired { retain_until: self.update.retain_until });
         }
         Ok(())
     }
 
     fn check_lifetime(&self, limits: &Limits) -> Result<(), UpdateError> {
-        let issued_at = self.0.position.seq.issued_at();
-        let ttl = self.0.retain_until.saturating_since(issued_at);
+        let issued_at = self.update.position.seq.issued_at();
+        let ttl = self.update.retain_until.saturating_since(issued_at);
         if ttl > limits.max_ttl() {
             return Err(LimitExceeded::of_duration(Limit::TTL, ttl, limits.max_ttl()).into());
         }
@@ -252,13 +255,29 @@ impl UnverifiedUpdate {
         key: &RecordKey,
         writer: &Writer,
     ) -> Result<SignedUpdate, UpdateError> {
-        writer.verify(key, &self.0.bytes, &self.0.signature)?;
-        Ok(self.0)
+        if !self.is_good {
+            writer.verify(key, &self.update.bytes, &self.update.signature)?;
+        }
+        Ok(self.update)
     }
 
-    /// The update as signed, without verifying the signature that was just made.
-    fn trusted(self) -> SignedUpdate {
-        self.0
+    pub(crate) fn is_good(&self) -> bool {
+        self.is_good
+    }
+
+    /// The bytes that its writer signs.
+    pub(crate) fn signed_bytes(&self, key: &RecordKey) -> Vec<u8> {
+        signed_bytes(key, &self.update.bytes)
+    }
+
+    /// Says that the signature was verified and is good, for the key and the writer to come.
+    pub(crate) fn set_good(&mut self) {
+        self.is_good = true;
+    }
+
+    /// The update as it is if the signature is good.
+    pub(crate) fn unchecked(&self) -> &SignedUpdate {
+        &self.update
     }
 }
 

@@ -1,10 +1,11 @@
 //! Writers and their signatures.
 //!
 //! **Invariants.** A [`Writer`] holds the one canonical encoding of a public key, so one key is one
-//! writer. The result of a signature check does not depend on the machine or on other signatures:
-//! Ed25519 uses `verify_strict`, never batch verification, whose result can differ.
+//! writer. The result of a signature check does not depend on the machine or on other signatures,
+//! nor on whether it is verified alone or with others.
 //!
-//! **Spec.** [Peer ids and keys](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md),
+//! **Spec.** `docs/wire.md`, section "Which signatures are good"; [Peer ids and
+//! keys](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md),
 //! [RFC 0002, signed
 //! envelopes](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md).
 
@@ -18,8 +19,9 @@ use sha2::{Digest, Sha256};
 
 use super::limits::{Limit, LimitExceeded};
 use crate::{
+    ed25519::Equation,
     key::RecordKey,
-    signatures::{self, times},
+    signatures::{self, Claim, times},
 };
 
 /// The RFC 0002 domain of signatures.
@@ -43,6 +45,8 @@ const KEY_TYPES: [(&str, bool); 4] = [
 /// The work of verifying a signature, decoding the key included, by the numbers of the key types.
 /// In the time of a [reference core](crate::SignatureMemory); `benches/ratios` measures it.
 const ED25519_WORK: Duration = Duration::from_micros(50);
+/// The same for an Ed25519 signature that is verified together with others, but the first of these.
+const ED25519_TOGETHER_WORK: Duration = Duration::from_micros(25);
 const SECP256K1_WORK: Duration = Duration::from_micros(110);
 const ECDSA_WORK: Duration = Duration::from_micros(330);
 /// For the square of the modulus in units of 1,024 bits: 32 µs for 2,048 bits, 128 µs for 4,096.
@@ -51,6 +55,10 @@ const RSA_WORK: Duration = Duration::from_micros(8);
 const DECODING_WORK: Duration = Duration::from_micros(10);
 /// The work of hashing a byte that is signed.
 const MESSAGE_BYTE: Duration = Duration::from_nanos(4);
+
+/// The rules of verification. They differ for Ed25519.
+const RULE: &str = "";
+const STRICT_RULE: &str = "strict";
 
 /// The tags of the type field and the data field of an encoded public key.
 const KEY_TYPE_TAG: u8 = 0x08;
@@ -184,23 +192,61 @@ impl Writer {
     /// Checks the writer's signature of bytes that begin with a domain, which separates them from
     /// other uses.
     pub fn verify_bytes(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-        let work = verification_work(&self.0, message.len());
-        signatures::check(&self.0, message, signature, work, || self.verify_now(message, signature))
+        self.verify_by(RULE, message, signature, |key| {
+            Equation::new(key, message, signature).is_some_and(|equation| equation.holds())
+        })
     }
 
-    fn verify_now(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-        match ed25519_key(&self.0) {
-            Some(point) => {
-                let point = VerifyingKey::from_bytes(point).map_err(|_| BadSignature)?;
-                let signature = Signature::from_slice(signature).map_err(|_| BadSignature)?;
-                point.verify_strict(message, &signature).map_err(|_| BadSignature)
-            }
-            None => PublicKey::try_decode_protobuf(&self.0)
-                .is_ok_and(|key| key.verify(message, signature))
-                .then_some(())
-                .ok_or(BadSignature),
-        }
+    /// As [`verify_bytes`](Self::verify_bytes), for formats of others. What most implementations of
+    /// Ed25519 refuse is refused: the equation must hold without the cofactor, and neither `R` nor
+    /// the key may be of small order.
+    pub fn verify_bytes_strictly(
+        &self,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), BadSignature> {
+        self.verify_by(STRICT_RULE, message, signature, |key| {
+            VerifyingKey::from_bytes(key).is_ok_and(|key| {
+                let signature = Signature::from_slice(signature);
+                signature.is_ok_and(|signature| key.verify_strict(message, &signature).is_ok())
+            })
+        })
     }
+
+    /// Verifies a signature: of Ed25519 as `ed25519` does, which gets the key.
+    fn verify_by(
+        &self,
+        rule: &str,
+        message: &[u8],
+        signature: &[u8],
+        ed25519: impl FnOnce(&[u8; 32]) -> bool,
+    ) -> Result<(), BadSignature> {
+        let claim = Claim { rule, ..self.claim(message, signature) };
+        claim.check(verification_work(&self.0, message.len()), || {
+            let is_good = match ed25519_key(&self.0) {
+                Some(key) => ed25519(key),
+                None => PublicKey::try_decode_protobuf(&self.0)
+                    .is_ok_and(|key| key.verify(message, signature)),
+            };
+            is_good.then_some(()).ok_or(BadSignature)
+        })
+    }
+
+    /// The key, if it is of Ed25519.
+    pub(crate) fn ed25519(&self) -> Option<&[u8; 32]> {
+        ed25519_key(&self.0)
+    }
+
+    /// A signature to be looked up in the memory of good ones.
+    pub(crate) fn claim<'a>(&'a self, message: &'a [u8], signature: &'a [u8]) -> Claim<'a> {
+        Claim { rule: RULE, public_key: &self.0, message, signature }
+    }
+}
+
+/// The work of verifying an Ed25519 signature of `message_bytes` together with `others` before it.
+pub(crate) fn work_together(others: usize, message_bytes: usize) -> Duration {
+    let of_signature = if others == 0 { ED25519_WORK } else { ED25519_TOGETHER_WORK };
+    of_signature.saturating_add(times(MESSAGE_BYTE, message_bytes))
 }
 
 /// The work of verifying a signature of `message_bytes` by a protobuf-encoded public key, which may

@@ -1,9 +1,9 @@
 //! The rules of smart records.
 //!
 //! **Invariants.** A record is admitted part by part: a refused update does not affect valid ones,
-//! except that the rest of a value is refused unread after 16 bad signatures, or once the
-//! [work](crate::SignatureMemory) that its reader allows is done. Cheap checks come first and the
-//! signature last. The signature of an update that is already stored is not checked.
+//! except that what is not verified yet of a value is refused unread after 16 bad signatures, or
+//! once the [work](crate::SignatureMemory) that its reader allows is done. Cheap checks come first
+//! and the signature last. The signature of an update that is already stored is not checked.
 //!
 //! **Spec.** `docs/design.md`, sections "Update", "Join" and "Validators".
 
@@ -16,13 +16,15 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use sha2::{Digest, Sha256};
 
-use super::{Fault, Malformed, ValidationError, best_of};
+use super::{
+    Fault, Malformed, ValidationError, best_of,
+    together::{Need, need_of, newest_first},
+};
 use crate::{
     key::RecordKey,
     record::{
         Admission, Incoming, InsertOutcome, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, Open,
-        PolicyRefusal, SmartRecord, Space, UnverifiedSpace, UnverifiedUpdate, Writer,
-        check_signature_work, decode_container,
+        SmartRecord, Space, UnverifiedSpace, Writer, check_signature_work, decode_container,
     },
     time::Timestamp,
 };
@@ -280,58 +282,38 @@ impl SpaceRules {
         refusals: &mut Refusals,
     ) -> MergedSpace {
         let mut merged = MergedSpace::default();
-        let peer = writer.peer_id();
-        let refuse = |refusals: &mut Refusals, error| {
-            let reason = ValidationError::of_update(Box::new(peer), error);
-            refusals.push(Some(peer), reason, 1);
-        };
-        let min_work = self.admission.min_work(key);
-        let rank = if min_work > 0 { writer.rank(key) } else { [0; 32] };
+        let terms = self.terms(key, writer, now);
+        let peer = terms.peer;
         let mut candidates = Vec::with_capacity(updates.len());
-        for wire in updates.into_updates() {
-            if space.updates().any(|update| update.is(&wire)) {
+        for received in updates.into_updates() {
+            if space.updates().any(|update| update.is(&received.wire)) {
                 merged.known = merged.known.saturating_add(1);
                 continue;
             }
-            let checked = UnverifiedUpdate::decode(wire.update, wire.signature, &self.limits)
-                .and_then(|update| {
-                    now.map_or(Ok(()), |now| update.check_time(now, &self.limits))?;
-                    Ok(update)
-                });
-            match checked {
-                Ok(update) if min_work > 0 && update.work(&rank) < min_work => {
-                    let got = update.work(&rank);
-                    let reason = PolicyRefusal::TooLittleWork { got, min: min_work };
-                    refusals.push(Some(peer), reason.into(), 1);
-                }
+            let decoded = received.decode(key, writer, &self.limits);
+            let decoded = decoded.map_err(|error| terms.refused(error));
+            match decoded.and_then(|update| terms.check(&update).map(|()| update)) {
                 Ok(update) => candidates.push(update),
-                Err(error) => refuse(refusals, error),
+                Err(reason) => refusals.push(Some(peer), reason, 1),
             }
         }
-        // Newest first, so that updates that these hide or leave no room for are not verified.
-        candidates.sort_unstable_by(|a, b| {
-            let order = b.position().cmp(&a.position());
-            order.then_with(|| a.signature().cmp(b.signature()))
-        });
+        candidates.sort_unstable_by(newest_first);
 
         let mut changed = false;
         for update in candidates {
-            let position = update.position();
-            match space.get(position) {
-                // The same update, with this or another signature. If the known signature is not
-                // greater, it stays, and this one is not verified.
-                Some(twin) if twin.signature() <= update.signature() => {
+            match need_of(&space, &update, &self.limits) {
+                Need::Known => {
                     merged.known = merged.known.saturating_add(1);
                     continue;
                 }
-                Some(_) => {}
-                None if !space.has_room_for(update.kind(), position, &self.limits) => {
+                Need::NoRoom => {
                     refusals.push(Some(peer), ValidationError::Stale, 1);
                     continue;
                 }
-                None => {}
+                Need::Verify => {}
             }
-            if refusals.bad_signatures >= MAX_BAD_SIGNATURES {
+            // What was verified together with others costs nothing any more.
+            if !update.is_good() && refusals.bad_signatures >= MAX_BAD_SIGNATURES {
                 let limit = LimitExceeded::new(
                     Limit::BAD_SIGNATURES,
                     refusals.bad_signatures.saturating_add(1),
@@ -340,7 +322,9 @@ impl SpaceRules {
                 refusals.push(Some(peer), limit.into(), 1);
                 continue;
             }
-            if let Err(limit) = check_signature_work() {
+            if !update.is_good()
+                && let Err(limit) = check_signature_work()
+            {
                 refusals.push(Some(peer), limit.into(), 1);
                 continue;
             }
@@ -354,7 +338,7 @@ impl SpaceRules {
                 }
                 Err(error) => {
                     refusals.bad_signatures = refusals.bad_signatures.saturating_add(1);
-                    refuse(refusals, error);
+                    refusals.push(Some(peer), terms.refused(error), 1);
                 }
             }
         }
@@ -409,22 +393,37 @@ impl SpaceRules {
         let key = known.key();
         let mut refusals = Refusals::default();
         let mut record = SmartRecord::new(key.clone());
-        for (writer, mut updates) in self.open(key, value, &mut refusals)? {
-            let mut space = match known.space(&writer) {
-                Some(known) => updates.take_known(known, now),
-                None => Space::new(),
-            };
-            let (nothing, now) = (Space::new(), Some(now));
-            let merged = self.merge_unverified(key, &writer, nothing, updates, now, &mut refusals);
-            if let Some(new) = merged.space {
-                space.join(new);
+        let mut spaces = self.open(key, value, &mut refusals)?;
+        for (writer, updates) in &mut spaces {
+            if let Some(known) = known.space(writer) {
+                record.join_space(writer.clone(), updates.take_known(known, now));
             }
-            record.join_space(writer, space);
         }
+        self.join_verified(&mut record, spaces, Some(now), &mut refusals);
         if record.spaces().len() > 0 {
             return Ok((record, refusals));
         }
         Err(refusals.first.unwrap_or(Malformed::Empty.into()))
+    }
+
+    /// Verifies updates, and joins the valid ones into a record that has none of them.
+    fn join_verified(
+        &self,
+        record: &mut SmartRecord,
+        mut spaces: Vec<(Writer, UnverifiedSpace)>,
+        now: Option<Timestamp>,
+        refusals: &mut Refusals,
+    ) {
+        let (key, nothing) = (record.key().clone(), Space::new());
+        let together = spaces.iter_mut().map(|(writer, updates)| (&*writer, &nothing, updates));
+        self.verify_together(&key, together.collect(), now);
+        for (writer, updates) in spaces {
+            let nothing = Space::new();
+            let merged = self.merge_unverified(&key, &writer, nothing, updates, now, refusals);
+            if let Some(space) = merged.space {
+                record.join_space(writer, space);
+            }
+        }
     }
 
     /// Checks that at least one writer may write under a key.
@@ -495,13 +494,7 @@ impl SpaceRules {
             });
         }
         let mut record = SmartRecord::new(key.clone());
-        for (writer, updates) in spaces {
-            let nothing = Space::new();
-            let merged = self.merge_unverified(key, &writer, nothing, updates, now, &mut refusals);
-            if let Some(space) = merged.space {
-                record.join_space(writer, space);
-            }
-        }
+        self.join_verified(&mut record, spaces, now, &mut refusals);
         // A withdrawal or a stamp that was claimed may not be in a valid update.
         for (writer, space) in record.truncate(&self.limits) {
             let left = record.space(&writer).map_or(0, |space| space.updates().len());

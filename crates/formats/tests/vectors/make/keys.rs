@@ -273,6 +273,13 @@ fn plus_order(s: &[u8; 32]) -> [u8; 32] {
     })
 }
 
+/// `y = -1` with the sign 1.
+fn minus_one_with_sign() -> [u8; 32] {
+    let mut point = EIGHT_TORSION[4].compress().to_bytes();
+    point[31] |= 0x80;
+    point
+}
+
 /// The order of the base point of Ed25519, little-endian.
 const ORDER: [u8; 32] = [
     0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
@@ -472,8 +479,7 @@ fn ed25519_signatures() -> Vec<Value> {
             false,
         ),
     ];
-    // With R of small order, S = H(R ‖ A ‖ m) a. One that is of order 1 satisfies the equation of
-    // rule 4.
+    // With R of small order, S = H(R ‖ A ‖ m) a.
     for (n, point) in EIGHT_TORSION.iter().enumerate() {
         let r = point.compress().to_bytes();
         let s = scalar_of(&[&r, &public, &message]) * secret;
@@ -482,9 +488,20 @@ fn ed25519_signatures() -> Vec<Value> {
             "R is of small order.",
             &key,
             &[r, s.to_bytes()].concat(),
-            false,
+            true,
         ));
     }
+    // R = r B + T with T of order 8.
+    let torsion = EIGHT_TORSION[1];
+    let r = (Scalar::from(9_u8) * ED25519_BASEPOINT_POINT + torsion).compress().to_bytes();
+    let s = Scalar::from(9_u8) + scalar_of(&[&r, &public, &message]) * secret;
+    cases.push(update.case(
+        "ed25519-mixed-r",
+        "R has a part of order 8.",
+        &key,
+        &[r, s.to_bytes()].concat(),
+        true,
+    ));
     // R = 1 in the forms y = p + 1 and y = 1 with a sign.
     let mut one_with_sign = [0; 32];
     (one_with_sign[0], one_with_sign[31]) = (1, 0x80);
@@ -495,6 +512,42 @@ fn ed25519_signatures() -> Vec<Value> {
             "R is the neutral element in another form than its own.",
             &key,
             &[r, s.to_bytes()].concat(),
+            true,
+        ));
+        let own = EIGHT_TORSION[0].compress().to_bytes();
+        let s = scalar_of(&[&own, &public, &message]) * secret;
+        cases.push(update.case(
+            &format!("ed25519-r-{name}-hashed-as-its-own"),
+            "The same, but k is the hash of its own form.",
+            &key,
+            &[r, s.to_bytes()].concat(),
+            false,
+        ));
+    }
+    let mut no_point = [0; 32];
+    no_point[0] = 2;
+    let s = scalar_of(&[&no_point, &public, &message]) * secret;
+    cases.push(update.case(
+        "ed25519-r-no-point",
+        "No point of the curve has this R.",
+        &key,
+        &[no_point, s.to_bytes()].concat(),
+        false,
+    ));
+    cases.push(update.case(
+        "ed25519-key-no-point",
+        "The public key is no point of the curve.",
+        &ed25519_key(&no_point),
+        &good,
+        false,
+    ));
+    for (name, a) in [("one", one_with_sign), ("minus-one", minus_one_with_sign())] {
+        let signature = [EIGHT_TORSION[0].compress().to_bytes(), [0; 32]].concat();
+        cases.push(update.case(
+            &format!("ed25519-small-order-key-{name}-with-sign"),
+            "The public key has x = 0 and the sign 1; R is the neutral element and S is 0.",
+            &ed25519_key(&a),
+            &signature,
             false,
         ));
     }
@@ -510,8 +563,8 @@ fn ed25519_signatures() -> Vec<Value> {
             false,
         ));
     }
-    // With k = H(R ‖ A ‖ m), and T of order 8 in both, these satisfy the equation of rule 4.
-    let torsion = EIGHT_TORSION[1];
+    // With k = H(R ‖ A ‖ m), and T of order 8 in both, these satisfy the equation of rule 4 without
+    // the factor 8 too.
     let a = torsion.compress().to_bytes();
     let signature =
         (1..).map(|nonce| sign_with(Scalar::ZERO, &a, nonce, &message)).find(|signature| {
@@ -538,7 +591,7 @@ fn ed25519_signatures() -> Vec<Value> {
         "R is of order 8 and the public key is not; R = T, A = a B + T, k T = -T, S = k a.",
         &ed25519_key(&a),
         &[torsion.compress().to_bytes(), s.to_bytes()].concat(),
-        false,
+        true,
     ));
     // A = a B + T with T of order 8.
     let mixed = (secret * ED25519_BASEPOINT_POINT + torsion).compress().to_bytes();
@@ -548,15 +601,20 @@ fn ed25519_signatures() -> Vec<Value> {
         (signature, k * torsion == EdwardsPoint::default())
     });
     let signed: Vec<_> = signed.collect();
-    for good in [true, false] {
-        let (signature, _) = signed.iter().find(|(_, fits)| *fits == good).unwrap();
-        let name = if good { "ed25519-mixed-order" } else { "ed25519-mixed-order-cofactored" };
-        let about = if good {
-            "The public key has a part of order 8, which this signature does not meet."
+    for is_strict in [true, false] {
+        let (signature, _) = signed.iter().find(|(_, fits)| *fits == is_strict).unwrap();
+        let (name, about) = if is_strict {
+            (
+                "ed25519-mixed-order",
+                "The public key has a part of order 8, of which k is a multiple.",
+            )
         } else {
-            "The equation holds only if it is multiplied by the cofactor."
+            (
+                "ed25519-mixed-order-cofactored",
+                "The equation holds only if it is multiplied by the cofactor.",
+            )
         };
-        cases.push(update.case(name, about, &ed25519_key(&mixed), signature, good));
+        cases.push(update.case(name, about, &ed25519_key(&mixed), signature, true));
     }
     cases
 }
