@@ -10,8 +10,6 @@ use std::{
 #[cfg(feature = "metrics")]
 use libp2p_smart_record::metrics::{Metrics, Sample, Source};
 
-use super::limits::ConnectionLimit;
-
 /// Counters of a [`Host`](super::Host) since it was started. With the feature `metrics`, the
 /// `Metrics` of the builder show them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +24,39 @@ pub struct HostCounters {
     /// Handshakes with others that were not done in time: ten seconds, and five over QUIC. Those
     /// that are under way when the node ends count as well.
     pub handshakes_timed_out: u64,
+}
+
+/// One of the [`ConnectionLimits`](super::ConnectionLimits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ConnectionLimit {
+    /// [`inbound`](super::ConnectionLimits::inbound).
+    Inbound,
+    /// [`outbound`](super::ConnectionLimits::outbound).
+    Outbound,
+    /// [`pending_inbound`](super::ConnectionLimits::pending_inbound).
+    PendingInbound,
+    /// [`pending_outbound`](super::ConnectionLimits::pending_outbound).
+    PendingOutbound,
+    /// [`per_peer`](super::ConnectionLimits::per_peer).
+    PerPeer,
+}
+
+impl ConnectionLimit {
+    /// All limits.
+    pub const ALL: [Self; 5] =
+        [Self::Inbound, Self::Outbound, Self::PendingInbound, Self::PendingOutbound, Self::PerPeer];
+
+    /// Name of the limit, as in the label of a metric.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+            Self::PendingInbound => "pending_inbound",
+            Self::PendingOutbound => "pending_outbound",
+            Self::PerPeer => "per_peer",
+        }
+    }
 }
 
 #[cfg(feature = "metrics")]

@@ -43,8 +43,8 @@ use tokio::task::JoinHandle;
 
 pub use self::{
     builder::HostBuilder,
-    counters::HostCounters,
-    limits::{ConnectionLimit, ConnectionLimits},
+    counters::{ConnectionLimit, HostCounters},
+    limits::ConnectionLimits,
     resolver::SystemResolver,
 };
 use self::{

@@ -25,7 +25,7 @@ use libp2p::{
 };
 use libp2p_smart_record::settings;
 
-use super::counters::SharedCounters;
+use super::counters::{ConnectionLimit, SharedCounters};
 
 /// Most files that the default limits count on: enough for a busy node; a connection takes some
 /// 100 KB of memory. A guess.
@@ -93,6 +93,16 @@ impl ConnectionLimits {
     pub(super) fn crowd_of_handshakes(&self) -> usize {
         crowd(self.pending_inbound)
     }
+
+    const fn get(&self, limit: ConnectionLimit) -> usize {
+        match limit {
+            ConnectionLimit::Inbound => self.inbound,
+            ConnectionLimit::Outbound => self.outbound,
+            ConnectionLimit::PendingInbound => self.pending_inbound,
+            ConnectionLimit::PendingOutbound => self.pending_outbound,
+            ConnectionLimit::PerPeer => self.per_peer,
+        }
+    }
 }
 
 /// Seven eighths of a limit, and less than the limit: one more has to find room, or it is refused
@@ -111,49 +121,6 @@ impl Default for ConnectionLimits {
         #[cfg(not(unix))]
         let files = MAX_FILES;
         Self::for_files(files)
-    }
-}
-
-/// One of the [`ConnectionLimits`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum ConnectionLimit {
-    /// [`ConnectionLimits::inbound`].
-    Inbound,
-    /// [`ConnectionLimits::outbound`].
-    Outbound,
-    /// [`ConnectionLimits::pending_inbound`].
-    PendingInbound,
-    /// [`ConnectionLimits::pending_outbound`].
-    PendingOutbound,
-    /// [`ConnectionLimits::per_peer`].
-    PerPeer,
-}
-
-impl ConnectionLimit {
-    /// All limits.
-    pub const ALL: [Self; 5] =
-        [Self::Inbound, Self::Outbound, Self::PendingInbound, Self::PendingOutbound, Self::PerPeer];
-
-    /// Name of the limit, as in the label of a metric.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Inbound => "inbound",
-            Self::Outbound => "outbound",
-            Self::PendingInbound => "pending_inbound",
-            Self::PendingOutbound => "pending_outbound",
-            Self::PerPeer => "per_peer",
-        }
-    }
-
-    const fn of(self, limits: &ConnectionLimits) -> usize {
-        match self {
-            Self::Inbound => limits.inbound,
-            Self::Outbound => limits.outbound,
-            Self::PendingInbound => limits.pending_inbound,
-            Self::PendingOutbound => limits.pending_outbound,
-            Self::PerPeer => limits.per_peer,
-        }
     }
 }
 
@@ -258,7 +225,7 @@ impl Limiter {
     }
 
     fn check(&self, count: usize, limit: ConnectionLimit) -> Result<(), ConnectionDenied> {
-        let max = limit.of(&self.limits);
+        let max = self.limits.get(limit);
         if count < max {
             return Ok(());
         }
@@ -479,7 +446,7 @@ mod tests {
             let mut limiter = Limiter::new(limits, counters.clone());
             let refused = |result: Result<(), ConnectionDenied>, limit: ConnectionLimit| {
                 let denied = result.unwrap_err().downcast::<TooMany>().unwrap();
-                assert_eq!(denied, TooMany { limit, max: limit.of(&limits) });
+                assert_eq!(denied, TooMany { limit, max: limits.get(limit) });
             };
             let [first, second, third] = [0, 1, 2].map(ConnectionId::new_unchecked);
             begin(&mut limiter, first, inbound).unwrap();

@@ -18,13 +18,14 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Fault, Malformed, ValidationError, best_of,
-    together::{Need, need_of, newest_first},
+    together::{self, Batch, Need, Terms, need_of, newest_first},
 };
 use crate::{
     key::RecordKey,
     record::{
         Admission, Incoming, InsertOutcome, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, Open,
-        SmartRecord, Space, UnverifiedSpace, Writer, check_signature_work, decode_container,
+        Purview, SmartRecord, Space, UnverifiedSpace, Writer, check_signature_work,
+        decode_container,
     },
     time::Timestamp,
 };
@@ -270,6 +271,59 @@ impl SpaceRules {
                 self.merge_verified(writer, stored, updates, now, refusals)
             }
         }
+    }
+
+    /// The least number of signatures that are worth to be verified together.
+    pub const LEAST_TOGETHER: usize = together::LEAST;
+
+    fn terms(&self, key: &RecordKey, writer: &Writer, now: Option<Timestamp>) -> Terms<'_> {
+        let min_work = self.min_work(key);
+        let rank = if min_work > 0 { writer.rank(key) } else { [0; 32] };
+        Terms { peer: writer.peer_id(), limits: self.limits(), min_work, rank, now }
+    }
+
+    /// Verifies the signatures of incoming updates of several writers together, which takes half of
+    /// the time. Those that are good are not verified again when the updates are
+    /// [merged](Self::merge) into the spaces beside them, with the same `now`: under the same key,
+    /// for the same writer, by rules with the same limits. Otherwise they are. Nothing is refused
+    /// here.
+    ///
+    /// Only signatures of Ed25519 are verified, and only those that [`merge`](Self::merge) would
+    /// verify. Fewer than [`LEAST_TOGETHER`](Self::LEAST_TOGETHER) are left to it. The work is
+    /// counted; see [`SignatureMemory::during`](crate::SignatureMemory::during).
+    pub fn verify_together(
+        &self,
+        key: &RecordKey,
+        spaces: Vec<(&Writer, &Space, &mut UnverifiedSpace)>,
+        now: Option<Timestamp>,
+    ) {
+        let count = spaces.iter().fold(0_usize, |sum, (.., it)| sum.saturating_add(it.len()));
+        if count < Self::LEAST_TOGETHER {
+            return;
+        }
+        let mut batch = Batch::default();
+        for (writer, stored, updates) in spaces {
+            let Some(public_key) = writer.ed25519() else {
+                continue;
+            };
+            let terms = self.terms(key, writer, now);
+            let limits = self.limits().clone();
+            let purview = Purview { key: key.clone(), writer: writer.clone(), limits };
+            let decoded = updates.decoded(stored, purview);
+            let mut wanted: Vec<_> = decoded.filter(|it| terms.check(it).is_ok()).collect();
+            wanted.sort_unstable_by(|a, b| newest_first(a, b));
+            let mut space = stored.clone();
+            for update in wanted {
+                if need_of(&space, update, self.limits()) != Need::Verify {
+                    continue;
+                }
+                space.insert(update.unchecked().clone());
+                if !batch.take(key, writer, public_key, update) {
+                    return batch.verify();
+                }
+            }
+        }
+        batch.verify();
     }
 
     fn merge_unverified(

@@ -2,11 +2,12 @@
 //!
 //! **Invariants.** An update is verified here only if it would be verified alone, were all others
 //! good: every cheaper check comes first, by the same rules at the same instant. What is found good
-//! is marked for its key, its writer and the limits, so that [`SpaceRules::merge`] does not verify
-//! it again for these. What is not marked gets its answer there. A batch is verified if the work
-//! that is left allows all of it (see [`SignatureMemory`](crate::SignatureMemory)). The first batch
-//! that fails, and the first signature of a wrong form, ends it for a value: forgeries cost one
-//! batch more than they cost alone.
+//! is marked for its key, its writer and the limits, so that
+//! [`SpaceRules::merge`](super::SpaceRules::merge) does not verify it again for these. What is not
+//! marked gets its answer there. A batch is verified if the work that is left allows all of it (see
+//! [`SignatureMemory`](crate::SignatureMemory)). The first batch that fails, and the first
+//! signature of a wrong form, ends it for a value: forgeries cost one batch more than they cost
+//! alone.
 //!
 //! **Spec.** `docs/design.md`, section "Signatures together".
 
@@ -14,14 +15,11 @@ use std::{cmp::Ordering, time::Duration};
 
 use libp2p_identity::PeerId;
 
-use super::{SpaceRules, ValidationError};
+use super::ValidationError;
 use crate::{
     ed25519::Equation,
     key::RecordKey,
-    record::{
-        Limits, PolicyRefusal, Purview, Space, UnverifiedSpace, UnverifiedUpdate, UpdateError,
-        Writer, work_together,
-    },
+    record::{Limits, PolicyRefusal, Space, UnverifiedUpdate, UpdateError, Writer, work_together},
     signatures::{self, Unknown},
     time::Timestamp,
 };
@@ -30,14 +28,17 @@ use crate::{
 /// has. So many cost as much as some 24 alone, and more gain little.
 const MOST: usize = 48;
 
+/// The least number of signatures that are worth to be verified together.
+pub(super) const LEAST: usize = 3;
+
 /// What the updates of a space are checked against before their signatures.
 pub(super) struct Terms<'a> {
     pub(super) peer: PeerId,
-    limits: &'a Limits,
-    min_work: u8,
+    pub(super) limits: &'a Limits,
+    pub(super) min_work: u8,
     /// The rank of the space, if work is demanded.
-    rank: [u8; 32],
-    now: Option<Timestamp>,
+    pub(super) rank: [u8; 32],
+    pub(super) now: Option<Timestamp>,
 }
 
 /// Whether an update has to be verified.
@@ -87,69 +88,9 @@ pub(super) fn need_of(space: &Space, update: &UnverifiedUpdate, limits: &Limits)
     }
 }
 
-impl SpaceRules {
-    /// The least number of signatures that are worth to be verified together.
-    pub const LEAST_TOGETHER: usize = 3;
-
-    pub(super) fn terms(
-        &self,
-        key: &RecordKey,
-        writer: &Writer,
-        now: Option<Timestamp>,
-    ) -> Terms<'_> {
-        let min_work = self.min_work(key);
-        let rank = if min_work > 0 { writer.rank(key) } else { [0; 32] };
-        Terms { peer: writer.peer_id(), limits: self.limits(), min_work, rank, now }
-    }
-
-    /// Verifies the signatures of incoming updates of several writers together, which takes half of
-    /// the time. Those that are good are not verified again when the updates are
-    /// [merged](Self::merge) into the spaces beside them, with the same `now`: under the same key,
-    /// for the same writer, by rules with the same limits. Otherwise they are. Nothing is refused
-    /// here.
-    ///
-    /// Only signatures of Ed25519 are verified, and only those that [`merge`](Self::merge) would
-    /// verify. Fewer than [`LEAST_TOGETHER`](Self::LEAST_TOGETHER) are left to it. The work is
-    /// counted; see [`SignatureMemory::during`](crate::SignatureMemory::during).
-    pub fn verify_together(
-        &self,
-        key: &RecordKey,
-        spaces: Vec<(&Writer, &Space, &mut UnverifiedSpace)>,
-        now: Option<Timestamp>,
-    ) {
-        let count = spaces.iter().fold(0_usize, |sum, (.., it)| sum.saturating_add(it.len()));
-        if count < Self::LEAST_TOGETHER {
-            return;
-        }
-        let mut batch = Batch::default();
-        for (writer, stored, updates) in spaces {
-            let Some(public_key) = writer.ed25519() else {
-                continue;
-            };
-            let terms = self.terms(key, writer, now);
-            let limits = self.limits().clone();
-            let purview = Purview { key: key.clone(), writer: writer.clone(), limits };
-            let decoded = updates.decoded(stored, purview);
-            let mut wanted: Vec<_> = decoded.filter(|it| terms.check(it).is_ok()).collect();
-            wanted.sort_unstable_by(|a, b| newest_first(a, b));
-            let mut space = stored.clone();
-            for update in wanted {
-                if need_of(&space, update, self.limits()) != Need::Verify {
-                    continue;
-                }
-                space.insert(update.unchecked().clone());
-                if !batch.take(key, writer, public_key, update) {
-                    return batch.verify();
-                }
-            }
-        }
-        batch.verify();
-    }
-}
-
 /// Signatures to be verified together.
 #[derive(Default)]
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     taken: Vec<Taken<'a>>,
     /// The work of verifying them.
     work: Duration,
@@ -166,7 +107,7 @@ struct Taken<'a> {
 
 impl<'a> Batch<'a> {
     /// Takes the signature of an update. Returns whether to go on.
-    fn take(
+    pub(super) fn take(
         &mut self,
         key: &RecordKey,
         writer: &Writer,
@@ -192,10 +133,10 @@ impl<'a> Batch<'a> {
 
     /// Verifies what was taken up to the first signature of a wrong form, and marks it if all of it
     /// is good. So few that nothing is gained are left.
-    fn verify(&mut self) {
+    pub(super) fn verify(&mut self) {
         self.work = Duration::ZERO;
         let taken = std::mem::take(&mut self.taken);
-        if taken.len() < SpaceRules::LEAST_TOGETHER {
+        if taken.len() < LEAST {
             return;
         }
         let (mut equations, mut rest) = (Vec::with_capacity(taken.len()), Vec::new());
@@ -209,7 +150,7 @@ impl<'a> Batch<'a> {
             equations.push(equation);
             rest.push((unknown, update));
         }
-        if equations.len() < SpaceRules::LEAST_TOGETHER {
+        if equations.len() < LEAST {
             return;
         }
         let all_hold = Equation::all_hold(&equations);
