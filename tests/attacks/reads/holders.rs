@@ -17,7 +17,8 @@ use libp2p_smart_record::{
         Asker, MemoryStorage, Origin, SmartRecordStore, StoreConfig, ValidatedRecord, WriteError,
     },
 };
-use smart_record_testing::ManualClock;
+use prost::Message;
+use smart_record_testing::{ManualClock, forge};
 
 pub const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 pub const HOUR: Duration = Duration::from_secs(3_600);
@@ -124,9 +125,15 @@ impl Holder {
         record.map(|record| updates(&record)).unwrap_or_default()
     }
 
+    /// What it says to the reader.
     fn answer(&mut self, key: &RecordKey, asker: PeerId) -> Option<Record> {
         self.requests += 1;
         self.has_answered = true;
+        self.says(key, asker)
+    }
+
+    /// What it says to a peer.
+    pub fn says(&mut self, key: &RecordKey, asker: PeerId) -> Option<Record> {
         let said = |record: &SmartRecord, coverage: &Coverage| {
             let mut value = record.encode();
             coverage.append_to(&mut value);
@@ -146,6 +153,23 @@ impl Holder {
             Kind::Empty => None,
         }
     }
+}
+
+/// How many answers it takes a holder that knows who asks to show a peer all that it has.
+pub fn lap(holder: &mut Holder, key: &RecordKey, asker: PeerId) -> usize {
+    // They are not verified.
+    let updates = |value: &[u8]| {
+        let spaces = forge::Record::decode(value).unwrap().spaces.into_iter();
+        spaces.flat_map(|space| space.updates).map(|signed| signed.update).collect::<Vec<_>>()
+    };
+    let all = holder.store().and_then(|store| store.record(key).unwrap());
+    let all: BTreeSet<_> = all.iter().flat_map(|record| updates(&record.encode())).collect();
+    let (mut shown, mut answers) = (BTreeSet::new(), 0);
+    while !shown.is_superset(&all) {
+        shown.extend(updates(&holder.says(key, asker).unwrap().value));
+        answers += 1;
+    }
+    answers
 }
 
 pub fn updates(record: &SmartRecord) -> BTreeSet<(Writer, Position)> {
