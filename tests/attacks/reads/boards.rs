@@ -38,19 +38,14 @@ impl Pool {
     }
 }
 
-/// Number of rounds without anything new after which a reader over queries of Kademlia does not
-/// wait for a holder.
-const PATIENCE: usize = 8;
-
 /// With holders that lie, answers that are lost, writes during the read, and others that ask: what
 /// all but `n − 1` of those who answered have held throughout is in a complete reading, and is
-/// never said to be missing. Liars cost no more rounds than holders are waited for.
+/// never said to be missing.
 #[test]
 fn what_all_but_a_few_hold_is_never_missing_from_a_complete_reading() {
     let mut random = Random(15);
     let pools: Vec<_> = (0..4).map(|number| Pool::new(number, &mut random)).collect();
     let (mut complete, mut rounds_of_all, mut requests, mut large) = (0, 0, 0, 0);
-    let mut measured = 0;
     for board in 0..1_000_u64 {
         let pool = &pools[board as usize % pools.len()];
         let (n, count) = (1 + random.below(3) as usize, 1 + random.below(6));
@@ -79,20 +74,14 @@ fn what_all_but_a_few_hold_is_never_missing_from_a_complete_reading() {
         }
         // Half of the readers have a space of their own on the board.
         let asker = if random.chance(50) { 1_000 * (board % 4) } else { 700_000 + board };
-        let (is_lossy, has_writes) = (random.chance(20), random.chance(50));
-        let knows = |holder: &Holder| !matches!(holder.kind, Kind::Honest { tells: false, .. });
-        // How many rounds honest holders take to show all.
-        let is_measured = !is_lossy && !has_writes && holders.iter().all(knows);
-        let honest =
-            holders.iter_mut().filter(|it| is_measured && matches!(it.kind, Kind::Honest { .. }));
-        let longest = honest.map(|holder| lap(holder, &pool.key, peer(800_000))).max();
+        let is_lossy = random.chance(20);
         let mut seed = Random(board);
         let (reading, rounds) = read(&pool.key, peer(asker), n, &mut holders, |_, holders| {
             for holder in &mut *holders {
                 if seed.chance(40) {
                     holder.says(&pool.key, peer(900_000 + seed.below(3)));
                 }
-                if !has_writes || !seed.chance(10) {
+                if !seed.chance(10) {
                     continue;
                 }
                 let late = seed.below(pool.spaces.len() as u64) as usize;
@@ -114,13 +103,6 @@ fn what_all_but_a_few_hold_is_never_missing_from_a_complete_reading() {
             }
         }
         assert_eq!(reading.is_complete(), reading.missing() == 0.0 && !answered.is_empty());
-        // The reader may begin elsewhere than the peer that has measured it, and a space that is
-        // sent in parts is waited for, too, for it is in no arc.
-        let most = 2 * (longest.unwrap_or_default() + 2) + PATIENCE;
-        if is_measured && most < RecordReader::ROUNDS {
-            assert!(rounds <= most, "board {board}: {rounds} rounds");
-            measured += 1;
-        }
         complete += usize::from(reading.is_complete());
         rounds_of_all += rounds;
         requests += holders.iter().map(|holder| holder.requests).max().unwrap_or(0);
@@ -130,7 +112,7 @@ fn what_all_but_a_few_hold_is_never_missing_from_a_complete_reading() {
         "1,000 boards, {large} of them large: {complete} complete, {rounds_of_all} rounds, {requests} requests to the \
          holder that was asked most"
     );
-    assert!(complete > 500 && measured > 200, "{complete} complete, {measured} measured");
+    assert!(complete > 500, "{complete} complete");
 }
 
 /// The states of a writer's space, one after the other, each with all before it.

@@ -17,8 +17,7 @@ use libp2p_smart_record::{
         Asker, MemoryStorage, Origin, SmartRecordStore, StoreConfig, ValidatedRecord, WriteError,
     },
 };
-use prost::Message;
-use smart_record_testing::{ManualClock, forge};
+use smart_record_testing::ManualClock;
 
 pub const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 pub const HOUR: Duration = Duration::from_secs(3_600);
@@ -153,23 +152,6 @@ impl Holder {
             Kind::Empty => None,
         }
     }
-}
-
-/// How many answers it takes a holder that knows who asks to show a peer all that it has.
-pub fn lap(holder: &mut Holder, key: &RecordKey, asker: PeerId) -> usize {
-    // They are not verified.
-    let updates = |value: &[u8]| {
-        let spaces = forge::Record::decode(value).unwrap().spaces.into_iter();
-        spaces.flat_map(|space| space.updates).map(|signed| signed.update).collect::<Vec<_>>()
-    };
-    let all = holder.store().and_then(|store| store.record(key).unwrap());
-    let all: BTreeSet<_> = all.iter().flat_map(|record| updates(&record.encode())).collect();
-    let (mut shown, mut answers) = (BTreeSet::new(), 0);
-    while !shown.is_superset(&all) {
-        shown.extend(updates(&holder.says(key, asker).unwrap().value));
-        answers += 1;
-    }
-    answers
 }
 
 pub fn updates(record: &SmartRecord) -> BTreeSet<(Writer, Position)> {
