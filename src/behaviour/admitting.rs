@@ -306,13 +306,42 @@ fn ask_about(
 
 #[cfg(test)]
 mod tests {
+    use libp2p_identity::Keypair;
+
     use super::*;
+    use crate::behaviour::Behaviour;
+    use smart_record_core::{Limits, SpaceSigner};
 
     /// A field of this tag.
     fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
         let len = u16::try_from(bytes.len()).unwrap();
         let [low, high] = [len & 127 | 128, len >> 7].map(|part| u8::try_from(part).unwrap());
         [&[tag << 3 | 2, low, high], bytes].concat()
+    }
+
+    #[test]
+    fn of_too_many_pieces_the_first_are_dropped_and_counted() {
+        let (mut behaviour, _client) =
+            Behaviour::new(Keypair::generate_ed25519(), kad::PROTOCOL_NAME);
+        let env = &mut behaviour.env;
+        let mut board = SmartRecord::new("/sr/a".into());
+        for n in 0..=PIECE {
+            let limits = Limits::default();
+            let mut signer = SpaceSigner::new("/sr/a".into(), Keypair::generate_ed25519(), limits);
+            let document = [("n", i64::try_from(n).unwrap())].into_iter().collect();
+            signer.merge(document, env.now(), Duration::from_secs(60)).unwrap();
+            board.join(signer.record(env.now())).unwrap();
+        }
+        // Two pieces each.
+        let (record, mut admission) = (ValidatedRecord::verified(board), Admission::new(None));
+        for _ in 0..MAX_PIECES / 2 + 3 {
+            admission.store_in_pieces(env, record.clone());
+        }
+        assert_eq!((admission.unstored.len(), env.counters.get().pieces_dropped), (MAX_PIECES, 6));
+        while admission.store_next_piece(env) {}
+        assert!(admission.has_stored_all());
+        let stored = env.kad.store_mut().record(&"/sr/a".into()).unwrap().unwrap();
+        assert_eq!(stored.spaces().len(), PIECE + 1);
     }
 
     #[test]

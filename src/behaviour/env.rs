@@ -155,3 +155,27 @@ impl Env {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use libp2p_core::Multiaddr;
+    use libp2p_identity::Keypair;
+
+    use super::*;
+    use crate::behaviour::{Behaviour, budget::Source};
+
+    #[test]
+    fn accounts_that_were_closed_are_counted() {
+        let keypair = Keypair::generate_ed25519();
+        let (mut behaviour, _client) = Behaviour::new(keypair, kad::PROTOCOL_NAME);
+        for n in 0..5_000_u32 {
+            let address = Multiaddr::from(std::net::Ipv4Addr::from(n));
+            let source = Source::of_address(Some(&address));
+            behaviour.env.budget.charge(&source, Duration::from_millis(1), Duration::ZERO);
+        }
+        behaviour.env.count_work();
+        let counters = behaviour.counters();
+        assert_eq!(counters.accounts + counters.accounts_closed, 5_000);
+        assert!(counters.accounts_closed > 0, "{counters:?}");
+    }
+}

@@ -8,7 +8,7 @@ use libp2p_kad::{self as kad, GetRecordOk, PeerRecord, Record, store::RecordStor
 use libp2p_smart_record::{
     Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SpaceRules, SpaceSigner, Timestamp,
     Writer,
-    query::RecordReader,
+    query::{ReadStep, RecordReader},
     store::{MemoryStorage, SmartRecordStore, StoreConfig},
 };
 use smart_record_testing::{ManualClock, NOW, at, keys::keypair};
@@ -115,41 +115,50 @@ fn a_flood_below_the_victim_s_rank_does_not_undo_its_withdrawal() {
     }
 }
 
-/// What a reader sees that joins answers of these replicas, a few of each, and of a holder that
-/// shows `first`.
+/// An answer of a peer, as Kademlia passes it on.
+fn found(peer: PeerId, value: PeerState) -> GetRecordOk {
+    let record = Record::new(kad::RecordKey::new(&key()), value);
+    GetRecordOk::FoundRecord(PeerRecord { peer: Some(peer), record })
+}
+
+/// The end of a query.
+fn end() -> GetRecordOk {
+    GetRecordOk::FinishedWithNoAdditionalRecord { cache_candidates: [].into() }
+}
+
+/// What a reader sees that asks these replicas, and a holder that shows what was withdrawn.
 #[test]
 fn a_reader_sees_the_withdrawal_though_one_holder_shows_what_was_withdrawn() {
-    let clock = ManualClock::at(at(NOW));
-    let (said, withdrawal) = said_and_withdrawn(clock.now());
-    let writer = Writer::from(&victim().public());
-    let rules = SpaceRules::default();
+    let start = ManualClock::at(at(NOW));
+    let (said, withdrawal) = said_and_withdrawn(start.now());
+    let (writer, liar) = (Writer::from(&victim().public()), PeerId::random());
     // While the flood lives, and after it.
     for (wait, name) in [(0, "during the flood"), (3, "after the flood")] {
-        let replicas = {
-            let clock = ManualClock::at(at(NOW));
-            let replicas = flooded(&clock, &withdrawal, &said);
-            clock.set(at(NOW + wait * 1_000));
-            replicas
-        };
+        let clock = ManualClock::at(at(NOW));
+        let replicas = flooded(&clock, &withdrawal, &said);
         let now = at(NOW + wait * 1_000);
+        clock.set(now);
         for liar_is_first in [true, false] {
-            let mut joined = SmartRecord::new(key());
-            let mut hear = |value: &[u8]| {
-                let answer = rules.read(&key(), value, now).unwrap();
-                joined.join(answer).unwrap();
-                joined.truncate(rules.limits());
-            };
-            if liar_is_first {
-                hear(&said);
-            }
-            for _ in 0..3 {
-                for store in &replicas {
-                    hear(&store.get(&kad::RecordKey::new(&key())).unwrap().value);
+            let mut reader = RecordReader::new(&Registry::default(), key()).unwrap();
+            loop {
+                let answers = replicas.iter().map(|store| {
+                    let answer = store.get(&kad::RecordKey::new(&key())).unwrap();
+                    (store.local_peer(), answer.value.clone())
+                });
+                let mut answers: Vec<_> = answers.collect();
+                let at = if liar_is_first { 0 } else { answers.len() };
+                answers.insert(at, (liar, said.clone()));
+                for (peer, value) in answers {
+                    reader.on_progress(&Ok(found(peer, value)), false, now);
+                }
+                if reader.on_progress(&Ok(end()), true, now) == ReadStep::Finish {
+                    break;
                 }
             }
-            hear(&said);
-            assert!(joined.space(&writer).unwrap().is_withdrawn(), "{name}");
-            assert_eq!(joined.view(now).get(&writer.peer_id()), None, "{name}");
+            let reading = reader.into_reading(now);
+            let record = reading.snapshot.record().unwrap();
+            assert!(record.space(&writer).unwrap().is_withdrawn(), "{name}");
+            assert_eq!(reading.view().get(&writer.peer_id()), None, "{name}");
         }
     }
 }
@@ -183,12 +192,9 @@ fn withdrawals_without_end_do_not_make_a_reader_show_what_was_withdrawn() {
     for order in [[&withdrawal[..], &flood, &said], [&said, &withdrawal, &flood]] {
         let mut reader = RecordReader::new(&Registry::default(), key()).unwrap();
         for (peer, value) in order.into_iter().flatten() {
-            let record = Record::new(kad::RecordKey::new(&key()), value.clone());
-            let found = PeerRecord { peer: Some(*peer), record };
-            reader.on_progress(&Ok(GetRecordOk::FoundRecord(found)), false, at(NOW));
+            reader.on_progress(&Ok(found(*peer, value.clone())), false, at(NOW));
         }
-        let end = GetRecordOk::FinishedWithNoAdditionalRecord { cache_candidates: [].into() };
-        reader.on_progress(&Ok(end), true, at(NOW));
+        reader.on_progress(&Ok(end()), true, at(NOW));
         let reading = reader.into_reading(at(NOW));
         let victim = Writer::from(&victim().public());
         assert_eq!(reading.view().get(&victim.peer_id()), None, "it is shown again");

@@ -124,9 +124,15 @@ impl Holder {
         record.map(|record| updates(&record)).unwrap_or_default()
     }
 
+    /// What it says to the reader.
     fn answer(&mut self, key: &RecordKey, asker: PeerId) -> Option<Record> {
         self.requests += 1;
         self.has_answered = true;
+        self.says(key, asker)
+    }
+
+    /// What it says to a peer.
+    pub fn says(&mut self, key: &RecordKey, asker: PeerId) -> Option<Record> {
         let said = |record: &SmartRecord, coverage: &Coverage| {
             let mut value = record.encode();
             coverage.append_to(&mut value);
