@@ -77,6 +77,27 @@ fn a_failed_read_is_no_answer_and_no_loss() {
 }
 
 #[test]
+fn a_single_failed_read_of_a_write_is_told() {
+    let key = RecordKey::new("/sr/a");
+    let value: Vec<_> = (1..5).flat_map(|n| one_space(&key, n, 10, HOUR)).collect();
+    let mut failed = 0;
+    loop {
+        let (mut store, state, _) = probed(StoreConfig::default());
+        let first = state.gets.load(SeqCst) + 1;
+        state.failing_get.store(first + failed, SeqCst);
+        let written = store.write(&key, &value);
+        if state.gets.load(SeqCst) < first + failed {
+            assert_eq!(written.unwrap().stored, 4);
+            break;
+        }
+        assert!(matches!(written, Err(WriteError::Storage(_))), "{failed}: {written:?}");
+        assert_eq!(store.counters().storage_failures, 1);
+        failed += 1;
+    }
+    assert!(failed > 8, "each space is read twice or more");
+}
+
+#[test]
 fn a_write_that_fails_halfway_tells_of_the_first_half() {
     let (mut store, state, _) = probed(StoreConfig::default());
     let mut heard = store.subscribe();

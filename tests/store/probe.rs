@@ -23,6 +23,8 @@ pub struct ProbeState {
     pub read: Touched,
     pub written: Touched,
     pub fail_reads: AtomicBool,
+    /// The number of the one `get` that fails, from 1; none if zero.
+    pub failing_get: AtomicUsize,
     pub fail_due: AtomicBool,
     /// How many more times `apply` succeeds.
     pub applies_left: AtomicUsize,
@@ -77,8 +79,11 @@ impl ProbeState {
 
 impl Storage for Probe {
     fn get(&self, id: &PartId) -> Result<Option<Part<'_>>, StorageError> {
-        self.state.gets.fetch_add(1, SeqCst);
+        let before = self.state.gets.fetch_add(1, SeqCst);
         ProbeState::check(&self.state.fail_reads)?;
+        if before + 1 == self.state.failing_get.load(SeqCst) {
+            return Err(StorageError::Io(std::io::ErrorKind::Other));
+        }
         let part = self.inner.get(id)?;
         self.state.read.add(part.as_ref().map_or(0, |part| part.bytes.len()));
         Ok(part)
