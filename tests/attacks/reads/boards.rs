@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use libp2p_kad::{KBucketKey, RecordKey as KadKey};
 use libp2p_smart_record::{
     Dict, Limits, Open, RecordKey, Registry, SmartRecord, Space, SpaceRules, SpaceSigner, Writer,
-    query::RecordReader,
     store::{StoreConfig, ValidatedRecord},
 };
 
