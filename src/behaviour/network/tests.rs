@@ -282,9 +282,9 @@ fn a_read_asks_others_in_the_place_of_late_peers() {
     for _ in 0..6 {
         assert!(node.answer(is_get));
     }
-    assert_eq!(node.asked(is_get), 10);
+    assert_eq!(node.asked(is_get), 6, "with them twelve answer");
     node.pass(10 * S);
-    assert_eq!(node.asked(is_get), 14, "ten are late, the four others are asked instead");
+    assert_eq!(node.asked(is_get), 14, "six are late, the eight others are asked instead");
     for _ in 0..12 {
         assert!((&mut get).now_or_never().is_none());
         assert!(node.answer(is_get));
