@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use libp2p_kad::{self as kad, Record as KadRecord, store::RecordStore};
-use libp2p_smart_record::{Fault, Validator, ipns::IpnsValidator};
+use libp2p_smart_record::{
+    Fault, Validator,
+    ipns::{Eol, IpnsBuilder, IpnsValidator},
+};
 use prost::Message;
 
 use super::*;
@@ -134,8 +137,9 @@ fn case_18_what_version_1_adds_is_not_signed_and_makes_no_other_record() {
 #[test]
 fn a_copy_with_another_signature_of_version_1_does_not_shorten_the_lifetime() {
     let owner = ed25519(1);
-    let eol = "2099-01-01T00:00:00Z";
-    let entry = Entry::decode(&numbered(&owner, 7, eol)[..]).unwrap();
+    let eol: Eol = "2099-01-01T00:00:00Z".parse().unwrap();
+    let signed = IpnsBuilder::new("/ipfs/bafkqaaa", 7, eol).sign(&owner, at(NOW)).unwrap();
+    let entry = Entry::decode(signed.as_bytes()).unwrap();
     let copy = Entry { signature_v1: Some(vec![0xff; 64]), ..entry.clone() }.encode_to_vec();
     let mut node = node();
     node.put(&key(&owner), entry.encode_to_vec());
