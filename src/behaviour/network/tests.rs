@@ -285,7 +285,7 @@ fn a_read_asks_others_in_the_place_of_late_peers() {
     assert_eq!(node.asked(is_get), 6, "with them twelve answer");
     node.pass(10 * S);
     assert_eq!(node.asked(is_get), 14, "six are late, the eight others are asked instead");
-    for _ in 0..12 {
+    for _ in 0..14 {
         assert!((&mut get).now_or_never().is_none());
         assert!(node.answer(is_get));
     }
