@@ -86,8 +86,8 @@ async fn sybils_of_one_subnet_take_two_of_twenty_places_and_two_of_a_bucket() {
                 break;
             }
         }
-        let counters = writer.smart(|smart| smart.counters()).await;
-        assert!(counters.displaced > 0 && counters.passed_over > 0, "{counters:?}");
+        let displaced = writer.smart(|smart| smart.counters().displaced).await;
+        assert!(displaced > 0);
     })
     .await;
 }
