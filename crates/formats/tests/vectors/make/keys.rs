@@ -563,8 +563,8 @@ fn ed25519_signatures() -> Vec<Value> {
             false,
         ));
     }
-    // With k = H(R ‖ A ‖ m), and T of order 8 in both, these satisfy the equation of rule 4 without
-    // the factor 8 too.
+    // With k = H(R ‖ A ‖ m), and T of order 8 in both, these satisfy the equation of rule 4
+    // without the factor 8 too.
     let a = torsion.compress().to_bytes();
     let signature =
         (1..).map(|nonce| sign_with(Scalar::ZERO, &a, nonce, &message)).find(|signature| {
