@@ -834,6 +834,7 @@ mod tests {
             assert!(waits.is_none_or(|until| until > at && until <= at + PAUSE));
             told.extend(subscriber.next().now_or_never().flatten());
         }
+        println!("50 updates and 50 expiries in a second: {} views", told.len());
         assert!(told.len() <= 12, "{}", told.len());
         let last = told.last().unwrap();
         assert_eq!(last.view().iter().next().unwrap().1.document.len(), 2, "n and i");

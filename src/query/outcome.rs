@@ -232,7 +232,8 @@ impl Reading {
 
     /// The share of the record that was not covered by enough peers, from 0 to 1: about the share
     /// of the writers that may be missing. If it is 0 and the reading is not complete, too few of
-    /// the closest peers have answered.
+    /// the closest peers have answered, or a space was shown when the record had no slot for it and
+    /// has one now.
     pub fn missing(&self) -> f64 {
         self.covered.rest()
     }

@@ -150,7 +150,7 @@ impl SmartRecordStore {
             remember_until: remember_until.map(Timestamp::as_millis),
             // What the local node wrote stays its own until a better value replaces it.
             is_local: meta.origin == Origin::Local
-                || is_known && old.is_some_and(|old| old.stored.is_local),
+                || says_the_same && old.is_some_and(|old| old.stored.is_local),
         };
         if !stored.is_local && kept.as_ref().is_some_and(|kept| kept.stored.is_local) {
             // It is not the local node's any more.

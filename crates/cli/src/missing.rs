@@ -22,7 +22,10 @@ impl fmt::Display for Missing {
             share if share > 0.0 => {
                 write!(f, "not complete: {} was not shown by enough peers", percent(share))
             }
-            _ => f.write_str("not complete: too few of the closest peers have answered"),
+            _ => f.write_str(
+                "not complete: too few of the closest peers have answered, or the record is full \
+                 and may have a slot for a space that it had none for when it was shown",
+            ),
         }
     }
 }

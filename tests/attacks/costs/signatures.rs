@@ -104,8 +104,9 @@ fn two_hundred_signatures_of_a_wrong_form_cost_one_more_than_sixteen_cost() {
         let mut store = replica(Registry::default());
         let mut spaces = crowd(200);
         spaces.iter_mut().for_each(|space| space.updates[0].signature = signature.to_vec());
-        let cost = put(&mut store, &key(), &encode(spaces));
-        print("signatures of a wrong form", 0, cost, &store.counters());
+        let value = encode(spaces);
+        let cost = put(&mut store, &key(), &value);
+        print("signatures of a wrong form", value.len(), cost, &store.counters());
         // The first one is looked at together with others, and again alone.
         assert_eq!(cost.0, 1 + 16);
         let counters = store.counters();
@@ -121,16 +122,18 @@ fn two_hundred_forgeries_cost_one_batch_more_than_sixteen_cost() {
         let signature = Author::ed25519(7_777).sign_bytes(&key(), space.updates[0].update.clone());
         Space { updates: vec![signature], ..space }
     };
-    let cost = put(&mut store, &key(), &encode(crowd(200).into_iter().map(forge)));
-    print("forgeries", 0, cost, &store.counters());
+    let value = encode(crowd(200).into_iter().map(forge));
+    let cost = put(&mut store, &key(), &value);
+    print("forgeries", value.len(), cost, &store.counters());
     assert_eq!(cost.0, 48 + 16);
     assert_eq!(store.counters().refused.get(&Fault::Invalid), Some(&16));
     // One forgery among many: all others are kept.
     let mut store = replica(Registry::default());
     let mut spaces = crowd(40);
     spaces[20] = forge(spaces[20].clone());
-    let cost = put(&mut store, &key(), &encode(spaces));
-    print("one forgery among 40", 0, cost, &store.counters());
+    let value = encode(spaces);
+    let cost = put(&mut store, &key(), &value);
+    print("one forgery among 40", value.len(), cost, &store.counters());
     assert_eq!((cost.0, store.counters().admitted), (80, 39));
 }
 
@@ -139,9 +142,10 @@ fn what_is_verified_together_takes_no_more_than_the_allowed_work() {
     // The first takes 50 µs, each other 25, and hashing two or three. One more is begun alone.
     let config = StoreConfig::default().with_value_work(Duration::from_micros(500));
     let mut store = replica_of(Registry::default(), config);
-    let cost = put(&mut store, &key(), &encode(crowd(40)));
+    let value = encode(crowd(40));
+    let cost = put(&mut store, &key(), &value);
     let counters = store.counters();
-    print("good updates for 500 µs", 0, cost, &counters);
+    print("good updates for 500 µs", value.len(), cost, &counters);
     assert!((15..20).contains(&cost.0), "{cost:?}");
     assert_eq!((counters.admitted, counters.signatures_unread), (cost.0, 40 - cost.0));
 }

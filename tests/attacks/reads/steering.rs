@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use libp2p_identity::Keypair;
 use libp2p_kad::{RecordKey as KadKey, store::RecordStore};
 use libp2p_smart_record::{
-    RecordKey, Registry, SmartRecord,
+    RecordKey, Registry, SmartRecord, Writer,
     store::{Asker, ValidatedRecord},
 };
 
@@ -13,7 +14,7 @@ use super::holders::*;
 /// Replicas and honest writers of the board, and large spaces of the attacker.
 const REPLICAS: u64 = 20;
 const WRITERS: u64 = 103;
-const LARGE: u64 = 3;
+const LARGE: usize = 3;
 /// Requests of the attacker to each replica between two of the reader.
 const STEERING: usize = 16;
 
@@ -26,8 +27,22 @@ fn steering_hides_nobody_from_other_readers() {
     for writer in 0..WRITERS {
         board.join(space(&key, keypair(writer), &[300])).unwrap();
     }
-    for writer in 0..LARGE {
-        board.join(space(&key, keypair(10_000 + writer), &[1_900, 1_900, 1_700])).unwrap();
+    // Keys of ranks below those of all writers, so that slices from the beginning of the ring are
+    // filled by the large spaces.
+    let rank = |keypair: &Keypair| Writer::from(&keypair.public()).rank(&key);
+    let first = (0..WRITERS).map(|writer| rank(&keypair(writer))).min().unwrap();
+    let mut tried = 0;
+    let ground: Vec<_> = (10_000..)
+        .map(keypair)
+        .inspect(|_| tried += 1)
+        .filter(|keypair| rank(keypair) < first)
+        .take(LARGE)
+        .collect();
+    let mut bytes = 0;
+    for keypair in ground {
+        let large = space(&key, keypair, &[1_900, 1_900, 1_700]);
+        bytes += large.encode().len();
+        board.join(large).unwrap();
     }
     let valid = ValidatedRecord::new(&Registry::default(), key.clone(), &board.encode(), NOW);
     let mut holders: Vec<_> = (0..REPLICAS).map(|n| Holder::honest(20_000 + n, true)).collect();
@@ -51,8 +66,8 @@ fn steering_hides_nobody_from_other_readers() {
         most = most.max(rounds);
     }
     println!(
-        "{STEERING} requests to each of {REPLICAS} replicas before each of the reader's: all of {WRITERS} writers \
-         in 40 of 40 reads, in at most {most} rounds"
+        "{LARGE} of {tried} keys, {bytes} B, {STEERING} requests to each of {REPLICAS} replicas before each \
+         of the reader's: all of {WRITERS} writers in 40 of 40 reads, in at most {most} rounds"
     );
     assert!(most <= 7, "{most} rounds");
 }

@@ -134,15 +134,38 @@ fn case_18_what_version_1_adds_is_not_signed_and_makes_no_other_record() {
     assert!(!IpnsValidator.contains(&key, &other, &lone));
 }
 
+/// A record, and a copy that says the same in greater bytes, as anybody can make it.
+fn and_a_copy(owner: &Keypair) -> [Vec<u8>; 2] {
+    let eol: Eol = "2099-01-01T00:00:00Z".parse().unwrap();
+    let signed = IpnsBuilder::new("/ipfs/bafkqaaa", 7, eol).sign(owner, at(NOW)).unwrap();
+    let entry = Entry::decode(signed.as_bytes()).unwrap();
+    let copy = Entry { signature_v1: Some(vec![0xff; 64]), ..entry.clone() };
+    [entry, copy].map(|entry| entry.encode_to_vec())
+}
+
+#[test]
+fn a_copy_with_another_signature_of_version_1_does_not_take_the_node_s_own_place() {
+    let owner = ed25519(1);
+    let [own, copy] = and_a_copy(&owner);
+    let mut node = node();
+    node.store.write(&key(&owner), &own).unwrap();
+    let local = node.store.local_peer();
+    let usage = node.store.writer_usage(&local).unwrap();
+    assert_eq!(usage.count, 1);
+    node.put(&key(&owner), copy.clone());
+    assert_eq!(node.get(&key(&owner)).as_ref(), Some(&copy), "its bytes are greater");
+    assert_eq!(node.store.writer_usage(&local).unwrap().count, 1, "it is still the node's own");
+    // A value that says something else is not.
+    node.put(&key(&owner), numbered(&owner, 8, "2099-01-01T00:00:00Z"));
+    assert_eq!(node.store.writer_usage(&local).unwrap().count, 0);
+}
+
 #[test]
 fn a_copy_with_another_signature_of_version_1_does_not_shorten_the_lifetime() {
     let owner = ed25519(1);
-    let eol: Eol = "2099-01-01T00:00:00Z".parse().unwrap();
-    let signed = IpnsBuilder::new("/ipfs/bafkqaaa", 7, eol).sign(&owner, at(NOW)).unwrap();
-    let entry = Entry::decode(signed.as_bytes()).unwrap();
-    let copy = Entry { signature_v1: Some(vec![0xff; 64]), ..entry.clone() }.encode_to_vec();
+    let [record, copy] = and_a_copy(&owner);
     let mut node = node();
-    node.put(&key(&owner), entry.encode_to_vec());
+    node.put(&key(&owner), record);
     let mut record = KadRecord::new(kad::RecordKey::new(&key(&owner)), copy.clone());
     record.expires = Some(Instant::now() + Duration::from_secs(1));
     node.store.put(record).unwrap();

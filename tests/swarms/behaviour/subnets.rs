@@ -87,6 +87,10 @@ async fn sybils_of_one_subnet_take_two_of_twenty_places_and_two_of_a_bucket() {
             }
         }
         let displaced = writer.smart(|smart| smart.counters().displaced).await;
+        println!(
+            "{SYBILS} ids of one subnet, the closest of 400: at most 2 of 20 replicas, {displaced} \
+             displaced in the table"
+        );
         assert!(displaced > 0);
     })
     .await;
