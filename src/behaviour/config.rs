@@ -20,11 +20,11 @@ pub enum Validation {
     Inline,
     /// Off the swarm's task, which is not blocked. Kademlia then answers the sender *before* the
     /// record is validated or stored: an `Ok` answer only means that the request has arrived. The
-    /// queue is bounded; records that do not fit are refused and counted. Answers to reads are also
-    /// validated off the task, in a second queue of the same length; answers that do not fit there
-    /// are validated on the task. A read asks no further peer while 32 of its answers wait. No
-    /// packet then holds the task for more than a millisecond of a [reference
-    /// core](smart_record_core::SignatureMemory). The default of a ready node
+    /// queue is bounded; records that do not fit are refused and counted. Answers to reads and to
+    /// follow-ups of writes are also validated off the task, in a second queue of the same length;
+    /// answers that do not fit there are validated on the task. A read asks no further peer while
+    /// 32 of its answers wait. No packet then holds the task for more than a millisecond of a
+    /// [reference core](smart_record_core::SignatureMemory). The default of a ready node
     /// (`smart-record-host`).
     OffTask,
 }
