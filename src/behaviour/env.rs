@@ -24,9 +24,7 @@ use crate::{
     query::Bounds,
     store::{Origin, SmartRecordStore, ValidatedRecord},
 };
-use smart_record_core::{
-    Clock, Namespace, RecordKey, Registry, SpaceRules, Timestamp, Validated, Writer,
-};
+use smart_record_core::{Clock, Namespace, RecordKey, Registry, SpaceRules, Timestamp, Writer};
 use smart_record_lookup::Lookup;
 
 /// Kademlia with its store, and shared state.
@@ -137,21 +135,6 @@ impl Env {
     pub(super) fn insert(&mut self, checked: ValidatedRecord) {
         if let Err(error) = self.kad.store_mut().insert(checked, Origin::Remote) {
             tracing::debug!(%error, "a record of another peer was not stored");
-        }
-    }
-
-    /// When a value expires: by its own statement, otherwise by that of its holders. `None` for
-    /// smart records.
-    pub(super) fn value_expiry(
-        &self,
-        key: &RecordKey,
-        value: &[u8],
-        lifetime_ends_at: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        match self.registry.validate(key, value, now).ok()? {
-            Validated::Value(validity) => validity.expires_at.or(lifetime_ends_at),
-            Validated::Record(_) => None,
         }
     }
 }

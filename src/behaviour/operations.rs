@@ -456,7 +456,6 @@ impl Operations {
         let has_unseen = lookup.has_unseen();
         let has_failed = lookup.has_failed();
         let lookups = lookup.lookups();
-        let lifetime_ends_at = lookup.expires_at();
         let read = matches!(reader, Reader::Resume).then(|| lookup.clone());
         let reading = Reading { silent, ..lookup.into_reading(&repairs, withheld, now) };
         tracing::debug!(
@@ -499,10 +498,7 @@ impl Operations {
             Reader::Watch => {
                 let is_known = !has_failed && !is_unknown && refusal.is_none();
                 let found = is_known.then_some(&reading.snapshot);
-                let value = reading.snapshot.value();
-                let ends_at =
-                    value.and_then(|value| env.value_expiry(&key, value, lifetime_ends_at, now));
-                self.watches.on_looked_up(&key, found, ends_at, now, env.net.now());
+                self.watches.on_looked_up(&key, found, reading.expires_at, now, env.net.now());
             }
             Reader::Replication => self.end_replication(env, key, has_unseen),
             Reader::Sending { .. } | Reader::Returned { .. } => {}
