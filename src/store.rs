@@ -50,7 +50,10 @@ mod write;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -143,6 +146,8 @@ pub struct SmartRecordStore {
     replies: Replies,
     /// The signatures that were found good.
     signatures: SignatureMemory,
+    /// How many rows of earlier sessions were checked.
+    checked: Arc<AtomicU64>,
     served: Served,
     /// The values that Kademlia's replication job was given in its last run.
     snapshot: Mutex<HashMap<RecordId, ReplicatedValue>>,
@@ -232,9 +237,12 @@ impl SmartRecordStore {
             registry: registry.clone(),
             clock: clock.clone(),
             signatures: signatures.clone(),
+            checked: Arc::default(),
         };
+        let checked = rules.checked.clone();
         storage.attach(local, Arc::new(rules))?;
-        Ok(Self::over(local, registry, config, Box::new(storage), clock, signatures))
+        let store = Self::over(local, registry, config, Box::new(storage), clock, signatures);
+        Ok(Self { checked, ..store })
     }
 
     fn over(
@@ -263,6 +271,7 @@ impl SmartRecordStore {
             meter: Meter::default(),
             replies: Replies::default(),
             signatures,
+            checked: Arc::default(),
             served: Served::default(),
             config,
             snapshot: Mutex::default(),
@@ -299,7 +308,14 @@ impl SmartRecordStore {
 
     /// Counters of what the store has done.
     pub fn counters(&self) -> Counters {
+        self.count_checked();
         self.news.counters.get()
+    }
+
+    /// Sets how many signatures and rows were checked until now.
+    fn count_checked(&self) {
+        let rows = self.checked.load(Ordering::Relaxed);
+        self.news.set_checked(self.signatures.counts(), rows);
     }
 
     /// How much is stored.

@@ -29,8 +29,10 @@ use smart_record_core::{EncodedSpace, Namespace, RecordKey, Registry, SmartRecor
 
 /// Number of spaces stored at a time: takes well below a millisecond.
 const PIECE: usize = 32;
-/// Maximum number of waiting pieces: 32 boards of maximum size.
+/// Maximum number of waiting pieces: 32 boards of as many spaces as a record may have.
 const MAX_PIECES: usize = 1_024;
+/// Maximum size of all waiting pieces: 32 boards of maximum size.
+const MAX_BYTES: usize = 128 * 1_024 * 1_024;
 
 /// Work of storing a provider record. A guess, on the high side.
 const PROVIDER: Duration = Duration::from_micros(20);
@@ -46,15 +48,16 @@ pub(super) struct Admission {
     /// `None`: the store validates inbound records on the task.
     worker: Option<Worker>,
     last_refusal: Option<(PeerId, InboundRefusal)>,
-    /// Validated records that are to be stored, in pieces.
-    unstored: VecDeque<ValidatedRecord>,
+    /// Validated records that are to be stored, in pieces, each with its size.
+    unstored: VecDeque<(ValidatedRecord, usize)>,
+    unstored_bytes: usize,
 }
 
 type Admitted = Result<(), InboundRefusal>;
 
 impl Admission {
     pub(super) const fn new(worker: Option<Worker>) -> Self {
-        Self { worker, last_refusal: None, unstored: VecDeque::new() }
+        Self { worker, last_refusal: None, unstored: VecDeque::new(), unstored_bytes: 0 }
     }
 
     /// The worker that validates answers to reads, if any.
@@ -233,10 +236,14 @@ impl Admission {
         if pieces.len() == 1 {
             pieces.drain(..).for_each(|record| env.insert(record));
         }
-        self.unstored.extend(pieces);
-        while self.unstored.len() > MAX_PIECES {
+        for piece in pieces {
+            let bytes = piece.bytes();
+            self.unstored_bytes = self.unstored_bytes.saturating_add(bytes);
+            self.unstored.push_back((piece, bytes));
+        }
+        while self.unstored.len() > MAX_PIECES || self.unstored_bytes > MAX_BYTES {
             // It will be read or sent again.
-            self.unstored.pop_front();
+            self.next_piece();
             env.count(|c| &mut c.pieces_dropped, 1);
         }
     }
@@ -248,11 +255,16 @@ impl Admission {
 
     /// Stores the next piece of a validated record. Returns whether there was one.
     pub(super) fn store_next_piece(&mut self, env: &mut Env) -> bool {
-        let Some(piece) = self.unstored.pop_front() else {
-            return false;
-        };
-        env.insert(piece);
-        true
+        let piece = self.next_piece();
+        let has_one = piece.is_some();
+        piece.into_iter().for_each(|piece| env.insert(piece));
+        has_one
+    }
+
+    fn next_piece(&mut self) -> Option<ValidatedRecord> {
+        let (piece, bytes) = self.unstored.pop_front()?;
+        self.unstored_bytes = self.unstored_bytes.saturating_sub(bytes);
+        Some(piece)
     }
 }
 
@@ -342,6 +354,34 @@ mod tests {
         assert!(admission.has_stored_all());
         let stored = env.kad.store_mut().record(&"/sr/a".into()).unwrap().unwrap();
         assert_eq!(stored.spaces().len(), PIECE + 1);
+    }
+
+    #[test]
+    fn waiting_pieces_are_bounded_in_bytes() {
+        let (mut behaviour, _client) =
+            Behaviour::new(Keypair::generate_ed25519(), kad::PROTOCOL_NAME);
+        let env = &mut behaviour.env;
+        let mut board = SmartRecord::new("/sr/a".into());
+        let limits = Limits::default().with_update_bytes(64 * 1_024).with_space_bytes(64 * 1_024);
+        for _ in 0..=PIECE {
+            let keypair = Keypair::generate_ed25519();
+            let mut signer = SpaceSigner::new("/sr/a".into(), keypair, limits.clone());
+            let document = [("a", "x".repeat(60_000))].into_iter().collect();
+            signer.merge(document, env.now(), Duration::from_secs(60)).unwrap();
+            board.join(signer.record(env.now())).unwrap();
+        }
+        let (record, mut admission) = (ValidatedRecord::verified(board), Admission::new(None));
+        let (bytes, mut waited) = (record.bytes(), 0);
+        assert!(bytes > 60_000 * PIECE);
+        for _ in 0..MAX_BYTES / bytes + 10 {
+            admission.store_in_pieces(env, record.clone());
+            assert!(admission.unstored_bytes <= MAX_BYTES);
+            waited = waited.max(admission.unstored.len());
+        }
+        assert!(waited < MAX_PIECES && waited * bytes / 2 > MAX_BYTES / 2, "{waited}");
+        assert!(env.counters.get().pieces_dropped >= 10);
+        while admission.next_piece().is_some() {}
+        assert_eq!(admission.unstored_bytes, 0);
     }
 
     #[test]

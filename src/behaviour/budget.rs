@@ -190,6 +190,8 @@ pub(super) struct Budget {
     accounts: HashMap<Party, Account>,
     /// How many accounts were closed because there were too many.
     closed: u64,
+    /// How often work was counted for peers without an account of their own.
+    shared: u64,
 }
 
 impl Budget {
@@ -208,6 +210,7 @@ impl Budget {
             all: Account::default(),
             accounts: HashMap::new(),
             closed: 0,
+            shared: 0,
         }
     }
 
@@ -241,6 +244,12 @@ impl Budget {
     /// Number of accounts, and how many were closed because there were too many.
     pub(super) fn accounts(&self) -> (usize, u64) {
         (self.accounts.len(), self.closed)
+    }
+
+    /// How often work was counted for peers without an account of their own, because their network,
+    /// or their part of it, has too many.
+    pub(super) const fn shared(&self) -> u64 {
+        self.shared
     }
 
     /// Whether a request of a source has to be refused, whatever work it is. It then counts as a
@@ -302,6 +311,8 @@ impl Budget {
     pub(super) fn charge(&mut self, source: &Source, done: Duration, now: Duration) {
         self.advance(now);
         let path = self.open(source);
+        let is_shared = path.iter().flatten().any(|party| matches!(party, Party::Rest(_)));
+        self.shared = self.shared.saturating_add(u64::from(is_shared));
         self.enter(&path, done);
         let beyond = done.saturating_sub(self.pool);
         self.unrefused = self.unrefused.saturating_add(beyond).min(self.capacity());

@@ -23,7 +23,7 @@ use super::{
     remotes::Remotes,
     rollback::RollbackMemory,
     subnets::Subnets,
-    waiting::Waiting,
+    waiting::{Waiting, packet_bytes},
     worker::{Worker, WorkerSetup},
 };
 use crate::{
@@ -188,6 +188,7 @@ impl Builder {
         let pulse = Pulse::new(config.poll_timeout());
         let (client, commands) =
             Client::new(writer.clone(), registry.clone(), meter.clone(), pulse.clone());
+        let packet_bytes = packet_bytes(&kad_config);
         let kad = kad::Behaviour::with_config(local, store, kad_config);
         // Kademlia requests the first protocol too.
         let protocol = kad.protocol_names().first().cloned().unwrap_or(kad::PROTOCOL_NAME);
@@ -217,7 +218,7 @@ impl Builder {
             store_events,
             closing: VecDeque::new(),
             leaving: HashSet::new(),
-            waiting: Waiting::new(env.budget.most_waiting()),
+            waiting: Waiting::new(env.budget.most_waiting(), packet_bytes),
             look_at: Duration::ZERO,
             alarm: Alarm::new(env.now()),
             pulse,

@@ -20,11 +20,11 @@ pub enum Validation {
     Inline,
     /// Off the swarm's task, which is not blocked. Kademlia then answers the sender *before* the
     /// record is validated or stored: an `Ok` answer only means that the request has arrived. The
-    /// queue is bounded; records that do not fit are refused and counted. Answers to reads are also
-    /// validated off the task, in a second queue of the same length; answers that do not fit there
-    /// are validated on the task. A read asks no further peer while 32 of its answers wait. No
-    /// packet then holds the task for more than a millisecond of a [reference
-    /// core](smart_record_core::SignatureMemory). The default of a ready node
+    /// queue is bounded; records that do not fit are refused and counted. Answers to reads and to
+    /// follow-ups of writes are also validated off the task, in a second queue of the same length;
+    /// answers that do not fit there are validated on the task. A read asks no further peer while
+    /// 32 of its answers wait. No packet then holds the task for more than a millisecond of a
+    /// [reference core](smart_record_core::SignatureMemory). The default of a ready node
     /// (`smart-record-host`).
     OffTask,
 }
@@ -193,7 +193,9 @@ settings! { BehaviourConfig:
     /// Where inbound records are validated. Defaults to [`Validation::Inline`].
     validation, with_validation: Validation;
     /// Maximum number of inbound records that wait for validation off the task or are being
-    /// validated. Defaults to 256: 4 MB.
+    /// validated. Defaults to 256: 4 MB, or as many times
+    /// [`chunk_bytes`](crate::store::StoreConfig::chunk_bytes), if that is raised. As many answers
+    /// wait, of 256 KiB each at most: 64 MiB.
     inbound_queue, with_inbound_queue: usize;
     /// Maximum number of concurrent validations by an [`AsyncValidator`](super::AsyncValidator).
     /// Defaults to 16.
@@ -202,7 +204,8 @@ settings! { BehaviourConfig:
     /// inline and off the task, in the time of a [reference
     /// core](smart_record_core::SignatureMemory). When it runs short, the messages of a network
     /// that has used more than the average wait, and when little is left, those of all. At most
-    /// 4,096 messages wait, 64 MiB, and no more than that part reads in five seconds. A record that
+    /// 4,096 messages wait, and 64 MiB or one message, and no more than that part reads in five
+    /// seconds. A message of more than a KiB counts as a packet of the greatest size. A record that
     /// was read is refused if its network (an IPv4 address, a /48 of IPv6), its /56 in that, or its
     /// peer has used more than the average. So a thousand peer ids in one network get no more than
     /// one. All connections without a known IP address, relayed ones among them, count as one

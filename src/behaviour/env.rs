@@ -24,9 +24,7 @@ use crate::{
     query::Bounds,
     store::{Origin, SmartRecordStore, ValidatedRecord},
 };
-use smart_record_core::{
-    Clock, Namespace, RecordKey, Registry, SpaceRules, Timestamp, Validated, Writer,
-};
+use smart_record_core::{Clock, Namespace, RecordKey, Registry, SpaceRules, Timestamp, Writer};
 use smart_record_lookup::Lookup;
 
 /// Kademlia with its store, and shared state.
@@ -77,11 +75,12 @@ impl Env {
     /// Counts the work that was done for others.
     pub(super) fn count_work(&mut self) {
         let done = u64::try_from(self.budget.done().as_millis()).unwrap_or(u64::MAX);
-        let (accounts, closed) = self.budget.accounts();
+        let ((accounts, closed), shared) = (self.budget.accounts(), self.budget.shared());
         self.counters.change(|counters| {
             counters.work_ms = done;
             counters.accounts = u64::try_from(accounts).unwrap_or(u64::MAX);
             counters.accounts_closed = closed;
+            counters.accounts_shared = shared;
         });
     }
 
@@ -139,21 +138,6 @@ impl Env {
             tracing::debug!(%error, "a record of another peer was not stored");
         }
     }
-
-    /// When a value expires: by its own statement, otherwise by that of its holders. `None` for
-    /// smart records.
-    pub(super) fn value_expiry(
-        &self,
-        key: &RecordKey,
-        value: &[u8],
-        lifetime_ends_at: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        match self.registry.validate(key, value, now).ok()? {
-            Validated::Value(validity) => validity.expires_at.or(lifetime_ends_at),
-            Validated::Record(_) => None,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -177,5 +161,19 @@ mod tests {
         let counters = behaviour.counters();
         assert_eq!(counters.accounts + counters.accounts_closed, 5_000);
         assert!(counters.accounts_closed > 0, "{counters:?}");
+        assert_eq!(counters.accounts_shared, 0);
+    }
+
+    #[test]
+    fn work_of_peers_beyond_the_accounts_of_their_network_is_counted() {
+        let keypair = Keypair::generate_ed25519();
+        let (mut behaviour, _client) = Behaviour::new(keypair, kad::PROTOCOL_NAME);
+        let address = "/ip4/198.51.100.1/tcp/1".parse().unwrap();
+        for _ in 0..40 {
+            let source = Source::new(PeerId::random(), Some(&address));
+            behaviour.env.budget.charge(&source, Duration::from_millis(1), Duration::ZERO);
+        }
+        behaviour.env.count_work();
+        assert_eq!(behaviour.counters().accounts_shared, 40 - 32);
     }
 }

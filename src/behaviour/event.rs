@@ -149,6 +149,9 @@ pub struct BehaviourCounters {
     pub accounts: u64,
     /// Networks and peers whose count was given up because there were too many.
     pub accounts_closed: u64,
+    /// How often work was counted together for the peers of a network that have no count of their
+    /// own, because 32 others of it have one.
+    pub accounts_shared: u64,
     /// Writers whose newest update is remembered, of all keys that this node has read, at most
     /// five quarters of [`max_known_writers`](super::BehaviourConfig::max_known_writers).
     pub known_writers: u64,
@@ -191,6 +194,7 @@ impl Source for BehaviourCounters {
             work_ms,
             accounts,
             accounts_closed,
+            accounts_shared,
             known_writers,
             known_writers_forgotten,
             dropped_forgotten,
@@ -264,6 +268,11 @@ impl Source for BehaviourCounters {
                 "accounts_closed",
                 "Networks and peers whose use of work was forgotten because there were too many",
                 accounts_closed,
+            ),
+            (
+                "accounts_shared",
+                "Times that work was counted together for peers of a network that has too many",
+                accounts_shared,
             ),
             (
                 "known_writers_forgotten",

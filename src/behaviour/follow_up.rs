@@ -3,7 +3,8 @@
 //! Kademlia acknowledges a record before it is checked, and acknowledges records that it refuses.
 //! So a few of the peers that have acknowledged a write are asked for the record.
 //!
-//! **Invariants.** Each peer is asked at most twice. State changes are reported in order.
+//! **Invariants.** Each peer is asked at most twice. State changes are reported in order. Answers
+//! are checked as those to reads are: by the worker, within a limit of work.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
@@ -17,11 +18,12 @@ use smart_record_lookup::{Place, RequestId};
 use super::{
     env::Env,
     network::{OperationId, RequestOutcome},
+    worker::{AnswerVerdict, PeerAnswer, Worker},
 };
 use crate::{
     client::{ProgressSender, PublicationContent, ReplicaState},
     outbound::Request,
-    query::{Answer, CheckedAnswer, JoinedAnswers, contains},
+    query::{CheckedAnswer, JoinedAnswers, contains},
 };
 
 /// Number of peers asked whether they show a write.
@@ -45,6 +47,8 @@ pub(super) struct FollowUp {
     due: Vec<Check>,
     /// Checks under way.
     checking: BTreeMap<RequestId, Check>,
+    /// Checks whose answers are with the worker.
+    answered: BTreeMap<PeerId, Check>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +61,8 @@ struct Check {
 impl FollowUp {
     pub(super) fn new(progress: ProgressSender, content: PublicationContent) -> Self {
         let (checks, due) = (Vec::new(), Vec::new());
-        Self { progress, content, unscheduled: 0, checks, due, checking: BTreeMap::new() }
+        let (checking, answered) = (BTreeMap::new(), BTreeMap::new());
+        Self { progress, content, unscheduled: 0, checks, due, checking, answered }
     }
 
     /// Reports the state of the write at these peers.
@@ -102,10 +107,12 @@ impl FollowUp {
         self.checking.contains_key(&request)
     }
 
-    /// Records the outcome of a request.
+    /// Records the outcome of a request. An answer is given to the worker, if there is one.
     pub(super) fn on_outcome(
         &mut self,
         env: &mut Env,
+        worker: Option<&mut Worker>,
+        operation: OperationId,
         key: &RecordKey,
         request: RequestId,
         outcome: RequestOutcome,
@@ -114,21 +121,37 @@ impl FollowUp {
             // A late answer still counts.
             return;
         }
-        let Some(Check { peer, at, is_second }) = self.checking.remove(&request) else {
+        let Some(check) = self.checking.remove(&request) else {
             return;
         };
-        let state = match outcome {
-            RequestOutcome::Answered(answer) => {
-                let answer = check_answer(env, key, answer.record.map(|record| record.value));
-                let state = state_of(env, key, &self.content, answer.as_ref().map(|it| &it.shown));
-                if let Some(asker) = answer.ok().and_then(|answer| answer.asker) {
-                    env.holders.on_shown(peer, asker == AskerTag::of(&env.local));
-                }
-                state
-            }
+        let RequestOutcome::Answered(answer) = outcome else {
             // It has acknowledged the write all the same.
-            RequestOutcome::Failed(_) | RequestOutcome::Silent | RequestOutcome::Late => return,
+            return;
         };
+        // The write would have been refused.
+        let Ok(known) = JoinedAnswers::new(&env.registry, key) else {
+            return;
+        };
+        let (peer, key_of) = (check.peer, key.clone());
+        let value = answer.record.map(|record| record.value).unwrap_or_default();
+        let answer = PeerAnswer { operation, peer, key: key_of, value, expires_at: None, known };
+        self.answered.insert(peer, check);
+        let signatures = env.kad.store_mut().signatures();
+        if let Some(verdict) = answer.check(worker, &signatures, env.now()) {
+            self.on_verdict(env, key, verdict);
+        }
+    }
+
+    /// Records the verdict on an answer.
+    pub(super) fn on_verdict(&mut self, env: &mut Env, key: &RecordKey, verdict: AnswerVerdict) {
+        let AnswerVerdict { peer, answer, .. } = verdict;
+        let Some(Check { at, is_second, .. }) = self.answered.remove(&peer) else {
+            return;
+        };
+        let state = state_of(env, key, &self.content, answer.as_ref().map(|it| &it.shown));
+        if let Some(asker) = answer.ok().and_then(|answer| answer.asker) {
+            env.holders.on_shown(peer, asker == AskerTag::of(&env.local));
+        }
         tracing::trace!(%peer, ?state, "checked for a write");
         if state == ReplicaState::NotShown && !is_second {
             let at = at.saturating_add(SECOND_CHECK.saturating_sub(FIRST_CHECK));
@@ -136,6 +159,11 @@ impl FollowUp {
         } else {
             self.progress.set(peer, state);
         }
+    }
+
+    /// Handles the end of the worker: its answers are lost. Returns whether it had some.
+    pub(super) fn on_no_verdicts(&mut self) -> bool {
+        !std::mem::take(&mut self.answered).is_empty()
     }
 
     /// Whether a check waits for a free request slot.
@@ -150,18 +178,9 @@ impl FollowUp {
 
     /// Whether all checks are done.
     pub(super) fn is_over(&self) -> bool {
-        self.checks.is_empty() && self.due.is_empty() && self.checking.is_empty()
+        let is_asked = self.checking.is_empty() && self.answered.is_empty();
+        self.checks.is_empty() && self.due.is_empty() && is_asked
     }
-}
-
-/// The answer, if its content is valid.
-fn check_answer(
-    env: &Env,
-    key: &RecordKey,
-    value: Option<Bytes>,
-) -> Result<Answer, ValidationError> {
-    let nothing = JoinedAnswers::new(&env.registry, key)?;
-    nothing.check(key, value.unwrap_or_default(), env.now())
 }
 
 /// The state of the write by the content of an answer.

@@ -16,7 +16,8 @@ use smart_record_lookup::{Lookup, NetworkSize};
 
 use crate::store::storage::RecordId;
 
-/// Maximum number of keys: 4 MB with the records. A guess.
+/// Maximum number of keys: 4 MB with the records, or as many chunks as these, if they are larger. A
+/// guess.
 const KEYS: usize = 256;
 /// How long an entry is valid.
 const LIFE: Duration = Duration::from_secs(60);

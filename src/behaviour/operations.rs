@@ -23,7 +23,6 @@ use super::{
     replicate::Replicate,
     sending::{Recipients, SendPurpose, Sends, Step},
     watches::Watches,
-    worker::ANSWER_WORK,
     writing::{Next, Writes},
 };
 use crate::{
@@ -188,23 +187,18 @@ impl Operations {
                         env.add_peer(&peer, address);
                     }
                 }
+                let worker = self.admission.worker();
                 match operation {
                     OperationId::Read(read) => {
-                        let worker = self.admission.worker();
-                        let signatures = env.kad.store_mut().signatures();
-                        let (is_news, _) = signatures.during(ANSWER_WORK, || {
-                            self.reads.on_outcome(env, worker, read, peer, outcome)
-                        });
-                        if is_news {
+                        if self.reads.on_outcome(env, worker, read, peer, outcome) {
                             self.show_interim(env, read);
                         }
-                        self.advance(env, operation);
                     }
                     OperationId::Send(send) => {
-                        let step = self.sends.on_outcome(env, send, id, peer, outcome);
-                        self.run_step(env, step);
+                        self.sends.on_outcome(env, worker, send, id, peer, outcome);
                     }
                 }
+                self.advance(env, operation);
             }
         }
     }
@@ -307,16 +301,22 @@ impl Operations {
         }
         match ready!(worker.answers.poll(cx)) {
             Some(verdict) => {
-                let id = verdict.read;
-                if self.reads.on_verdict(env, verdict) {
-                    self.show_interim(env, id);
+                let operation = verdict.operation;
+                match operation {
+                    OperationId::Read(id) => {
+                        if self.reads.on_verdict(env, id, verdict) {
+                            self.show_interim(env, id);
+                        }
+                    }
+                    OperationId::Send(id) => self.sends.on_verdict(env, id, verdict),
                 }
-                self.advance(env, OperationId::Read(id));
+                self.advance(env, operation);
             }
             None => {
-                for id in self.reads.on_no_verdicts() {
-                    self.advance(env, OperationId::Read(id));
-                }
+                let lost = self.reads.on_no_verdicts().into_iter().map(OperationId::Read);
+                let lost =
+                    lost.chain(self.sends.on_no_verdicts().into_iter().map(OperationId::Send));
+                lost.for_each(|operation| self.advance(env, operation));
             }
         }
         Poll::Ready(())
@@ -456,7 +456,6 @@ impl Operations {
         let has_unseen = lookup.has_unseen();
         let has_failed = lookup.has_failed();
         let lookups = lookup.lookups();
-        let lifetime_ends_at = lookup.expires_at();
         let read = matches!(reader, Reader::Resume).then(|| lookup.clone());
         let reading = Reading { silent, ..lookup.into_reading(&repairs, withheld, now) };
         tracing::debug!(
@@ -499,10 +498,7 @@ impl Operations {
             Reader::Watch => {
                 let is_known = !has_failed && !is_unknown && refusal.is_none();
                 let found = is_known.then_some(&reading.snapshot);
-                let value = reading.snapshot.value();
-                let ends_at =
-                    value.and_then(|value| env.value_expiry(&key, value, lifetime_ends_at, now));
-                self.watches.on_looked_up(&key, found, ends_at, now, env.net.now());
+                self.watches.on_looked_up(&key, found, reading.expires_at, now, env.net.now());
             }
             Reader::Replication => self.end_replication(env, key, has_unseen),
             Reader::Sending { .. } | Reader::Returned { .. } => {}

@@ -19,7 +19,7 @@ use super::{
     holders::Closest,
     network::{OperationId, RequestOutcome},
     watches::Watches,
-    worker::{AnswerVerdict, ReadAnswer, Worker},
+    worker::{AnswerVerdict, PeerAnswer, Worker},
 };
 use crate::{
     client::{Reply, latest},
@@ -340,9 +340,9 @@ impl Reads {
     }
 
     /// Handles the verdict on an answer that was checked off the task. Returns whether it was news.
-    pub(super) fn on_verdict(&mut self, env: &mut Env, verdict: AnswerVerdict) -> bool {
-        let AnswerVerdict { read, peer, expires_at, answer } = verdict;
-        let Some(operation) = self.under_way.get_mut(&read) else {
+    pub(super) fn on_verdict(&mut self, env: &mut Env, id: u64, verdict: AnswerVerdict) -> bool {
+        let AnswerVerdict { peer, expires_at, answer, .. } = verdict;
+        let Some(operation) = self.under_way.get_mut(&id) else {
             return false;
         };
         let _in_span = operation.span.clone().entered();
@@ -436,21 +436,20 @@ impl Operation {
         env.meter.note(Amount::AnswerBytes(record.value.len()));
         let lookup = self.read.answers();
         let expires_at = record.ttl.map(|ttl| now.saturating_add(ttl));
-        let mut value = record.value;
-        if let Some(worker) = worker {
-            let key = lookup.key().clone();
-            let known = lookup.joined().relevant_to(&value);
-            match worker.answers.give(ReadAnswer { read: id, peer, key, value, expires_at, known })
-            {
-                Ok(()) => {
-                    self.read.on_checking();
-                    return false;
-                }
-                Err((answer, _)) => value = answer.value,
+        let (key, value) = (lookup.key().clone(), record.value);
+        let known = lookup.joined().relevant_to(&value);
+        let operation = OperationId::Read(id);
+        let answer = PeerAnswer { operation, peer, key, value, expires_at, known };
+        let signatures = env.kad.store_mut().signatures();
+        match answer.check(worker, &signatures, now) {
+            Some(AnswerVerdict { answer, .. }) => {
+                self.on_checked_answer(env, peer, answer, expires_at)
+            }
+            None => {
+                self.read.on_checking();
+                false
             }
         }
-        let answer = lookup.joined().check(lookup.key(), value, now);
-        self.on_checked_answer(env, peer, answer, expires_at)
     }
 
     fn on_checked_answer(

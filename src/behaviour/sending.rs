@@ -24,6 +24,7 @@ use super::{
     holders::Closest,
     network::{OperationId, RequestOutcome},
     repairs::Repairs,
+    worker::{AnswerVerdict, Worker},
 };
 use crate::{
     client::{ProgressSender, ReplicaState},
@@ -270,20 +271,45 @@ impl Sends {
     pub(super) fn on_outcome(
         &mut self,
         env: &mut Env,
+        worker: Option<&mut Worker>,
         id: u64,
         request: RequestId,
         peer: PeerId,
         outcome: RequestOutcome,
-    ) -> Option<Step> {
-        let sending = self.under_way.get_mut(&id)?;
+    ) {
+        let Some(sending) = self.under_way.get_mut(&id) else {
+            return;
+        };
         let _in_span = sending.span.clone().entered();
         let follow_up = sending.follow_up.as_mut().filter(|it| it.is_asking(request));
         if let Some(follow_up) = follow_up {
-            follow_up.on_outcome(env, &sending.content.key, request, outcome);
+            let (operation, key) = (OperationId::Send(id), &sending.content.key);
+            follow_up.on_outcome(env, worker, operation, key, request, outcome);
         } else {
             sending.on_delivered(env, peer, outcome);
         }
-        self.advance(env, id)
+    }
+
+    /// Handles the verdict on the answer to a follow-up that was checked off the task.
+    pub(super) fn on_verdict(&mut self, env: &mut Env, id: u64, verdict: AnswerVerdict) {
+        let Some(sending) = self.under_way.get_mut(&id) else {
+            return;
+        };
+        let _in_span = sending.span.clone().entered();
+        if let Some(follow_up) = &mut sending.follow_up {
+            follow_up.on_verdict(env, &sending.content.key, verdict);
+        }
+    }
+
+    /// Handles the end of the worker: its answers are lost. Returns the send operations that had
+    /// answers there.
+    pub(super) fn on_no_verdicts(&mut self) -> Vec<u64> {
+        let sendings = self.under_way.iter_mut();
+        let lost = sendings.filter_map(|(id, sending)| {
+            let had_some = sending.follow_up.as_mut().is_some_and(FollowUp::on_no_verdicts);
+            had_some.then_some(*id)
+        });
+        lost.collect()
     }
 
     /// Sends the next requests, and ends the send operation if nothing is left to do.

@@ -5,8 +5,8 @@
 //! answer must not wait here: its senders go on, and nothing bounds what it takes.
 //!
 //! **Invariants.** Pure. Networks take turns, and in each of them its peers. The messages of a peer
-//! keep their order. Only so many messages wait: further ones take the place of those of the peer
-//! that has the most.
+//! keep their order. Only so many messages wait, and only so many bytes of them, or one message:
+//! further ones take the place of those of the peer that has the most bytes.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Work for others".
 
@@ -17,12 +17,18 @@ use std::{
 };
 
 use libp2p_identity::PeerId;
+use libp2p_kad as kad;
 use libp2p_swarm::ConnectionId;
 
 use super::budget::Source;
 
-/// Maximum number of messages: 64 MiB if each is as large as a packet may be.
+/// Maximum number of messages.
 pub(super) const MOST: usize = 4_096;
+/// Maximum size of all: [`MOST`] packets of the size that all implementations have.
+const MOST_BYTES: usize = 64 * 1_024 * 1_024;
+/// Messages of at most this size count as this, larger ones as much as a packet may have. A guess:
+/// more than a request for a key takes, and little to measure.
+const SMALL: usize = 1_024;
 /// How many networks, and peers of one, are asked for at a time whether there is work for them.
 const LOOKS: usize = 8;
 
@@ -46,6 +52,31 @@ pub(super) fn expects_answer(message: &impl fmt::Debug) -> bool {
     !name.is_provider
 }
 
+/// Kademlia's packet limit, which its configuration does not tell otherwise. Without one, a message
+/// that is not small takes all of the room.
+pub(super) fn packet_bytes(config: &kad::Config) -> usize {
+    let text = format!("{config:?}");
+    let limit = text.rsplit_once("max_packet_size: ").map(|(_, rest)| rest);
+    let digits = limit.and_then(|rest| rest.split(|digit: char| !digit.is_ascii_digit()).next());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(MOST_BYTES)
+}
+
+/// Bytes that a message counts as. Its `Debug` writes no fewer than its keys and its value have,
+/// and is looked at no further than up to [`SMALL`].
+fn bytes_of(message: &impl fmt::Debug, packet_bytes: usize) -> usize {
+    struct Left(usize);
+    impl Write for Left {
+        fn write_str(&mut self, piece: &str) -> fmt::Result {
+            self.0 = self.0.checked_sub(piece.len()).ok_or(fmt::Error)?;
+            Ok(())
+        }
+    }
+    match write!(Left(SMALL), "{message:?}") {
+        Ok(()) => SMALL,
+        Err(_) => packet_bytes.max(SMALL),
+    }
+}
+
 /// A message that waits.
 #[derive(Debug)]
 pub(super) struct Held<M> {
@@ -63,20 +94,24 @@ pub(super) struct Waiting<M> {
     turns: VecDeque<Source>,
     count: usize,
     max: usize,
+    bytes: usize,
+    packet_bytes: usize,
 }
 
 /// The messages of a network.
 #[derive(Debug)]
 struct Network<M> {
-    peers: HashMap<PeerId, VecDeque<Held<M>>>,
+    /// Messages, and the bytes that they count as.
+    peers: HashMap<PeerId, VecDeque<(Held<M>, usize)>>,
     turns: VecDeque<PeerId>,
     count: usize,
 }
 
-impl<M> Waiting<M> {
-    /// Room for `max` messages, [`MOST`] at most.
-    pub(super) fn new(max: usize) -> Self {
-        Self { networks: HashMap::new(), turns: VecDeque::new(), count: 0, max: max.min(MOST) }
+impl<M: fmt::Debug> Waiting<M> {
+    /// Room for `max` messages, [`MOST`] at most, none of which is larger than a packet.
+    pub(super) fn new(max: usize, packet_bytes: usize) -> Self {
+        let (networks, turns) = (HashMap::new(), VecDeque::new());
+        Self { networks, turns, count: 0, max: max.min(MOST), bytes: 0, packet_bytes }
     }
 
     /// Number of messages.
@@ -96,7 +131,15 @@ impl<M> Waiting<M> {
     /// Adds a message. Returns the peer whose messages have been removed for it, if there were too
     /// many: that which has the most; of several, that of the network which has the most.
     pub(super) fn hold(&mut self, held: Held<M>) -> Option<PeerId> {
-        let gone = if self.count < self.max { None } else { self.peer_with_most() };
+        let bytes = bytes_of(&held.message, self.packet_bytes);
+        let is_full = self.count >= self.max;
+        let gone = if is_full || self.bytes.saturating_add(bytes) > MOST_BYTES {
+            // Whoever has less makes no room: all others wait with little, and one message may.
+            self.peer_with_most().filter(|(most, _)| is_full || *most >= bytes)
+        } else {
+            None
+        };
+        let gone = gone.map(|(_, peer)| peer);
         if let Some(gone) = gone {
             self.forget(&gone);
             if gone == held.peer {
@@ -114,9 +157,10 @@ impl<M> Waiting<M> {
             turns.push_back(held.peer);
             VecDeque::new()
         });
-        messages.push_back(held);
+        messages.push_back((held, bytes));
         network.count = network.count.saturating_add(1);
         self.count = self.count.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
         gone
     }
 
@@ -135,9 +179,10 @@ impl<M> Waiting<M> {
             } else {
                 self.turns.push_back(key);
             }
-            if next.is_some() {
+            if let Some((held, bytes)) = next {
                 self.count = self.count.saturating_sub(1);
-                return next;
+                self.bytes = self.bytes.saturating_sub(bytes);
+                return Some(held);
             }
         }
         None
@@ -150,13 +195,17 @@ impl<M> Waiting<M> {
 
     /// Removes those messages of a peer for which `is_gone` is true.
     pub(super) fn forget_if(&mut self, peer: &PeerId, is_gone: impl Fn(&Held<M>) -> bool) {
-        let mut removed = 0_usize;
+        let (mut removed, mut bytes) = (0_usize, 0_usize);
         self.networks.retain(|_, network| {
             let Some(messages) = network.peers.get_mut(peer) else {
                 return true;
             };
             let before = messages.len();
-            messages.retain(|held| !is_gone(held));
+            messages.retain(|(held, of)| {
+                let stays = !is_gone(held);
+                bytes = bytes.saturating_add(if stays { 0 } else { *of });
+                stays
+            });
             let fewer = before.saturating_sub(messages.len());
             if messages.is_empty() {
                 network.peers.remove(peer);
@@ -169,23 +218,31 @@ impl<M> Waiting<M> {
         if removed > 0 {
             self.turns.retain(|network| self.networks.contains_key(network));
             self.count = self.count.saturating_sub(removed);
+            self.bytes = self.bytes.saturating_sub(bytes);
         }
     }
 
-    fn peer_with_most(&self) -> Option<PeerId> {
+    fn peer_with_most(&self) -> Option<(usize, PeerId)> {
+        let bytes = |messages: &VecDeque<(Held<M>, usize)>| {
+            messages.iter().map(|(_, bytes)| *bytes).fold(0, usize::saturating_add)
+        };
         let peers = self.networks.values().flat_map(|network| {
-            network.peers.iter().map(|(peer, messages)| (messages.len(), network.count, *peer))
+            let all = network.peers.values().map(bytes).fold(0, usize::saturating_add);
+            network.peers.iter().map(move |(peer, messages)| (bytes(messages), all, *peer))
         });
-        peers.max().map(|(.., peer)| peer)
+        peers.max().map(|(bytes, _, peer)| (bytes, peer))
     }
 }
 
 impl<M> Network<M> {
-    fn next(&mut self, mut may: impl FnMut(&Source, Option<&Held<M>>) -> bool) -> Option<Held<M>> {
+    fn next(
+        &mut self,
+        mut may: impl FnMut(&Source, Option<&Held<M>>) -> bool,
+    ) -> Option<(Held<M>, usize)> {
         for _ in 0..LOOKS.min(self.turns.len()) {
             let peer = self.turns.pop_front()?;
             let messages = self.peers.get_mut(&peer)?;
-            let goes_on = messages.front().is_some_and(|held| may(&held.source, Some(held)));
+            let goes_on = messages.front().is_some_and(|(held, _)| may(&held.source, Some(held)));
             let next = if goes_on { messages.pop_front() } else { None };
             if messages.is_empty() {
                 self.peers.remove(&peer);
@@ -203,9 +260,17 @@ impl<M> Network<M> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::HashSet;
 
-    fn message(peer: PeerId, address: &str, message: u32) -> Held<u32> {
+    use libp2p_identity::Keypair;
+
+    use super::*;
+    use crate::store::{SmartRecordStore, StoreConfig};
+    use smart_record_core::Registry;
+
+    const PACKET: usize = 16 * 1_024;
+
+    fn message<M>(peer: PeerId, address: &str, message: M) -> Held<M> {
         let source = Source::new(peer, Some(&address.parse().unwrap()));
         Held {
             source,
@@ -222,7 +287,8 @@ mod tests {
 
     #[test]
     fn networks_take_turns_and_in_each_its_peers() {
-        let (mut waiting, [a, b, c]) = (Waiting::new(MOST), [(); 3].map(|()| PeerId::random()));
+        let (mut waiting, [a, b, c]) =
+            (Waiting::new(MOST, PACKET), [(); 3].map(|()| PeerId::random()));
         let [first, second] = ["/ip4/198.51.100.1/tcp/1", "/ip4/198.51.100.2/tcp/1"];
         for n in 0..3 {
             assert_eq!(waiting.hold(message(a, first, n)), None);
@@ -238,7 +304,8 @@ mod tests {
 
     #[test]
     fn who_has_no_work_waits_while_others_go_on() {
-        let (mut waiting, [a, b, c]) = (Waiting::new(MOST), [(); 3].map(|()| PeerId::random()));
+        let (mut waiting, [a, b, c]) =
+            (Waiting::new(MOST, PACKET), [(); 3].map(|()| PeerId::random()));
         let [first, second] = ["/ip4/198.51.100.1/tcp/1", "/ip4/198.51.100.2/tcp/1"];
         for (peer, address, n) in [(a, first, 0), (b, first, 1), (c, second, 2)] {
             assert_eq!(waiting.hold(message(peer, address, n)), None);
@@ -253,7 +320,7 @@ mod tests {
 
     #[test]
     fn when_too_many_wait_the_peer_with_the_most_gives_way() {
-        let mut waiting = Waiting::new(MOST);
+        let mut waiting = Waiting::new(MOST, PACKET);
         let (honest, other) = ("/ip4/198.51.100.1/tcp/1", "/ip4/198.51.100.2/tcp/1");
         let (quiet, greedy) = (PeerId::random(), PeerId::random());
         assert_eq!(waiting.hold(message(quiet, honest, 0)), None);
@@ -276,9 +343,10 @@ mod tests {
         assert_eq!(gone, Some(greedy));
         assert!(waiting.len() <= MOST && waiting.networks.len() == 2);
     }
+
     #[test]
     fn a_crowd_does_not_give_way_to_a_peer_that_sends_more_than_each_of_it() {
-        let mut waiting = Waiting::new(64);
+        let mut waiting = Waiting::new(64, PACKET);
         let crowd = (0..60).map(|_| message(PeerId::random(), "/ip4/198.51.100.1/tcp/1", 0));
         for held in crowd {
             assert_eq!(waiting.hold(held), None);
@@ -294,7 +362,7 @@ mod tests {
 
     #[test]
     fn what_came_over_a_closed_connection_is_forgotten_and_the_rest_stays() {
-        let (mut waiting, peer) = (Waiting::new(MOST), PeerId::random());
+        let (mut waiting, peer) = (Waiting::new(MOST, PACKET), PeerId::random());
         for n in 0..6 {
             let connection = ConnectionId::new_unchecked((n % 2) as usize);
             let held = Held { connection, ..message(peer, "/ip4/198.51.100.1/tcp/1", n) };
@@ -304,5 +372,64 @@ mod tests {
         waiting.forget_if(&peer, is_first);
         assert_eq!((waiting.len(), all(&mut waiting)), (3, vec![1, 3, 5]));
         assert!(waiting.turns.is_empty() && waiting.networks.is_empty());
+    }
+
+    #[test]
+    fn a_message_counts_as_no_less_than_its_bytes() {
+        for byte in [b'a', 0, 0xff] {
+            for len in [0, 40, 200, 1_000, 5_000] {
+                let (key, value) = (kad::RecordKey::new(&vec![byte; len]), vec![byte; len]);
+                let request = kad::Record { value, ..kad::Record::new(key.clone(), Vec::new()) };
+                let limit = 2 * PACKET;
+                for (bytes, of) in
+                    [(bytes_of(&key, limit), len), (bytes_of(&request, limit), 2 * len)]
+                {
+                    assert!(bytes >= of && (bytes == SMALL || bytes == limit), "{bytes} {of}");
+                    assert!(bytes == SMALL || of > 100, "a request for a key is small");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_packet_limit_of_kademlia_is_known() {
+        for (chunk, least) in [(15 * 1_024, PACKET), (1_024 * 1_024, 1_024 * 1_024)] {
+            let config = StoreConfig::default().with_chunk_bytes(chunk);
+            let local = Keypair::generate_ed25519().public().to_peer_id();
+            let store = SmartRecordStore::with_registry(local, Registry::default(), config);
+            let mut config = store.kad_config(kad::PROTOCOL_NAME);
+            assert!((least..least + 2_048).contains(&packet_bytes(&config)));
+            config.set_max_packet_size(12_345_678);
+            assert_eq!(packet_bytes(&config), 12_345_678);
+        }
+    }
+
+    #[test]
+    fn however_large_packets_are_only_so_many_bytes_wait() {
+        let large = || vec![7_u8; 2 * SMALL];
+        let [first, second] = ["/ip4/198.51.100.1/tcp/1", "/ip4/198.51.100.2/tcp/1"];
+        for packet in [1_024 * 1_024, MOST_BYTES, 2 * MOST_BYTES] {
+            let mut waiting = Waiting::new(MOST, packet);
+            // Requests for keys take little of it.
+            for _ in 0..1_000 {
+                let small = message(PeerId::random(), first, vec![7_u8; 32]);
+                assert_eq!(waiting.hold(small), None);
+            }
+            let mut held = HashSet::new();
+            for _ in 0..200 {
+                let peer = PeerId::random();
+                let gone = waiting.hold(message(peer, second, large()));
+                assert!(held.insert(peer));
+                if let Some(gone) = gone {
+                    assert!(held.remove(&gone), "whoever has a large one");
+                }
+                assert!(!held.is_empty() && held.len() * packet <= MOST_BYTES.max(packet));
+            }
+            assert_eq!(waiting.len(), 1_000 + held.len());
+            assert_eq!(waiting.bytes, 1_000 * SMALL + held.len() * packet);
+            held.iter().for_each(|peer| waiting.forget(peer));
+            while waiting.next(|_, _| true).is_some() {}
+            assert_eq!((waiting.bytes, waiting.len()), (0, 0));
+        }
     }
 }

@@ -22,11 +22,11 @@ use self::views::SpaceViews;
 use super::{config::BehaviourConfig, deadlines::DeadlineQueue, env::Env};
 use crate::{
     client::latest::LatestSender,
-    query::{Content, JoinedAnswers, RecordLookup, Snapshot},
+    query::{CheckedAnswer, Content, JoinedAnswers, RecordLookup, Snapshot},
     schedule::SHORTEST_INTERVAL,
 };
 use smart_record_core::{
-    RecordKey, Registry, SmartRecord, Space, Timestamp, ValidationError, Writer,
+    RecordKey, Registry, SmartRecord, Space, Timestamp, ValidationError, Validity, Writer,
 };
 
 /// How long after news a key is looked up at the shortest interval.
@@ -175,14 +175,7 @@ impl Watches {
             Ok(Some(record)) => self.on_record(key, &record, now, at),
             Ok(None) => {
                 if let Ok(Some(stored)) = store.value(key) {
-                    // More may be known than is stored.
-                    let known = self.value(key, now);
-                    let best = known.and_then(|(known, _)| {
-                        env.registry.consolidate(key, &[&stored.value, known]).ok()
-                    });
-                    let best = best.map_or(stored.value, Bytes::from);
-                    let ends_at = env.value_expiry(key, &best, stored.expires_at, now);
-                    self.on_value(key, Some(best), ends_at, now, at);
+                    self.on_value(key, Some(stored.value), stored.expires_at, now, at);
                 }
             }
             Err(error) => tracing::warn!(%error, %key, "a watched record could not be read"),
@@ -258,29 +251,31 @@ impl Watches {
         lives.then_some((value, watched.value_ends_at))
     }
 
-    /// Sets the best known value and its expiry, and notifies subscribers.
+    /// Adds a valid value and its expiry, as far as holders state it, and notifies subscribers.
     fn on_value(
         &mut self,
         key: &RecordKey,
         value: Option<Bytes>,
-        ends_at: Option<Timestamp>,
+        stated: Option<Timestamp>,
         now: Timestamp,
         at: Duration,
     ) {
         if let Some(watched) = self.keys.get_mut(key) {
-            watched.joined.set_value(value);
-            watched.value_ends_at = ends_at;
+            watched.forget_invalid(key, now);
+            if let Some(value) = value {
+                watched.take(key, value, stated, now);
+            }
             self.notify(key, now, at);
         }
     }
 
-    /// Handles the end of a lookup. `found` is `None` if it failed. A value in it was combined with
-    /// the [known](Self::value) one; `ends_at` is its expiry.
+    /// Handles the end of a lookup. `found` is `None` if it failed. `stated` is the expiry of a
+    /// value in it, as far as holders state it.
     pub(super) fn on_looked_up(
         &mut self,
         key: &RecordKey,
         found: Option<&Snapshot>,
-        ends_at: Option<Timestamp>,
+        stated: Option<Timestamp>,
         now: Timestamp,
         at: Duration,
     ) {
@@ -296,7 +291,7 @@ impl Watches {
             watched.was_looked_up = true;
             match &found.content {
                 Content::Record(record) => self.on_record(key, record, now, at),
-                Content::Value(value) => self.on_value(key, value.clone(), ends_at, now, at),
+                Content::Value(value) => self.on_value(key, value.clone(), stated, now, at),
             }
         }
     }
@@ -317,12 +312,7 @@ impl Watches {
                 }
             }
             JoinedAnswers::Value(_, Some(value)) => {
-                let known = self.value(key, now);
-                let best = known
-                    .and_then(|(known, _)| env.registry.consolidate(key, &[known, value]).ok());
-                let best = best.map_or_else(|| value.clone(), Bytes::from);
-                let ends_at = env.value_expiry(key, &best, lookup.expires_at(), now);
-                self.on_value(key, Some(best), ends_at, now, at);
+                self.on_value(key, Some(value.clone()), lookup.expires_at(), now, at);
             }
             JoinedAnswers::Value(_, None) => {}
         }
@@ -496,6 +486,49 @@ impl Watched {
         has_changed
     }
 
+    /// Adds a valid value and its expiry, as far as holders state it.
+    fn take(&mut self, key: &RecordKey, value: Bytes, stated: Option<Timestamp>, now: Timestamp) {
+        // A value that cannot be compared with the known one is ignored, as by a lookup.
+        let Ok(change) = self.joined.take(key, &CheckedAnswer::Value(value)) else {
+            return;
+        };
+        let lifetime_ends_at = change.lifetime.end(self.value_ends_at, stated);
+        self.value_ends_at = match self.validity(key, now) {
+            Some(Ok(validity)) => validity.expires_at.or(lifetime_ends_at),
+            // It has expired since it was found.
+            Some(Err(_)) => Some(now),
+            None => None,
+        };
+    }
+
+    /// The validity of the known value, if there is one.
+    fn validity(
+        &self,
+        key: &RecordKey,
+        now: Timestamp,
+    ) -> Option<Result<Validity, ValidationError>> {
+        match &self.joined {
+            JoinedAnswers::Value(validator, Some(value)) => {
+                Some(validator.validate(key, value, now))
+            }
+            _ => None,
+        }
+    }
+
+    /// Forgets the known value if it is not valid any more: it has expired, or the clock was set
+    /// back.
+    fn forget_invalid(&mut self, key: &RecordKey, now: Timestamp) {
+        let has_ended = self.value_ends_at.is_some_and(|at| at <= now);
+        if has_ended || self.validity(key, now).is_some_and(|validity| validity.is_err()) {
+            self.forget_value();
+        }
+    }
+
+    fn forget_value(&mut self) {
+        self.joined.forget_value();
+        self.value_ends_at = None;
+    }
+
     /// Forgets updates that are too far in the future.
     fn forget_future(&mut self, now: Timestamp) {
         if let JoinedAnswers::Record(rules, record, _) = &mut self.joined {
@@ -507,8 +540,7 @@ impl Watched {
     /// expires next.
     fn notify(&mut self, key: &RecordKey, now: Timestamp, at: Duration) -> Option<Timestamp> {
         if self.value_ends_at.is_some_and(|at| at <= now) {
-            self.joined.set_value(None);
-            self.value_ends_at = None;
+            self.forget_value();
         }
         let has_changed = match &mut self.joined {
             JoinedAnswers::Record(_, record, _) => self.views.refresh(record, now),

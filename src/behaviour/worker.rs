@@ -1,6 +1,6 @@
 //! Validation off the swarm's task.
 //!
-//! Validates inbound records and answers to reads.
+//! Validates inbound records, and answers to reads and to follow-ups of writes.
 //!
 //! **Invariants.** The worker has no access to the store: it makes [`ValidatedRecord`] values, and
 //! the behaviour inserts them. It ends with the behaviour. A validator that panics affects only the
@@ -19,7 +19,9 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, channel::mpsc, future::BoxFuture};
 use libp2p_identity::PeerId;
 
-use super::{budget::Reserved, config::BehaviourConfig, inbound::InboundRefusal};
+use super::{
+    budget::Reserved, config::BehaviourConfig, inbound::InboundRefusal, network::OperationId,
+};
 use crate::{
     meter::{Meter, Timed},
     query::{Answer, JoinedAnswers},
@@ -55,7 +57,7 @@ pub trait AsyncValidator: Send + Sync + 'static {
 
 /// Maximum work of the signatures in an answer: more than those of a packet of Kademlia take,
 /// whatever their type. The rest of a longer answer is refused unread.
-pub(super) const ANSWER_WORK: Duration = Duration::from_millis(40);
+const ANSWER_WORK: Duration = Duration::from_millis(40);
 
 /// Spawns a future.
 pub type Executor = Box<dyn FnOnce(BoxFuture<'static, ()>) + Send>;
@@ -83,11 +85,11 @@ pub(super) struct CheckedRecord {
     pub(super) work: Duration,
 }
 
-/// An answer to a read, to be checked.
+/// A peer's answer with a record, to be checked.
 #[derive(Debug)]
-pub(super) struct ReadAnswer {
-    /// Id of the read.
-    pub(super) read: u64,
+pub(super) struct PeerAnswer {
+    /// The operation that has asked for it.
+    pub(super) operation: OperationId,
     pub(super) peer: PeerId,
     pub(super) key: RecordKey,
     pub(super) value: Bytes,
@@ -99,7 +101,7 @@ pub(super) struct ReadAnswer {
 /// Result of validating an answer.
 #[derive(Debug)]
 pub(super) struct AnswerVerdict {
-    pub(super) read: u64,
+    pub(super) operation: OperationId,
     pub(super) peer: PeerId,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) answer: Result<Answer, ValidationError>,
@@ -154,7 +156,7 @@ impl<T, R> Queue<T, R> {
 /// The behaviour's end of the queues.
 pub(super) struct Worker {
     pub(super) records: Queue<InboundRecord, CheckedRecord>,
-    pub(super) answers: Queue<ReadAnswer, AnswerVerdict>,
+    pub(super) answers: Queue<PeerAnswer, AnswerVerdict>,
     /// Whether there is an async validator.
     pub(super) asks: bool,
 }
@@ -213,13 +215,36 @@ async fn serve<T, W: Future>(
     done.map(|done| results.unbounded_send(done)).for_each(|_| ready(())).await;
 }
 
-fn check(setup: &WorkerSetup, answer: ReadAnswer) -> AnswerVerdict {
-    let ReadAnswer { read, peer, key, value, expires_at, known } = answer;
-    let check =
-        || setup.signatures.during(ANSWER_WORK, || known.check(&key, value, setup.clock.now())).0;
-    let answer = std::panic::catch_unwind(AssertUnwindSafe(check));
-    let answer = answer.unwrap_or_else(|_| Err(panicked()));
-    AnswerVerdict { read, peer, expires_at, answer }
+impl PeerAnswer {
+    /// Gives the answer to the worker. If there is none, or its queue is full, checks it here and
+    /// returns the verdict.
+    pub(super) fn check(
+        self,
+        worker: Option<&mut Worker>,
+        signatures: &SignatureMemory,
+        now: Timestamp,
+    ) -> Option<AnswerVerdict> {
+        let Some(worker) = worker else {
+            return Some(self.check_here(signatures, now));
+        };
+        let given = worker.answers.give(self);
+        given.err().map(|(answer, _)| answer.check_here(signatures, now))
+    }
+
+    fn check_here(self, signatures: &SignatureMemory, now: Timestamp) -> AnswerVerdict {
+        let Self { operation, peer, key, value, expires_at, known } = self;
+        let (answer, _) = signatures.during(ANSWER_WORK, || known.check(&key, value, now));
+        AnswerVerdict { operation, peer, expires_at, answer }
+    }
+}
+
+fn check(setup: &WorkerSetup, answer: PeerAnswer) -> AnswerVerdict {
+    let PeerAnswer { operation, peer, expires_at, .. } = answer;
+    let check = || answer.check_here(&setup.signatures, setup.clock.now());
+    std::panic::catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| {
+        let answer = Err(panicked());
+        AnswerVerdict { operation, peer, expires_at, answer }
+    })
 }
 
 async fn validate(setup: &WorkerSetup, job: InboundRecord) -> CheckedRecord {
@@ -283,7 +308,14 @@ mod tests {
         };
         let known = JoinedAnswers::new(&registry, &key).unwrap();
         let (peer, value) = (PeerId::random(), Bytes::from(record.encode()));
-        let answer = ReadAnswer { read: 0, peer, key, value, expires_at: None, known };
+        let answer = PeerAnswer {
+            operation: OperationId::Read(0),
+            peer,
+            key,
+            value,
+            expires_at: None,
+            known,
+        };
         assert!(check(&setup, answer).answer.is_ok());
         let counts = setup.signatures.counts();
         assert!(counts.verified < 125 && counts.unread > 0, "{counts:?}");

@@ -61,6 +61,20 @@ pub(crate) struct Change {
     pub(crate) writers: Vec<Writer>,
     /// The spaces that the record has no place for, as far as that was not known.
     pub(crate) dropped: Vec<(Writer, Dropped)>,
+    pub(crate) lifetime: Lifetime,
+}
+
+/// How the unsigned lifetime that comes with a value changes that of the known one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum Lifetime {
+    /// The known value is the better one. So it is for smart records, which have none.
+    #[default]
+    Kept,
+    /// The new value is the better one, or the only one.
+    Replaced,
+    /// They say the same, be it in other bytes, or were combined: it is extended, and not
+    /// shortened.
+    Extended,
 }
 
 /// The valid content of one answer.
@@ -68,6 +82,22 @@ pub(crate) struct Change {
 pub(crate) enum CheckedAnswer {
     Record(SmartRecord),
     Value(Bytes),
+}
+
+impl Lifetime {
+    /// When the better value expires. `known` is the expiry of the known value, `stated` that which
+    /// comes with the new one. `None` is never.
+    pub(crate) fn end(
+        self,
+        known: Option<Timestamp>,
+        stated: Option<Timestamp>,
+    ) -> Option<Timestamp> {
+        match self {
+            Self::Kept => known,
+            Self::Replaced => stated,
+            Self::Extended => known.zip(stated).map(|(known, stated)| known.max(stated)),
+        }
+    }
 }
 
 impl JoinedAnswers {
@@ -155,15 +185,24 @@ impl JoinedAnswers {
                 Ok(take_record(rules, joined, dropped, shown))
             }
             (Self::Value(validator, best), CheckedAnswer::Value(shown)) => {
-                let better: Bytes = match best {
-                    Some(best) if best == shown => return Ok(Change::default()),
-                    // The known value comes first, so it wins a tie.
-                    Some(best) => validator.consolidate(key, &[best, shown])?.into(),
-                    None => shown.clone(),
+                let (better, lifetime) = match best {
+                    Some(best) if best == shown => (best.clone(), Lifetime::Extended),
+                    Some(best) => {
+                        // The known value comes first, so it wins a tie.
+                        let better = validator.consolidate(key, &[best, shown])?;
+                        let lifetime = match () {
+                            () if validator.contains(key, best, shown) => Lifetime::Extended,
+                            () if better == *shown => Lifetime::Replaced,
+                            () if better == *best => Lifetime::Kept,
+                            () => Lifetime::Extended,
+                        };
+                        (better.into(), lifetime)
+                    }
+                    None => (shown.clone(), Lifetime::Replaced),
                 };
                 let is_news = best.as_ref() != Some(&better);
                 *best = Some(better);
-                Ok(Change { is_news, ..Change::default() })
+                Ok(Change { is_news, lifetime, ..Change::default() })
             }
             _ => Ok(Change::default()),
         }
@@ -232,10 +271,10 @@ impl JoinedAnswers {
         }
     }
 
-    /// Replaces the known value. Does nothing for smart records.
-    pub(crate) fn set_value(&mut self, value: Option<Bytes>) {
+    /// Forgets the known value. Does nothing for smart records.
+    pub(crate) fn forget_value(&mut self) {
         if let Self::Value(_, known) = self {
-            *known = value;
+            *known = None;
         }
     }
 
@@ -259,15 +298,6 @@ impl JoinedAnswers {
         match self {
             Self::Record(_, record, _) => record.spaces().len() == 0,
             Self::Value(_, value) => value.is_none(),
-        }
-    }
-
-    /// Whether the content equals that of an answer.
-    pub(crate) fn is(&self, shown: &CheckedAnswer) -> bool {
-        match (self, shown) {
-            (Self::Record(_, record, _), CheckedAnswer::Record(shown)) => record == shown,
-            (Self::Value(_, value), CheckedAnswer::Value(shown)) => value.as_ref() == Some(shown),
-            _ => false,
         }
     }
 
@@ -428,7 +458,7 @@ fn take_record(
     let is_news = !dropped.is_empty() || has_changed;
     let before = before.into_iter().map(|(writer, _)| writer.clone());
     let writers = before.chain(gone.into_iter().map(|(writer, _)| writer)).collect();
-    Change { is_news, writers, dropped }
+    Change { is_news, writers, dropped, lifetime: Lifetime::Kept }
 }
 
 /// The same in bytes of its own.
@@ -711,7 +741,7 @@ mod tests {
         assert!(all.exceeds(len / 2) && all.exceeds(len - 1) && !all.exceeds(len + 40));
         let mut value = JoinedAnswers::Value(Arc::new(Longest), Some(Bytes::from("abc")));
         assert!(value.exceeds(2) && !value.exceeds(3));
-        value.set_value(None);
+        value.forget_value();
         assert!(!value.exceeds(0));
     }
 

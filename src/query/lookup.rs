@@ -166,7 +166,8 @@ pub(crate) struct RecordLookup {
     here: Option<CheckedAnswer>,
     /// What was found when it was passed on to be stored.
     passed_on: Option<CheckedAnswer>,
-    /// The latest expiry that holders state for the best value; `None` if one of them states none.
+    /// The latest expiry that holders state for the best value; `None` if one of them states none,
+    /// and for smart records.
     expires_at: Option<Timestamp>,
 }
 
@@ -205,7 +206,7 @@ impl RecordLookup {
             news: 0,
             here: None,
             passed_on: None,
-            expires_at: Some(Timestamp::EPOCH),
+            expires_at: None,
         })
     }
 
@@ -387,14 +388,9 @@ impl RecordLookup {
         let change = self.joined.take(&self.key, shown)?;
         let is_news = change.is_news;
         self.on_content(change.writers.iter().cloned());
+        self.expires_at = change.lifetime.end(self.expires_at, expires_at);
         if is_news {
             self.last_change = change;
-        }
-        let is_best = self.joined.is(shown);
-        if is_news && is_best {
-            self.expires_at = expires_at;
-        } else if is_news || is_best {
-            self.expires_at = self.expires_at.zip(expires_at).map(|(a, b)| a.max(b));
         }
         Ok(is_news)
     }
@@ -822,8 +818,8 @@ impl RecordLookup {
     }
 
     /// Expiry of copies of the value, if the value does not state its own.
-    pub(crate) fn expires_at(&self) -> Option<Timestamp> {
-        self.expires_at.filter(|at| *at > Timestamp::EPOCH)
+    pub(crate) const fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
     }
 
     /// Returns the result so far, which is not complete. It is not compared with what holders say

@@ -128,7 +128,8 @@ settings! { StoreConfig:
     /// chunks [`SmartRecordStore::kad_config`](super::SmartRecordStore::kad_config) raises
     /// Kademlia's packet limit; then all nodes of the DHT have to raise it. A
     /// [`Behaviour`](crate::behaviour::Behaviour) refuses longer values of other peers before they
-    /// are decoded, unless they have at most 16 KiB.
+    /// are decoded, unless they have at most 16 KiB. It keeps up to 256 chunks of what it has read
+    /// lately, and 256 that wait to be validated.
     chunk_bytes, with_chunk_bytes: usize;
     /// The size of the slice of a large record that answers one GET. Defaults to 8 KiB. The reply
     /// also carries the addresses of up to 20 closer peers: four addresses each leave 11.6 KiB for

@@ -120,6 +120,9 @@ pub struct Counters {
     pub withdrawn_evicted: u64,
     /// Parts removed because they were damaged or would not be admitted now.
     pub rows_discarded: u64,
+    /// Rows of earlier sessions that were checked before they were returned. If these are more than
+    /// there were, some were forgotten and checked again: more than `max_rechecked` were read.
+    pub rows_checked: u64,
     /// Failures of the storage. Failed reads are only counted and cause no event.
     pub storage_failures: u64,
     /// Writes of other peers that were refused because the storage did not keep up.
@@ -168,6 +171,7 @@ impl Source for Counters {
             too_little_work,
             withdrawn_evicted,
             rows_discarded,
+            rows_checked,
             storage_failures,
             behind,
             providers_refused,
@@ -224,6 +228,7 @@ impl Source for Counters {
                 "Parts removed because they were damaged or are not admitted any more",
                 rows_discarded,
             ),
+            ("store_checked_rows", "Rows of earlier sessions checked", rows_checked),
             ("store_failures", "Failures of the storage", storage_failures),
             ("store_refused_behind", "Writes refused because the storage did not keep up", behind),
             ("store_lost_events", "Events lost by subscribers that did not keep up", events_lost),
@@ -343,9 +348,10 @@ impl EventLog {
         }
     }
 
-    /// Sets how many signatures were checked until now.
-    pub(super) fn set_signatures(&mut self, counts: SignatureCounts) {
-        self.counters.change(|counters| {
+    /// Sets how many signatures and rows were checked until now.
+    pub(super) fn set_checked(&self, counts: SignatureCounts, rows: u64) {
+        self.counters.change_by_ref(|counters| {
+            counters.rows_checked = rows;
             counters.signatures_verified = counts.verified;
             counters.signatures_remembered = counts.remembered;
             counters.signatures_unread = counts.unread;

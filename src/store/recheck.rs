@@ -8,7 +8,13 @@
 //!
 //! **Spec.** `docs/design.md`, section "On disk".
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -38,6 +44,8 @@ pub(super) struct RowVerifier {
     pub(super) registry: Registry,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) signatures: SignatureMemory,
+    /// How many rows were checked.
+    pub(super) checked: Arc<AtomicU64>,
 }
 
 impl RowCheck for RowVerifier {
@@ -50,7 +58,11 @@ impl RowCheck for RowVerifier {
             }
         };
         // Its work counts for whoever causes it, beyond any bound that he has.
-        match self.signatures.during(Duration::MAX, check).0 {
+        let (result, _) = self.signatures.during(Duration::MAX, check);
+        if !matches!(result, Ok(ValidPart::Expired)) {
+            self.checked.fetch_add(1, Ordering::Relaxed);
+        }
+        match result {
             Ok(ValidPart::Good) => RowVerdict::Good,
             Ok(ValidPart::Expired) => RowVerdict::Expired,
             Ok(ValidPart::Partly(rest, fault)) => RowVerdict::Partly(rest, fault),

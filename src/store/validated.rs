@@ -11,7 +11,8 @@ use libp2p_identity::PeerId;
 
 use super::{cursors::Asker, source::Source};
 use smart_record_core::{
-    Namespace, RecordKey, Refusals, Registry, SmartRecord, Timestamp, ValidationError, Validity,
+    Namespace, RecordKey, Refusals, Registry, SignedUpdate, SmartRecord, Timestamp,
+    ValidationError, Validity,
 };
 
 /// A checked value: its valid part, and the reasons why the rest was refused.
@@ -40,6 +41,9 @@ pub struct ValidatedRecord {
     pub(super) source: Option<Source>,
     pub(super) body: ValidatedBody,
 }
+
+/// What an update takes in memory beside its bytes, roughly.
+const UPDATE: usize = 160;
 
 #[derive(Clone, Debug)]
 pub(super) enum ValidatedBody {
@@ -92,6 +96,22 @@ impl ValidatedRecord {
             pieces.push(Self { key: key.clone(), publisher, expires_at, source, body });
         }
         pieces
+    }
+
+    /// How many bytes it holds, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        let of = |update: &SignedUpdate| {
+            let bytes = update.as_bytes().len().saturating_add(update.signature().len());
+            bytes.saturating_add(UPDATE)
+        };
+        match &self.body {
+            ValidatedBody::Record(record, _) => {
+                let updates = record.spaces().flat_map(|(_, space)| space.updates());
+                updates.map(of).fold(0, usize::saturating_add)
+            }
+            ValidatedBody::Value(value, _) => value.len(),
+            ValidatedBody::Refused(_) => 0,
+        }
     }
 
     /// A value that was refused for a reason outside the registry's rules.

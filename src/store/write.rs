@@ -233,7 +233,7 @@ impl SmartRecordStore {
             (outcome.stored, outcome.writers) = (0, Vec::new());
         }
         self.meter.end(Timed::StoreWrite, begun);
-        self.news.set_signatures(self.signatures.counts());
+        self.count_checked();
         let WriteOutcome { stored, known, is_value, mut writers, refusals, failure } = outcome;
         self.news.count(|c| if is_value { &mut c.values } else { &mut c.admitted }, stored);
         self.news.count(|c| &mut c.known, known);

@@ -1,5 +1,6 @@
 //! A behaviour without a swarm: the test answers its requests and sets the time.
 
+mod answers;
 mod holders;
 mod policies;
 
@@ -27,7 +28,7 @@ use smart_record_testing::ManualClock;
 use super::{Ended, Network, NetworkEvent, RequestOutcome};
 use crate::{
     SystemClock,
-    behaviour::{Behaviour, BehaviourConfig, Event},
+    behaviour::{Behaviour, BehaviourConfig, Builder, Event},
     client::{Client, ClientError},
     outbound::{Closer, Failure, Record, Request, Response},
     query::{DroppedSpaces, ReadOptions, ReadPolicy, Reading},
@@ -77,6 +78,16 @@ impl Node {
         servers: usize,
         config: BehaviourConfig,
     ) -> Self {
+        Self::build(registry, clock, servers, config, |builder| builder)
+    }
+
+    fn build(
+        registry: Registry,
+        clock: impl Clock,
+        servers: usize,
+        config: BehaviourConfig,
+        set: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
         let config = config.with_replication_interval(None);
         let keypair = Keypair::generate_ed25519();
         let local = keypair.public().to_peer_id();
@@ -84,8 +95,8 @@ impl Node {
         let store =
             SmartRecordStore::with_storage(local, registry, config_of_store, storage, clock);
         let store = store.unwrap();
-        let (mut behaviour, client) =
-            Behaviour::builder(keypair).with_store(store).unwrap().with_config(config).build();
+        let builder = Behaviour::builder(keypair).with_store(store).unwrap();
+        let (mut behaviour, client) = set(builder.with_config(config)).build();
         behaviour.env.net.test_time = Some(Duration::ZERO.into());
         let servers: Vec<_> = std::iter::repeat_with(PeerId::random).take(servers).collect();
         for server in &servers {

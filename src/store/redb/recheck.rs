@@ -118,9 +118,12 @@ mod tests {
 
     use libp2p_identity::Keypair;
     use libp2p_kad::{RecordKey as KadKey, store::RecordStore};
-    use smart_record_core::{Clock, Dict, Limits, RecordKey, SpaceSigner};
+    use smart_record_core::{Clock, Dict, Limits, RecordKey, Registry, SpaceSigner};
 
-    use crate::{clock::SystemClock, store::SmartRecordStore};
+    use crate::{
+        clock::SystemClock,
+        store::{RedbConfig, RedbStorage, SmartRecordStore, StoreConfig},
+    };
 
     #[test]
     fn who_reads_what_was_stored_before_a_restart_is_charged_for_verifying_it() {
@@ -141,5 +144,39 @@ mod tests {
         };
         let (first, second) = (read(), read());
         assert!(first >= second + Duration::from_micros(50), "{first:?}, {second:?}");
+    }
+
+    #[test]
+    fn rows_that_are_checked_again_because_too_many_were_read_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("store");
+        let key = RecordKey::new("/sr/board");
+        let local = Keypair::generate_ed25519().public().to_peer_id();
+        let mut store = SmartRecordStore::open(&file, local).unwrap();
+        for n in 0..3 {
+            let keypair = Keypair::generate_ed25519();
+            let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
+            let document: Dict = [("n", n)].into_iter().collect();
+            signer.merge(document, SystemClock.now(), Duration::from_secs(3_600)).unwrap();
+            store.write(&key, &signer.record(SystemClock.now()).encode()).unwrap();
+        }
+        assert_eq!(store.counters().rows_checked, 0, "they are of this session");
+        drop(store);
+        // The head and three spaces.
+        for (max, more) in [(4, 0), (3, 1)] {
+            let (registry, config) = (Registry::default(), StoreConfig::default());
+            let file_config = RedbConfig::default().with_max_rechecked(max);
+            let storage = RedbStorage::open(&file, local, &file_config).unwrap();
+            let store =
+                SmartRecordStore::with_storage(local, registry, config, storage, SystemClock);
+            let store = store.unwrap();
+            let checked = || {
+                assert_eq!(store.record(&key).unwrap().unwrap().spaces().len(), 3);
+                store.counters().rows_checked
+            };
+            let (first, again) = (checked(), checked());
+            assert_eq!(first, 4);
+            assert!(again >= first + more && (more > 0 || again == first), "{again}");
+        }
     }
 }
