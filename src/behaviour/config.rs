@@ -121,9 +121,9 @@ settings! { BehaviourConfig:
     /// a handful.
     read_rounds, with_read_rounds: usize;
     /// Number of peers that have to cover every part of a record for a reading to be
-    /// [complete](crate::query::Reading::is_complete). With *n*, what all but *n* − 1 of the peers
-    /// that answer have is in a complete reading, whatever these *n* − 1 claim. Defaults to 2: one
-    /// peer that lies, or has lost a part, hides nothing.
+    /// [complete](crate::query::Reading::is_complete). With *n*, what all but *n* − 1 of the
+    /// closest peers that answer have is in a complete reading, whatever these *n* − 1 claim.
+    /// Defaults to 2: one peer that lies, or has lost a part, hides nothing.
     complete_at, with_complete_at: usize;
     /// Maximum number of chunks that a read sends to each group of peers that lack the same.
     /// Defaults to 32, which is 480 KiB.

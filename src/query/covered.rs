@@ -3,12 +3,16 @@
 //! **Invariants.** Pure. A claim proves nothing: a false one counts as one of the holders that have
 //! covered a place, and no more. Silence, refusals and holders without a claim cover nothing. A
 //! peer without a record covers the ring, and replaces no holder: a holder that has claimed to have
-//! a record has to show it, unless it claims more than it shows. The number of arcs is bounded by
-//! the number of answers.
+//! a record has to show it, unless it claims more than it shows. A holder that is not among the
+//! closest peers may be behind, so it covers nothing for them. The number of arcs is bounded by the
+//! number of answers.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Complete".
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use libp2p_identity::PeerId;
 use smart_record_core::{Arcs, Coverage};
@@ -103,19 +107,33 @@ impl Claims {
         self.0.iter().filter(move |(_, claim)| is_one(claim)).map(|(peer, _)| *peer)
     }
 
-    /// The places that `n` holders have covered. Peers without a record (`empty` of them) count,
-    /// but each holder that has one has to show it, up to `n`, also if it has become silent. Those
-    /// that claim more than they show do not. If there are only such holders, and more of them than
-    /// peers without a record, one of them has to: honest ones seem to show nothing more where
-    /// answers are lost.
-    pub(super) fn covered(&self, joined: Option<[u8; 32]>, empty: usize, n: usize) -> Arcs {
-        let shown: Vec<Cow<'_, Arcs>> = self.0.values().map(|claim| claim.shown(joined)).collect();
-        let shown = || shown.iter().map(AsRef::as_ref);
-        let overclaiming = self.0.values().filter(|claim| claim.overclaims).count();
-        let shows = self.0.len().saturating_sub(overclaiming);
-        let waited_for = shows.max(usize::from(overclaiming > empty));
-        let of_holders = Arcs::shared(shown(), waited_for.min(n));
-        of_holders.and(&Arcs::shared(shown(), n.saturating_sub(empty)))
+    /// The places that `n` of the closest peers have covered. Those without a record (`empty` of
+    /// them) count, but each holder that has one has to show it, up to `n`, also if it has become
+    /// silent. Where fewer than `n` of the closest have one, so do holders that are not among them.
+    /// Those that claim more than they show do not. If there are only such holders, and more of
+    /// them than peers without a record, one of them has to: honest ones seem to show nothing more
+    /// where answers are lost.
+    pub(super) fn covered(
+        &self,
+        joined: Option<[u8; 32]>,
+        closest: &BTreeSet<PeerId>,
+        empty: usize,
+        n: usize,
+    ) -> Arcs {
+        let waited_for = |claims: &[&Claim]| {
+            let overclaiming = claims.iter().filter(|claim| claim.overclaims).count();
+            let shows = claims.len().saturating_sub(overclaiming);
+            shows.max(usize::from(overclaiming > empty)).min(n)
+        };
+        let covered = |claims: &[&Claim], n| {
+            let shown: Vec<_> = claims.iter().map(|claim| claim.shown(joined)).collect();
+            Arcs::shared(shown.iter().map(AsRef::as_ref), n)
+        };
+        let all: Vec<_> = self.0.values().collect();
+        let of_closest = self.0.iter().filter(|(peer, _)| closest.contains(peer));
+        let of_closest: Vec<_> = of_closest.map(|(_, claim)| claim).collect();
+        let needed = waited_for(&of_closest).max(n.saturating_sub(empty));
+        covered(&of_closest, needed).and(&covered(&all, waited_for(&all)))
     }
 }
 
@@ -146,6 +164,11 @@ mod tests {
 
     const JOINED: Option<[u8; 32]> = Some([9; 32]);
 
+    /// What is covered if all holders are among the closest.
+    fn covered(claims: &Claims, joined: Option<[u8; 32]>, empty: usize, n: usize) -> Arcs {
+        claims.covered(joined, &claims.0.keys().copied().collect(), empty, n)
+    }
+
     fn says(arcs: &[(u64, u64)], digest: u8) -> Coverage {
         let arcs = arcs.iter().map(|(first, last)| RingArc { first: *first, last: *last });
         Coverage::new(arcs, 5, [digest; 32])
@@ -157,22 +180,22 @@ mod tests {
         let mut claims = Claims::default();
         claims.add(a, &says(&[(0, 9)], 1), true, 1);
         claims.add(b, &says(&[(5, u64::MAX)], 1), true, 1);
-        assert!(claims.covered(JOINED, 0, 1).is_ring());
-        let two = claims.covered(JOINED, 0, 2);
+        assert!(covered(&claims, JOINED, 0, 1).is_ring());
+        let two = covered(&claims, JOINED, 0, 2);
         assert!(two.has(5) && two.has(9) && !two.has(4) && !two.has(10));
         claims.add(c, &says(&[], 9), true, 1);
-        assert!(claims.covered(JOINED, 0, 2).is_ring(), "its digest is that of what was found");
-        assert!(!claims.covered(Some([8; 32]), 0, 2).is_ring());
-        assert!(!claims.covered(None, 0, 2).is_ring());
+        assert!(covered(&claims, JOINED, 0, 2).is_ring(), "its digest is that of what was found");
+        assert!(!covered(&claims, Some([8; 32]), 0, 2).is_ring());
+        assert!(!covered(&claims, None, 0, 2).is_ring());
         assert!(claims.has_spaces(5) && !claims.has_spaces(4));
     }
 
     #[test]
     fn peers_without_a_record_do_not_stand_for_holders() {
         let mut claims = Claims::default();
-        assert!(claims.covered(JOINED, 2, 2).is_ring() && !claims.covered(JOINED, 1, 2).has(1));
+        assert!(covered(&claims, JOINED, 2, 2).is_ring() && !covered(&claims, JOINED, 1, 2).has(1));
         claims.add(PeerId::random(), &says(&[(0, 9)], 1), true, 1);
-        let covered = claims.covered(JOINED, 2, 2);
+        let covered = covered(&claims, JOINED, 2, 2);
         assert!(covered.has(9) && !covered.has(10), "the holder has not shown the rest");
     }
 
@@ -185,8 +208,8 @@ mod tests {
         assert_eq!(claims.unfinished(JOINED, 9).collect::<Vec<_>>(), [liar]);
         assert!(claims.add(liar, &says(&[], 1), false, 1));
         assert_eq!(claims.unfinished(JOINED, 9).count(), 0);
-        assert!(claims.covered(JOINED, 1, 2).is_ring(), "one has shown all, one has nothing");
-        assert!(!claims.covered(JOINED, 0, 2).has(0));
+        assert!(covered(&claims, JOINED, 1, 2).is_ring(), "one has shown all, one has nothing");
+        assert!(!covered(&claims, JOINED, 0, 2).has(0));
         assert!(!claims.add(liar, &says(&[], 1), true, 1), "it shows something again");
         assert_eq!(claims.unfinished(JOINED, 9).count(), 1);
     }
@@ -198,7 +221,7 @@ mod tests {
             let holder = PeerId::random();
             claims.add(holder, &says(&[(0, 9)], 1), true, 1);
             claims.add(holder, &says(&[(0, 9)], 1), false, 1);
-            let covered = claims.covered(JOINED, 2, 2);
+            let covered = covered(&claims, JOINED, 2, 2);
             assert!(covered.has(9));
             assert_eq!(covered.is_ring(), n <= 2, "{n} of them");
         }
@@ -211,7 +234,36 @@ mod tests {
         claims.add(holder, &says(&[(0, 9)], 1), true, 1);
         claims.on_no_answer(&holder);
         assert_eq!(claims.unfinished(JOINED, 9).count(), 0);
-        let covered = claims.covered(JOINED, 2, 2);
+        let covered = covered(&claims, JOINED, 2, 2);
         assert!(covered.has(9) && !covered.has(10));
+    }
+
+    #[test]
+    fn holders_beyond_the_closest_cover_nothing_for_them() {
+        let mut claims = Claims::default();
+        let closest: BTreeSet<_> = [(); 2].map(|()| PeerId::random()).into();
+        for peer in &closest {
+            claims.add(*peer, &says(&[(0, 9)], 1), true, 1);
+        }
+        for _ in 0..5 {
+            claims.add(PeerId::random(), &says(&[(0, u64::MAX)], 2), true, 1);
+        }
+        assert!(covered(&claims, JOINED, 0, 2).is_ring());
+        let of_closest = claims.covered(JOINED, &closest, 0, 2);
+        assert!(of_closest.has(9) && !of_closest.has(10));
+        assert!(!claims.covered(JOINED, &closest, 1, 2).has(10), "two of them have to show it");
+    }
+
+    #[test]
+    fn holders_beyond_the_closest_have_to_show_what_fewer_of_these_have() {
+        for (holders, has) in [(0, true), (1, false), (5, false)] {
+            let mut claims = Claims::default();
+            for _ in 0..holders {
+                claims.add(PeerId::random(), &says(&[(0, 9)], 1), true, 1);
+            }
+            let of_closest = claims.covered(JOINED, &BTreeSet::new(), 20, 2);
+            assert!(of_closest.has(9));
+            assert_eq!(of_closest.has(10), has, "the closest are newcomers, {holders} are not");
+        }
     }
 }

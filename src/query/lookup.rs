@@ -11,6 +11,7 @@
 mod tests;
 
 use std::{
+    borrow::Cow,
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::OnceLock,
@@ -139,6 +140,8 @@ pub(crate) struct RecordLookup {
     wanted: Option<u64>,
     /// Number of the closest peers that were asked, if known.
     asked: Option<usize>,
+    /// The closest peers, whether or not they have answered, if known.
+    closest: Option<BTreeSet<PeerId>>,
     /// When the last answer was checked.
     checked_at: Timestamp,
     /// What is known of the coverage, from all answers so far.
@@ -186,6 +189,7 @@ impl RecordLookup {
             joining: BTreeMap::new(),
             wanted: None,
             asked: None,
+            closest: None,
             checked_at: Timestamp::EPOCH,
             extent: OnceLock::new(),
             hashed: HashedSpaces::default(),
@@ -285,6 +289,15 @@ impl RecordLookup {
     /// Sets the number of the closest peers that were asked.
     pub(crate) fn set_asked(&mut self, asked: usize) {
         if self.asked.replace(asked) != Some(asked) {
+            self.extent = OnceLock::new();
+        }
+    }
+
+    /// Sets the closest peers, whether or not they have answered. Without them, these are the
+    /// closest of those that have.
+    pub(crate) fn set_closest(&mut self, closest: BTreeSet<PeerId>) {
+        if self.closest.as_ref() != Some(&closest) {
+            self.closest = Some(closest);
             self.extent = OnceLock::new();
         }
     }
@@ -502,8 +515,7 @@ impl RecordLookup {
     pub(crate) fn on_round(&mut self) -> bool {
         let again = self.wants_round() && self.rounds < self.bounds.rounds;
         if again {
-            let unfinished: Vec<_> = self.unfinished().collect();
-            self.begin_round(&unfinished);
+            self.begin_round(&self.unfinished());
         }
         again
     }
@@ -511,7 +523,7 @@ impl RecordLookup {
     /// Whether another round is needed: peers answer with slices of a large record, so they are
     /// asked until enough of them have covered it, or nobody is left who may show more.
     pub(crate) fn wants_round(&self) -> bool {
-        !self.ended_early && !self.is_covered() && self.unfinished().next().is_some()
+        !self.ended_early && !self.is_covered() && !self.unfinished().is_empty()
     }
 
     /// Begins another round, in which these holders are asked.
@@ -530,9 +542,14 @@ impl RecordLookup {
         }
     }
 
-    /// The holders that may show more if they are asked again.
-    pub(crate) fn unfinished(&self) -> impl Iterator<Item = PeerId> {
-        self.claims.unfinished(self.extent().digest, self.bounds.rounds)
+    /// The closest holders that may show more if they are asked again. If there are none, the
+    /// others: what they show may be new, although it hardly makes the reading complete.
+    pub(crate) fn unfinished(&self) -> Vec<PeerId> {
+        let unfinished = self.claims.unfinished(self.extent().digest, self.bounds.rounds);
+        let closest = self.closest();
+        let (closest, others): (Vec<_>, Vec<_>) =
+            unfinished.partition(|peer| closest.contains(peer));
+        if closest.is_empty() { others } else { closest }
     }
 
     /// The places of the ring of ranks that enough peers have covered. Of a value, all or none.
@@ -548,8 +565,8 @@ impl RecordLookup {
     /// they have, it costs hashes of the spaces that have changed.
     fn measure(&self, compares: bool) -> Extent {
         let n = self.needed();
-        let closest = self.closest_seen(None);
-        let is_empty = |peer: &&&PeerId| self.empty.contains(**peer) && !self.shown.is_holder(peer);
+        let closest = self.closest();
+        let is_empty = |peer: &&PeerId| self.empty.contains(*peer) && !self.shown.is_holder(peer);
         let empty = closest.iter().filter(is_empty).count();
         let JoinedAnswers::Record(rules, joined, dropped) = &self.joined else {
             let shown = closest.iter().filter(|peer| self.shown.is_holder(peer)).count();
@@ -571,7 +588,7 @@ impl RecordLookup {
         // Whoever was refused for its time has a record, and has shown nothing of it.
         let unseen = self.ahead.keys().filter(|peer| !self.shown.is_holder(peer)).count();
         let covered = match dropped.is_whole() && (unseen < n || unseen < empty) {
-            true => self.claims.covered(digest, empty, n),
+            true => self.claims.covered(digest, &closest, empty, n),
             false => Arcs::new(),
         };
         let withdrawn = joined.spaces().filter(|(_, space)| space.is_withdrawn()).count();
@@ -607,6 +624,7 @@ impl RecordLookup {
     fn needed(&self) -> usize {
         let seen = self.shown.holders().chain(&self.empty).chain(self.refused.keys());
         let seen = || seen.collect::<BTreeSet<_>>().len();
+        let seen = || seen().min(self.bounds.closest);
         let asked = if self.ended_early { usize::MAX } else { self.asked.unwrap_or_else(seen) };
         self.bounds.complete_at.min(asked).max(1)
     }
@@ -724,6 +742,12 @@ impl RecordLookup {
     /// The valid content of a peer's answers, as far as it is remembered.
     pub(crate) fn shown(&self, peer: &PeerId) -> Option<CheckedAnswer> {
         self.shown.answer(peer)
+    }
+
+    /// The peers whose answers make the reading complete.
+    fn closest(&self) -> Cow<'_, BTreeSet<PeerId>> {
+        let seen = || self.closest_seen(None).into_iter().copied().collect();
+        self.closest.as_ref().map_or_else(|| Cow::Owned(seen()), Cow::Borrowed)
     }
 
     /// The closest of the other peers that have answered, sorted by distance. A peer that has given

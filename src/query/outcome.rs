@@ -222,8 +222,9 @@ impl Reading {
     /// have shown one or said that they have none.
     ///
     /// A peer covers the part of a record of which it says that it has shown all that it has. One
-    /// that has no record covers everything, but each holder that has one has to show it. A peer of
-    /// another implementation says nothing about its answers and covers nothing: a smart record
+    /// that has no record covers everything, but each holder that has one has to show it. One that
+    /// is not among the closest may be behind: what it shows is joined, and covers nothing. A peer
+    /// of another implementation says nothing about its answers and covers nothing: a smart record
     /// that is held only by such peers is read, and is not complete unless that many of the closest
     /// have no record.
     pub const fn is_complete(&self) -> bool {

@@ -179,8 +179,8 @@ impl Read {
             self.has_all_rounds = true;
             return;
         }
-        let unfinished = self.answers.unfinished();
-        let again: Vec<_> = unfinished.filter(|peer| !self.late.contains(peer)).collect();
+        let mut again = self.answers.unfinished();
+        again.retain(|peer| !self.late.contains(peer));
         // If all are late, their answers are waited for.
         if !again.is_empty() {
             self.answers.begin_round(&again);
@@ -278,6 +278,7 @@ impl Read {
         size: &NetworkSize,
         now: Duration,
     ) -> bool {
+        self.answers.set_closest(self.search.closest_known(size).into_iter().collect());
         if self.checking > 0 {
             return false;
         }
@@ -312,9 +313,9 @@ mod tests {
     use super::*;
     use crate::query::lookup::Bounds;
 
-    #[test]
-    fn a_read_asks_nobody_while_too_many_of_its_answers_wait_to_be_checked() {
-        let (key, now) = (RecordKey::new("/sr/a"), Duration::ZERO);
+    /// A read of `/sr/a` that starts from these peers.
+    fn read(peers: impl IntoIterator<Item = PeerId>) -> Read {
+        let key = RecordKey::new("/sr/a");
         let bounds = Bounds {
             closest: 20,
             complete_at: 2,
@@ -324,14 +325,33 @@ mod tests {
             repair_chunks: 2,
             record_bytes: 4 * 1_024 * 1_024,
         };
-        let registry = Registry::default();
         let place = Place::of_key(key.as_bytes());
-        let lookup = RecordLookup::new(key, ReadPolicy::All, bounds, &registry).unwrap();
-        let peers = (0..4).map(|_| (PeerId::random(), BTreeSet::new()));
+        let lookup = RecordLookup::new(key, ReadPolicy::All, bounds, &Registry::default()).unwrap();
         let (local, config) = (PeerId::random(), LookupConfig::default());
-        let search =
-            search::Lookup::new(place, LookupKind::Value, local, config, peers.collect::<Vec<_>>());
-        let mut read = Read::new(lookup, search, Breadth::All);
+        let peers = peers.into_iter().map(|peer| (peer, BTreeSet::new()));
+        let search = search::Lookup::new(place, LookupKind::Value, local, config, peers);
+        Read::new(lookup, search, Breadth::All)
+    }
+
+    /// On its way to the closest a lookup asks others, and some of the closest may be silent.
+    #[test]
+    fn only_the_closest_that_the_lookup_knows_make_a_read_complete() {
+        let place = Place::of_key(b"/sr/a");
+        let mut peers: Vec<_> = std::iter::repeat_with(PeerId::random).take(24).collect();
+        peers.sort_by_key(|peer| place.distance_of(peer));
+        let mut read = read(peers.clone());
+        let (requests, size) = (Requests::default(), NetworkSize::default());
+        for (peers, is_covered) in [(&peers[20..], false), (&peers[..2], true)] {
+            peers.iter().for_each(|peer| read.on_nothing(*peer));
+            read.is_settled(&requests, &size, Duration::ZERO);
+            assert_eq!(read.answers().is_covered(), is_covered);
+        }
+    }
+
+    #[test]
+    fn a_read_asks_nobody_while_too_many_of_its_answers_wait_to_be_checked() {
+        let now = Duration::ZERO;
+        let mut read = read([(); 4].map(|()| PeerId::random()));
         let (mut requests, size) = (Requests::default(), NetworkSize::default());
         (0..MAX_CHECKING).for_each(|_| read.on_checking());
         assert!(read.next(&mut requests, &size, now).is_none());

@@ -336,6 +336,14 @@ impl Lookup {
         self.shared_out(found(), count).map(|(_, candidate)| candidate.peer).collect()
     }
 
+    /// The closest known peers, sorted by distance, whether or not they have answered. A silent
+    /// peer keeps its place; one that cannot be reached has none, nor has one beyond the share of
+    /// its subnet while others are known. Implausibly close peers are returned in addition to the
+    /// [`closest`](LookupConfig::closest), not instead of them.
+    pub fn closest_known(&self, size: &NetworkSize) -> Vec<PeerId> {
+        self.closest_possible(size).map(|candidate| candidate.peer).collect()
+    }
+
     /// Peers that a write goes to, sorted by distance: the [closest](Self::closest), and late peers
     /// that are closer than the last of them and may still answer.
     pub fn replicas(&self, size: &NetworkSize) -> Vec<PeerId> {
@@ -495,6 +503,13 @@ impl Lookup {
         self.shared_out(asked, self.config.closest).map(|(_, candidate)| candidate)
     }
 
+    /// The closest of the peers that can be among them, and the implausibly close ones.
+    fn closest_possible(&self, size: &NetworkSize) -> impl Iterator<Item = &Candidate> {
+        let (_, implausible) = self.confirmed(size);
+        let count = implausible.saturating_add(self.config.closest);
+        self.shared_out(self.possible(), count).map(|(_, candidate)| candidate)
+    }
+
     /// The peers that can be among the closest, sorted by distance.
     fn possible(&self) -> impl Iterator<Item = (&Distance, &Candidate)> {
         self.known.iter().filter(|(_, candidate)| match candidate.state {
@@ -519,10 +534,8 @@ impl Lookup {
     /// The states of the closest peers if it is known which these are: each has answered, failed,
     /// used up its time, or was named often enough.
     fn known_closest(&self, size: &NetworkSize) -> Option<KnownClosest> {
-        let (_, implausible) = self.confirmed(size);
         let mut closest = KnownClosest { answered: 0, waited: 0 };
-        let count = implausible.saturating_add(self.config.closest);
-        for (_, candidate) in self.shared_out(self.possible(), count) {
+        for candidate in self.closest_possible(size) {
             match candidate.state {
                 State::Answered => closest.answered = closest.answered.saturating_add(1),
                 State::Heard | State::Waited if !candidate.is_confirmed() => return None,

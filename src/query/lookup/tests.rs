@@ -108,7 +108,7 @@ fn only_valid_answers_count_and_invalid_ones_change_nothing() {
         assert!(!test.0.is_complete());
     }
     let mut all = Test::new(ReadPolicy::All);
-    assert!(peers(30).into_iter().all(|peer| !all.answer(peer, &board.encode())));
+    assert!(peers(18).into_iter().all(|peer| !all.answer(peer, &board.encode())));
     assert!(!all.0.is_complete(), "nobody says what it covers");
     all.says(PeerId::random(), board.encode(), &board, &[]);
     assert!(!all.0.is_complete(), "one is not enough");
@@ -155,7 +155,7 @@ fn a_sliced_record_is_read_until_enough_have_covered_it_or_the_rounds_run_out() 
             }
         }
         assert_eq!((rounds <= 4, test.0.is_complete()), (true, is_complete));
-        assert_eq!(test.0.unfinished().count(), 0);
+        assert_eq!(test.0.unfinished(), []);
         let reading = test.0.into_reading(&[], Vec::new(), NOW);
         assert_eq!(reading.missing() == 0.0, is_complete);
         let writer = board.spaces().next().unwrap().0;
@@ -178,6 +178,72 @@ fn one_holder_of_two_has_covered_half_and_a_peer_that_shows_nothing_new_is_given
     test.says(other, slices[1].clone(), &board, &[half]);
     assert_eq!((test.0.on_round(), test.0.overclaimed()), (false, 1), "nothing new");
     assert!(!test.0.is_complete(), "one alone");
+}
+
+/// Of the 20 closest, 17 show a board of 60 spaces in slices, and three show one space and claim
+/// that it is all. Two peers beyond them have been sent no more than that one: with the three they
+/// are five.
+#[test]
+fn peers_beyond_the_closest_that_are_behind_do_not_make_a_reading_complete() {
+    let (board, n) = (board(60, 600), 4);
+    let slices: Vec<_> = board.chunks(8 * 1_024).collect();
+    let (one, space) = board.spaces().next().unwrap();
+    let mut old = SmartRecord::new(board.key().clone());
+    old.join_space(Writer::clone(one), Space::clone(space));
+    for is_known in [false, true] {
+        let mut test = Test::new(ReadPolicy::All);
+        test.0.set_complete_at(n);
+        let mut peers = peers(22);
+        peers.sort_by_key(|peer| RecordId::new(peer, test.0.key()));
+        if is_known {
+            // A subnet may have more of the nearest peers than its share.
+            peers.rotate_left(2);
+            test.0.set_closest(peers[..20].iter().copied().collect());
+        }
+        let (closest, beyond) = peers.split_at(20);
+        let (liars, honest) = closest.split_at(3);
+        liars.iter().chain(beyond).for_each(|peer| {
+            test.says(*peer, old.encode(), &old, &[RingArc::RING]);
+        });
+        for peer in honest {
+            test.says(*peer, slices[0].clone(), &board, &[]);
+        }
+        assert!(!test.0.is_complete() && !board.spaces().any(|(it, _)| test.0.tells(it)));
+        let mut unfinished = test.0.unfinished();
+        unfinished.sort_by_key(|peer| peers.iter().position(|it| it == peer));
+        assert_eq!(unfinished, honest);
+        for slice in &slices {
+            test.says(honest[0], slice.clone(), &board, &[]);
+        }
+        assert_eq!(test.0.joined().record(), Some(&board));
+        assert!(test.0.is_complete(), "what was found is all that the honest ones have");
+    }
+}
+
+/// What peers beyond the closest show is joined, and they are asked for more once none of the
+/// closest has more to show.
+#[test]
+fn peers_beyond_the_closest_are_asked_again_last() {
+    let (board, peers) = (board(60, 600), peers(4));
+    let slices: Vec<_> = board.chunks(8 * 1_024).collect();
+    let mut test = Test::new(ReadPolicy::All);
+    test.0.set_closest(peers[..2].iter().copied().collect());
+    for (peer, slice) in peers.iter().zip(&slices) {
+        test.says(*peer, slice.clone(), &board, &[]);
+    }
+    let sorted = |mut peers: Vec<PeerId>| {
+        peers.sort_unstable();
+        peers
+    };
+    assert_eq!(sorted(test.0.unfinished()), sorted(peers[..2].to_vec()));
+    test.0.on_no_answer(&peers[0]);
+    assert_eq!(test.0.unfinished(), peers[1..2]);
+    test.0.on_no_answer(&peers[1]);
+    assert_eq!(sorted(test.0.unfinished()), sorted(peers[2..].to_vec()));
+    for (slice, peer) in slices.iter().zip(peers[2..].iter().cycle()) {
+        test.says(*peer, slice.clone(), &board, &[]);
+    }
+    assert_eq!(test.0.joined().record(), Some(&board));
 }
 
 #[test]

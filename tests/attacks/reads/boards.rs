@@ -114,6 +114,58 @@ fn what_all_but_a_few_hold_is_never_missing_from_a_complete_reading() {
     assert!(complete > 500, "{complete} complete");
 }
 
+/// Six peers beyond the 20 closest that have been sent a fifth of the board. What they say is true,
+/// and with those of the closest that lie they are more than have to cover a place. It used to be
+/// that they made readings complete without what all honest ones of the closest had.
+#[test]
+fn peers_beyond_the_closest_that_are_behind_hide_nothing() {
+    let mut random = Random(17);
+    let pool = Pool::new(4, &mut random);
+    let target = KBucketKey::new(KadKey::new(&pool.key));
+    let mut numbers: Vec<_> = (510_000..510_026).collect();
+    numbers.sort_by_cached_key(|number| KBucketKey::from(peer(*number)).distance(&target));
+    let (mut complete, mut rounds_of_all) = (0, 0);
+    for board in 0..20 {
+        let liars = random.below(4) as usize;
+        let on_board: Vec<_> = pool.spaces.iter().filter(|_| random.chance(50)).collect();
+        let mut holders: Vec<_> = (0..)
+            .zip(&numbers)
+            .map(|(place, number)| {
+                if place < liars {
+                    let claims = Kind::ClaimsAll(on_board[0].0.clone());
+                    return Holder::new(peer(*number), claims);
+                }
+                let mut honest = Holder::honest(*number, true);
+                let has = if place < 20 { 100 } else { 20 };
+                let spaces = on_board.iter().filter(|_| random.chance(has));
+                honest.give(spaces.map(|(_, valid)| valid.clone()));
+                honest
+            })
+            .collect();
+        for holder in &mut holders {
+            holder.throughout = holder.holds(&pool.key);
+        }
+        let asker = peer(710_000 + board);
+        let (reading, rounds) =
+            read(&pool.key, asker, liars + 1, &mut holders, |_, _| BTreeSet::new());
+        let found = updates(reading.snapshot.record().unwrap());
+        for (record, _) in on_board {
+            let (writer, _) = record.spaces().next().unwrap();
+            for update in updates(record) {
+                let lack = holders[..20].iter().filter(|it| !it.throughout.contains(&update));
+                if lack.count() <= liars && !found.contains(&update) {
+                    assert!(!reading.is_complete(), "board {board}: complete at {}", liars + 1);
+                    assert!(!reading.is_complete_for(writer), "board {board}: false withheld");
+                }
+            }
+        }
+        complete += usize::from(reading.is_complete());
+        rounds_of_all += rounds;
+    }
+    println!("20 boards, six peers that are behind: {complete} complete, {rounds_of_all} rounds");
+    assert!(complete > 15, "{complete} complete");
+}
+
 /// The states of a writer's space, one after the other, each with all before it.
 fn states(key: &RecordKey, registry: &Registry, writer: u64, random: &mut Random) -> Vec<State> {
     let mut signer = SpaceSigner::new(key.clone(), keypair(writer), Limits::default());

@@ -90,6 +90,9 @@ fn what_a_majority_has_is_known_after_two_groups_of_six() {
     assert_eq!(first.len(), 6);
     assert!(known.expects_answers(6, &size) && !known.expects_answers(7, &size));
     answer(&mut known, &mut requests, &first, &start);
+    let mut closest = start.clone();
+    closest.sort_by_key(|peer| key(0).distance_of(peer));
+    assert_eq!(known.closest_known(&size), closest, "whether or not they were asked");
     assert!(known.has_answers(6, &size) && !known.has_answers(7, &size));
     let second = ask(&mut known, &mut requests);
     assert!(known.expects_answers(12, &size) && !known.has_answers(6, &size), "six are waited for");
@@ -279,10 +282,12 @@ fn a_thousand_sybils_of_one_subnet_take_two_of_twenty_places() {
         let elsewhere = (0..300).filter(|n| !honest[..40].contains(&network.peers[*n].id));
         for n in elsewhere.take(10) {
             let outcome = Node::default().run(&network, network.lookup(n, target, wanted));
-            let taken = outcome.closest.iter().filter(|peer| sybils.contains(peer)).count();
-            assert_eq!((outcome.closest.len(), taken), (20, 2));
+            for closest in [&outcome.closest, &outcome.known] {
+                let taken = closest.iter().filter(|peer| sybils.contains(peer)).count();
+                assert_eq!((closest.len(), taken), (20, 2));
+            }
             println!(
-                "1,000 ids of one subnet, {wanted:?}: {taken} of 20 places, {} requests",
+                "1,000 ids of one subnet, {wanted:?}: two of 20 places, {} requests",
                 outcome.asked.len()
             );
             assert!(outcome.asked.len() <= 80, "{}", outcome.asked.len());
@@ -297,7 +302,7 @@ fn finds_the_closest(network: &Network, n: usize) -> Outcome {
     let own = network.peers[n].id;
     let expected: Vec<_> =
         network.honest(key(n)).into_iter().filter(|id| *id != own).take(20).collect();
-    assert_eq!(outcome.closest, expected);
+    assert_eq!((&outcome.closest, &outcome.known), (&expected, &expected));
     outcome
 }
 

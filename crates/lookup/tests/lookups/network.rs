@@ -229,6 +229,7 @@ impl Network {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) closest: Vec<PeerId>,
+    pub(crate) known: Vec<PeerId>,
     pub(crate) implausible: Vec<PeerId>,
     pub(crate) silent: Vec<PeerId>,
     pub(crate) has_quorum: bool,
@@ -345,10 +346,11 @@ impl Node {
         let outcomes = all.into_iter().map(|running| {
             let Running { lookup, asked, settled, over, most_under_way, .. } = running;
             let implausible = lookup.implausible(&self.size);
-            let closest = lookup.closest(&self.size);
+            let (closest, known) = (lookup.closest(&self.size), lookup.closest_known(&self.size));
             lookup.measure(&mut self.size, self.now);
             Outcome {
                 closest,
+                known,
                 implausible,
                 silent: lookup.silent(),
                 has_quorum: lookup.has_quorum(),

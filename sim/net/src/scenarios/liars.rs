@@ -11,8 +11,8 @@ pub(super) fn scenario() -> Scenario {
         "liars",
         "three servers lie about large boards, and readings are complete at four",
     )
-    // All are among the closest. Who is not, and lacks what is new, counts as those do who lie.
-    .servers(20)
+    // Four are not among the closest, and lack what is new.
+    .servers(24)
     .others(1, Kind::Liar(Lie::Withholds))
     .others(1, Kind::Liar(Lie::RollsBack))
     .others(1, Kind::Liar(Lie::Boasts))
