@@ -140,3 +140,27 @@ pub fn time<T>(items: impl IntoIterator<Item = T>, mut f: impl FnMut(T)) -> Dura
     }
     start.elapsed()
 }
+
+/// As [`time`], in processor time of this thread: a few milliseconds are often interrupted by what
+/// else runs on the machine, and a ratio of two such times would be of the interruptions.
+pub fn busy_time<T>(items: impl IntoIterator<Item = T>, mut f: impl FnMut(T)) -> Duration {
+    let start = thread_time();
+    for item in items {
+        f(item);
+    }
+    thread_time().saturating_sub(start)
+}
+
+/// The processor time of this thread, because other threads need the processor as well.
+#[cfg(unix)]
+pub fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+}
+
+/// This system does not tell it.
+#[cfg(not(unix))]
+pub fn thread_time() -> Duration {
+    static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    START.elapsed()
+}

@@ -36,7 +36,7 @@ use smart_record_testing::{
 };
 
 use crate::{
-    fixtures::{HOUR, NOW, board, board_key, keypair, store_of, value},
+    fixtures::{HOUR, NOW, board, board_key, keypair, store_of, thread_time, value},
     harness::Harness,
 };
 
@@ -275,19 +275,6 @@ async fn holds(harness: &mut Harness) {
 
 fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
-}
-
-/// The processor time of this thread, because the other swarms need the processor as well.
-#[cfg(unix)]
-fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
-}
-
-/// It is not called.
-#[cfg(not(unix))]
-fn thread_time() -> Duration {
-    Duration::ZERO
 }
 
 /// The longest time that one packet occupies a swarm's task which is full of updates signed with

@@ -14,7 +14,8 @@ use smart_record_testing::keys;
 
 use crate::{
     fixtures::{
-        Bare, HOUR, NOW, board, board_key, keypair, local, record, store, time, update, value,
+        Bare, HOUR, NOW, board, board_key, busy_time, keypair, local, record, store, time, update,
+        value,
     },
     harness::Harness,
 };
@@ -177,9 +178,10 @@ fn reading(harness: &mut Harness) {
     theirs.put(record.clone()).unwrap();
     let times = || 0..10_000;
     harness.ratio("get_20_spaces", ROUNDS, || {
-        let mine = time(times(), |_| drop(black_box(ours.get(&record.key).unwrap().into_owned())));
+        let mine =
+            busy_time(times(), |_| drop(black_box(ours.get(&record.key).unwrap().into_owned())));
         let other =
-            time(times(), |_| drop(black_box(theirs.get(&record.key).unwrap().into_owned())));
+            busy_time(times(), |_| drop(black_box(theirs.get(&record.key).unwrap().into_owned())));
         (mine, other)
     });
     reading_for_the_first_time(harness);
@@ -205,8 +207,8 @@ fn reading_for_the_first_time(harness: &mut Harness) {
         })
         .collect();
     harness.ratio(name, ROUNDS, || {
-        let mine = time(&keys, |key| drop(black_box(ours.get(key).unwrap().into_owned())));
-        let other = time(&keys, |key| drop(black_box(theirs.get(key).unwrap().into_owned())));
+        let mine = busy_time(&keys, |key| drop(black_box(ours.get(key).unwrap().into_owned())));
+        let other = busy_time(&keys, |key| drop(black_box(theirs.get(key).unwrap().into_owned())));
         (mine, other)
     });
 }

@@ -126,6 +126,9 @@ impl Sends {
         repairs: &[Repair],
         is_client: bool,
     ) {
+        if repairs.is_empty() {
+            return;
+        }
         let now = env.now();
         let expires_at = match lookup.joined().record() {
             Some(record) => record.retain_until(),

@@ -81,7 +81,7 @@ impl HashedSpace {
             until: ends.filter(|end| *end > now).min(),
             is_withdrawn: space.is_withdrawn(),
             order: ordered_place(order_of(space, rank, limits.min_stamp_bits())),
-            bytes: space.encode(writer).len().saturating_add(FRAME),
+            bytes: space.encoded_len(writer).saturating_add(FRAME),
         }
     }
 }

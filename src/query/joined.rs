@@ -334,7 +334,7 @@ impl JoinedAnswers {
             Self::Record(_, record, _) => record
                 .spaces()
                 .try_fold(0_usize, |len, (writer, space)| {
-                    let len = len.saturating_add(space.encode(writer).len()).saturating_add(4);
+                    let len = len.saturating_add(space.encoded_len(writer)).saturating_add(4);
                     // Stops as soon as the limit is exceeded.
                     (len <= bytes).then_some(len)
                 })

@@ -12,9 +12,10 @@ mod tests;
 
 use std::{
     borrow::Cow,
+    cell::LazyCell,
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
@@ -130,7 +131,8 @@ pub(crate) struct RecordLookup {
     policy: ReadPolicy,
     bounds: Bounds,
     joined: JoinedAnswers,
-    shown: Shown,
+    /// Shared with results, which outlive the read.
+    shown: Arc<Shown>,
     claims: Claims,
     /// For whom answers to this node are, if its id is known.
     asker: Option<AskerTag>,
@@ -183,7 +185,7 @@ impl RecordLookup {
     ) -> Result<Self, ValidationError> {
         Ok(Self {
             joined: JoinedAnswers::new(registry, &key)?,
-            shown: Shown::new(key.clone(), bounds.record_bytes),
+            shown: Arc::new(Shown::new(key.clone(), bounds.record_bytes)),
             claims: Claims::default(),
             asker: None,
             joining: BTreeMap::new(),
@@ -437,7 +439,7 @@ impl RecordLookup {
                 self.without_news = if is_news { 0 } else { self.without_news.saturating_add(1) };
                 self.news = self.news.saturating_add(usize::from(is_news));
                 self.checked_at = self.checked_at.max(at);
-                let is_new = self.shown.add(peer, shown);
+                let is_new = Arc::make_mut(&mut self.shown).add(peer, shown);
                 let is_for_us = asker.zip(self.asker).map(|(asker, us)| asker == us);
                 self.joining.extend(is_for_us.map(|joins| (peer, joins)));
                 // What was for another was put there as it was, and says nothing of this holder.
@@ -785,8 +787,11 @@ impl RecordLookup {
         let fits = !self.joined.exceeds(self.bounds.chunk_bytes);
         let mut all: Option<Vec<Bytes>> = None;
         let place = |writer: &Writer| RingArc::place(&writer.rank(&self.key));
-        let spaces = self.joined.record().into_iter().flat_map(SmartRecord::spaces);
-        let places: BTreeMap<_, _> = spaces.map(|(writer, _)| (writer, place(writer))).collect();
+        // A hash for each space, if anybody may lack something.
+        let places: LazyCell<BTreeMap<_, _>, _> = LazyCell::new(|| {
+            let spaces = self.joined.record().into_iter().flat_map(SmartRecord::spaces);
+            spaces.map(|(writer, _)| (writer, place(writer))).collect()
+        });
         for peer in self.closest_seen(Some(local)) {
             let claim = self.claims.get(peer);
             if claim.is_some_and(|claim| claim.has(self.extent().digest)) {

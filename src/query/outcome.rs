@@ -2,7 +2,10 @@
 //!
 //! **Invariants.** A snapshot is immutable: later answers do not change it.
 
-use std::{collections::BTreeSet, sync::OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -179,7 +182,7 @@ pub struct Reading {
     pub(crate) claims: Claims,
     /// The spaces that the record has no place for.
     pub(crate) dropped: DroppedSpaces,
-    pub(crate) shown: Shown,
+    pub(crate) shown: Arc<Shown>,
     /// What this node had stored.
     pub(crate) here: Option<CheckedAnswer>,
     pub(crate) namespace: Namespace,

@@ -150,7 +150,7 @@ impl SmartRecordStore {
             Some(board) => board,
             None => {
                 let mut board = BoardDigest::default();
-                for part in self.live_spaces(id, SpaceId::HEAD..=SpaceId::MAX, now) {
+                for part in self.live_spaces(id, SpaceId::HEAD..=SpaceId::MAX, now, |_, _| true) {
                     let (id, part) = part?;
                     board.set(id.space, SpaceDigest::of(id.space, &part, min_bits));
                 }

@@ -32,18 +32,16 @@ impl RecordStore for SmartRecordStore {
     /// [`AskerTag`](smart_record_core::AskerTag) of the peer that asks.
     fn get(&self, key: &KadKey) -> Option<Cow<'_, Record>> {
         let now = self.clock.now();
-        let answer = || {
-            self.replies.get(key, now).or_else(|| {
-                let answer = self.answer(&RecordKey::new(key.to_vec()), now);
-                answer.unwrap_or_else(|error| {
-                    self.news.read_failed(&error);
-                    None
-                })
-            })
-        };
+        if let Some(record) = self.replies.get(key, now) {
+            self.served.read(record.value.len(), Duration::ZERO);
+            return Some(Cow::Owned(record));
+        }
         // What an earlier process has stored is verified when it is first read.
-        let (record, signatures) = self.signatures.during(Duration::MAX, answer);
-        let record = record.map(|record| self.addressed(record));
+        let (answer, signatures) = self.signatures.during(Duration::MAX, || self.answer(key, now));
+        let record = answer.unwrap_or_else(|error| {
+            self.news.read_failed(&error);
+            None
+        });
         self.served.read(record.as_ref().map_or(0, |record| record.value.len()), signatures);
         record.map(Cow::Owned)
     }

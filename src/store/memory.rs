@@ -10,12 +10,14 @@ mod spaces;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    iter,
+    ops::Bound,
     sync::Arc,
 };
 
 use libp2p_identity::PeerId;
 
-use self::spaces::Spaces;
+use self::spaces::{Range, Spaces};
 use super::storage::{
     Change, InvalidRow, OtherPeer, Part, PartId, Parts, RecordId, RowCheck, SpaceId, Storage,
     StorageError, Tally, TallyId, Usage, fields::Fields,
@@ -89,16 +91,32 @@ impl Rows {
     }
 
     /// The rows from `from` on, in ascending order.
-    fn range(&self, from: SpaceId) -> impl Iterator<Item = (SpaceId, &Row)> {
+    fn range(&self, from: SpaceId) -> RowsFrom<'_> {
         let head = self.head.as_ref().filter(|_| from == SpaceId::HEAD);
-        let head = head.map(|row| (SpaceId::HEAD, row));
-        head.into_iter().chain(self.spaces.range(from).map(|(space, row)| (*space, row)))
+        RowsFrom { head, spaces: self.spaces.range(from) }
     }
 
     /// The last space at or before `up_to`.
     fn last(&self, up_to: &SpaceId) -> Option<SpaceId> {
         let space = self.spaces.last(up_to).copied();
         space.or(self.head.as_ref().map(|_| SpaceId::HEAD))
+    }
+}
+
+/// Rows of a record in ascending order.
+struct RowsFrom<'a> {
+    head: Option<&'a Row>,
+    spaces: Range<'a, Row>,
+}
+
+impl<'a> Iterator for RowsFrom<'a> {
+    type Item = (SpaceId, &'a Row);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.head.take() {
+            Some(head) => Some((SpaceId::HEAD, head)),
+            None => self.spaces.next().map(|(space, row)| (*space, row)),
+        }
     }
 }
 
@@ -180,12 +198,20 @@ impl Storage for MemoryStorage {
     }
 
     fn scan(&self, from: &PartId) -> Parts<'_> {
-        let PartId { record, space } = *from;
-        let rest = self.records.range(record..).flat_map(move |(id, rows)| {
-            let from = if *id == record { space } else { SpaceId::HEAD };
-            rows.range(from).map(|(space, row)| Ok((id.part(space), row.part())))
-        });
-        Box::new(rest)
+        let PartId { mut record, space } = *from;
+        let mut rows = self.records.get(&record).map(|rows| rows.range(space));
+        let mut rest = None;
+        // Most callers stop at the end of the record, so the next are not looked up before.
+        Box::new(iter::from_fn(move || {
+            loop {
+                if let Some((space, row)) = rows.as_mut().and_then(Iterator::next) {
+                    return Some(Ok((record.part(space), row.part())));
+                }
+                let after = (Bound::Excluded(record), Bound::Unbounded);
+                let (id, next) = rest.get_or_insert_with(|| self.records.range(after)).next()?;
+                (record, rows) = (*id, Some(next.range(SpaceId::HEAD)));
+            }
+        }))
     }
 
     fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {

@@ -5,7 +5,7 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Any subset of a record is a record" and "Quotas".
 
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::{collections::BTreeSet, iter, ops::RangeInclusive};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -181,27 +181,53 @@ impl SmartRecordStore {
             false => self.first_evicted(record, board, max, now),
         };
         let mut fits = max.fits();
-        self.live_spaces(record, SpaceId::HEAD..=SpaceId::MAX, now).filter(move |row| match row {
-            Ok((id, part)) if !are_all => {
-                let is_withdrawn = rows::encoded(part).is_withdrawn();
-                let has_place = |first| rows::order(id.space, part, max.min_bits) <= first;
-                (is_withdrawn || first_evicted.is_none_or(has_place)) && fits(is_withdrawn)
+        let all = SpaceId::HEAD..=SpaceId::MAX;
+        self.live_spaces(record, all, now, move |space, part| {
+            if are_all {
+                return true;
             }
-            _ => true,
+            let is_withdrawn = rows::encoded(part).is_withdrawn();
+            let has_place = |first| rows::order(space, part, max.min_bits) <= first;
+            (is_withdrawn || first_evicted.is_none_or(has_place)) && fits(is_withdrawn)
         })
     }
 
     /// The spaces of a record within these ranks, without what has expired, of which something can
-    /// be read.
+    /// be read, and which are `given_out`.
     pub(super) fn live_spaces(
         &self,
         record: RecordId,
         ranks: RangeInclusive<SpaceId>,
         now: Timestamp,
+        mut given_out: impl FnMut(SpaceId, &Part<'_>) -> bool,
     ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
-        self.spaces(record, ranks, now).filter_map(move |row| match row {
-            Ok((id, part)) => self.live(id.space, part, now).map(|part| Ok((id, part))),
-            Err(error) => Some(Err(error)),
+        let last = record.part(*ranks.end());
+        let mut parts = Some(self.table.storage.scan(&record.part(*ranks.start())));
+        // One step for each row: a chain of adapters would move it at each.
+        iter::from_fn(move || {
+            loop {
+                let row = parts.as_mut()?.next()?;
+                match &row {
+                    Ok((id, _)) if *id > last => {
+                        parts = None;
+                        return None;
+                    }
+                    Ok((id, _)) if id.space == SpaceId::HEAD => continue,
+                    Ok((id, part)) if rows::is_as_stored(part, now) => {
+                        if given_out(id.space, part) {
+                            return Some(row);
+                        }
+                        continue;
+                    }
+                    Ok(_) | Err(_) => {}
+                }
+                let Ok((id, part)) = row else { return Some(row) };
+                if let Some(part) = self.live(id.space, part, now)
+                    && given_out(id.space, &part)
+                {
+                    return Some(Ok((id, part)));
+                }
+            }
         })
     }
 
@@ -219,7 +245,7 @@ impl SmartRecordStore {
             return None;
         }
         let all = SpaceId::HEAD..=SpaceId::MAX;
-        let spaces = self.live_spaces(record, all, now).filter_map(Result::ok);
+        let spaces = self.live_spaces(record, all, now, |_, _| true).filter_map(Result::ok);
         let open = spaces.filter(|(_, part)| !rows::encoded(part).is_withdrawn());
         max.first_evicted(open.map(|(id, part)| rows::order(id.space, &part, max.min_bits)))
     }

@@ -19,7 +19,7 @@ use super::{
     digests::{Digests, LastRanks, Summary},
     event::{self, Origin},
     lock,
-    reply_cache::ReplyCache,
+    reply_cache::{Encoded, ReplyCache},
     rows,
     source::Source,
     storage::{Part, PartId, RecordId, SpaceId},
@@ -29,8 +29,7 @@ use crate::{
     proto::storage::{Board, Head, Value, head::Body},
 };
 use smart_record_core::{
-    AskerTag, Coverage, EncodedSpace, Namespace, RecordKey, RingArc, Slice, SmartRecord, Timestamp,
-    Writer,
+    AskerTag, Coverage, EncodedSpace, RecordKey, RingArc, Slice, SmartRecord, Timestamp, Writer,
 };
 
 /// A record with less than a second left would be sent with a lifetime of zero, which means none.
@@ -59,7 +58,18 @@ pub(super) struct Replies {
 impl Replies {
     /// A cached reply, if it is still current.
     pub(super) fn get(&self, key: &KadKey, now: Timestamp) -> Option<Record> {
-        lock(&self.answers).get(key, now)
+        let (mut record, is_smart) = lock(&self.answers).get(key, now)?;
+        if is_smart {
+            self.address(&mut record);
+        }
+        Some(record)
+    }
+
+    /// Adds to the reply with a smart record for whom it is, if that is known.
+    fn address(&self, record: &mut Record) {
+        if let Some(asker) = self.asker {
+            AskerTag::of(&asker.peer).append_to(&mut record.value);
+        }
     }
 
     /// Invalidates the cached reply of a record of which a row is about to change.
@@ -82,8 +92,8 @@ impl Replies {
     }
 }
 
-/// A reply, when its content expires, and when the reply changes.
-type Answered = (Option<Record>, Option<Timestamp>, Option<Timestamp>);
+/// A key, and the same as Kademlia has it.
+type Key<'a> = (&'a RecordKey, &'a KadKey);
 
 /// Arcs of the ring in ascending order from where a walk goes on.
 struct Shown {
@@ -144,62 +154,53 @@ impl SmartRecordStore {
         lock(&self.replies.cursors).set_neighbours(digests, self.table.place());
     }
 
-    /// Adds to the reply with a smart record for whom it is, if that is known.
-    pub(super) fn addressed(&self, mut record: Record) -> Record {
-        if let Some(asker) = self.replies.asker
-            && let Ok(Namespace::Spaces(_)) =
-                self.registry.resolve(&RecordKey::new(record.key.to_vec()))
-        {
-            AskerTag::of(&asker.peer).append_to(&mut record.value);
-        }
-        record
-    }
-
     /// The reply to a GET.
     pub(super) fn answer(
         &self,
-        key: &RecordKey,
+        kad_key: &KadKey,
         now: Timestamp,
     ) -> Result<Option<Record>, StorageError> {
+        let key = &RecordKey::new(kad_key.to_vec());
         let id = self.table.record_id(key);
         let Some(part) = self.table.storage.get(&id.head())? else {
             return Ok(None);
         };
-        let (record, expires_at, until) = match rows::decode_head(&part)? {
+        let reply = match rows::decode_head(&part)? {
             Head { body: Some(Body::Board(board)), .. } => {
                 let spaces = usize::try_from(board.spaces).unwrap_or(usize::MAX);
                 let rows = usize::try_from(board.bytes).unwrap_or(usize::MAX);
                 let bytes = rows.saturating_add(spaces.saturating_mul(FRAME)).saturating_add(TAIL);
                 if bytes > self.config.slice_bytes() {
-                    return self.slice(key, id, now);
+                    let mut record = self.slice((key, kad_key), id, now)?;
+                    record.iter_mut().for_each(|record| self.replies.address(record));
+                    return Ok(record);
                 }
                 let board = self.table.certain(id, board)?;
-                self.whole(key, id, board, bytes, now)?
+                self.whole((key, kad_key), id, board, bytes, now)?
             }
-            _ => match self.live_value(id, now)? {
-                Some((_, value, expires_at)) => {
-                    let record = value_record(key, &value, expires_at, now);
-                    (record, expires_at, expires_at.map(|at| at.saturating_sub(LEAST_TTL)))
-                }
-                None => (None, None, None),
-            },
+            _ => self.live_value(id, now)?.and_then(|(_, value, expires_at)| {
+                let record = value_record(key, &value, expires_at, now)?;
+                let until = expires_at.map(|at| at.saturating_sub(LEAST_TTL));
+                Some(Encoded { record, is_smart: false, expires_at, until })
+            }),
         };
-        if let Some(record) = &record {
-            lock(&self.replies.answers).on_encoded(id, record, expires_at, now, until);
+        let Some(mut reply) = reply else { return Ok(None) };
+        lock(&self.replies.answers).on_encoded(id, &reply, now);
+        if reply.is_smart {
+            self.replies.address(&mut reply.record);
         }
-        Ok(record)
+        Ok(Some(reply.record))
     }
 
-    /// A smart record of about `bytes` that fits into one reply, when it expires, and when the
-    /// reply changes.
+    /// The reply with a smart record of about `bytes`, as a whole.
     fn whole(
         &self,
-        key: &RecordKey,
+        (key, kad_key): Key<'_>,
         id: RecordId,
         board: Board,
         bytes: usize,
         now: Timestamp,
-    ) -> Result<Answered, StorageError> {
+    ) -> Result<Option<Encoded>, StorageError> {
         let mut slice = Slice::new(usize::MAX, bytes);
         let (mut expires_at, mut until) = (None, None::<Timestamp>);
         let mut digests = Vec::with_capacity(usize::try_from(board.spaces).unwrap_or(0));
@@ -215,13 +216,14 @@ impl SmartRecordStore {
             u32::try_from(digests.len()).unwrap_or(u32::MAX),
             SmartRecord::digest_of(digests),
         );
-        Ok((reply(key, slice, &coverage, expires_at, now), expires_at, until))
+        let record = reply(kad_key, slice, &coverage, expires_at, now);
+        Ok(record.map(|record| Encoded { record, is_smart: true, expires_at, until }))
     }
 
     /// Takes a slice of a smart record, and remembers where the next begins.
     fn slice(
         &self,
-        key: &RecordKey,
+        (key, kad_key): Key<'_>,
         id: RecordId,
         now: Timestamp,
     ) -> Result<Option<Record>, StorageError> {
@@ -233,11 +235,12 @@ impl SmartRecordStore {
         let own = own.map(|writer| SpaceId(writer.rank(key)));
         walk.passed.extend(own.filter(|_| is_new));
         let summary = self.summary(key, id, now)?;
-        let (mut record, mut next) = self.slice_from(key, id, walk.clone(), own, summary, now)?;
+        let (mut record, mut next) =
+            self.slice_from(kad_key, id, walk.clone(), own, summary, now)?;
         if record.is_none() && walk.at != walk.start {
             // The rest of the lap has been removed; the spaces before it have not.
             walk.at = walk.start;
-            (record, next) = self.slice_from(key, id, walk, own, summary, now)?;
+            (record, next) = self.slice_from(kad_key, id, walk, own, summary, now)?;
         }
         if let Some(asker) = asker {
             let forgotten = lock(&self.replies.cursors).set(id, asker, next, now);
@@ -249,7 +252,7 @@ impl SmartRecordStore {
     /// The slice at a place of a walk, and the walk after it.
     fn slice_from(
         &self,
-        key: &RecordKey,
+        key: &KadKey,
         id: RecordId,
         mut walk: Walk,
         own: Option<SpaceId>,
@@ -367,8 +370,9 @@ impl SmartRecordStore {
             true => (at..=before_start, SpaceId::HEAD..=SpaceId::HEAD),
             false => (at..=end, SpaceId::HEAD..=before_start),
         };
-        let ring = self.live_spaces(id, ahead, now).chain(self.live_spaces(id, behind, now));
-        ring.filter(move |row| row.as_ref().map_or(true, |(id, part)| last.has(id.space, part)))
+        let has = move |id: SpaceId, part: &Part<'_>| last.has(id, part);
+        let ahead = self.live_spaces(id, ahead, now, has);
+        ahead.chain(self.live_spaces(id, behind, now, has))
     }
 
     /// Moves the beginning of a walk by the spaces that it skips.
@@ -419,7 +423,7 @@ impl SmartRecordStore {
 
 /// A reply with a record, if there is anything in it.
 fn reply(
-    key: &RecordKey,
+    key: &KadKey,
     slice: Slice,
     coverage: &Coverage,
     expires_at: Option<Timestamp>,
@@ -431,7 +435,7 @@ fn reply(
     let mut value = slice.into_bytes();
     coverage.append_to(&mut value);
     Some(Record {
-        key: libp2p_kad::RecordKey::new(key),
+        key: key.clone(),
         value,
         publisher: None,
         expires: expires_at.and_then(|at| instant(at, now)),

@@ -40,13 +40,21 @@ impl Default for ReplyCache {
     }
 }
 
+/// A reply that was encoded.
+#[derive(Clone, Debug)]
+pub(super) struct Encoded {
+    pub(super) record: Record,
+    /// Whether it is a smart record, which is sent with the tag of the peer that asks.
+    pub(super) is_smart: bool,
+    pub(super) expires_at: Option<Timestamp>,
+    /// When the reply changes; `None` if nothing in it expires.
+    pub(super) until: Option<Timestamp>,
+}
+
 #[derive(Debug)]
 struct CachedReply {
-    record: Record,
-    expires_at: Option<Timestamp>,
+    reply: Encoded,
     made_at: Timestamp,
-    /// When the reply changes; `None` if nothing in it expires.
-    until: Option<Timestamp>,
 }
 
 fn cost(record: &Record) -> usize {
@@ -54,40 +62,35 @@ fn cost(record: &Record) -> usize {
 }
 
 impl ReplyCache {
-    pub(super) fn get(&self, key: &KadKey, now: Timestamp) -> Option<Record> {
-        let answer = self.by_key.get(key)?;
-        let is_current = answer.made_at <= now && answer.until.is_none_or(|until| now < until);
+    /// A copy of a reply that is still current, and whether it is a smart record.
+    pub(super) fn get(&self, key: &KadKey, now: Timestamp) -> Option<(Record, bool)> {
+        let CachedReply { reply: Encoded { record, is_smart, expires_at, until }, made_at } =
+            self.by_key.get(key)?;
+        if *made_at > now || until.is_some_and(|until| until <= now) {
+            return None;
+        }
+        // It may get a tag.
+        let mut value = Vec::with_capacity(record.value.len().saturating_add(AskerTag::BYTES));
+        value.extend_from_slice(&record.value);
         // The wall clock may have been set, so the remaining lifetime is computed again.
-        let expires = answer.expires_at.and_then(|at| instant(at, now));
-        is_current.then(|| {
-            let Record { key, value, publisher, .. } = &answer.record;
-            // It may get a tag.
-            let mut copy = Vec::with_capacity(value.len().saturating_add(AskerTag::BYTES));
-            copy.extend_from_slice(value);
-            Record { key: key.clone(), value: copy, publisher: *publisher, expires }
-        })
+        let expires = expires_at.and_then(|at| instant(at, now));
+        let Record { key, publisher, .. } = record;
+        Some((Record { key: key.clone(), value, publisher: *publisher, expires }, *is_smart))
     }
 
     /// Caches a reply that was encoded, if that was not the first time of late.
-    pub(super) fn on_encoded(
-        &mut self,
-        id: RecordId,
-        record: &Record,
-        expires_at: Option<Timestamp>,
-        made_at: Timestamp,
-        until: Option<Timestamp>,
-    ) {
+    pub(super) fn on_encoded(&mut self, id: RecordId, reply: &Encoded, made_at: Timestamp) {
         if self.is_in_doubt || !self.is_encoded_again(id) {
             return;
         }
         self.forget(id);
+        let record = &reply.record;
         if self.bytes.saturating_add(cost(record)) > MAX_BYTES {
             self.clear();
         }
         self.bytes = self.bytes.saturating_add(cost(record));
         self.keys.insert(id, record.key.clone());
-        let reply = CachedReply { record: record.clone(), expires_at, made_at, until };
-        self.by_key.insert(record.key.clone(), reply);
+        self.by_key.insert(record.key.clone(), CachedReply { reply: reply.clone(), made_at });
     }
 
     /// Remembers that a record was encoded. Returns whether it had been before, and none of the
@@ -117,7 +120,7 @@ impl ReplyCache {
     pub(super) fn forget(&mut self, id: RecordId) {
         let answer = self.keys.remove(&id).and_then(|key| self.by_key.remove(&key));
         if let Some(answer) = answer {
-            self.bytes = self.bytes.saturating_sub(cost(&answer.record));
+            self.bytes = self.bytes.saturating_sub(cost(&answer.reply.record));
         }
     }
 }
@@ -133,8 +136,10 @@ mod tests {
         let mut encode = |n: u8, place: u8| {
             let mut id = [n; 32];
             id[31] = place;
-            cache.on_encoded(RecordId(id), &Record::new(key(n), vec![n]), None, now, None);
-            cache.get(&key(n), now).map(|record| record.value)
+            let record = Record::new(key(n), vec![n]);
+            let reply = Encoded { record, is_smart: false, expires_at: None, until: None };
+            cache.on_encoded(RecordId(id), &reply, now);
+            cache.get(&key(n), now).map(|(record, _)| record.value)
         };
         assert_eq!(encode(1, 0), None, "the first time");
         assert_eq!(encode(2, 1), None);

@@ -56,6 +56,11 @@ pub(super) fn read_owned_space(part: &Part<'_>) -> Result<(Writer, Space), Stora
     Ok((writer, read_space(part)?))
 }
 
+/// Whether nothing in the row of a space has expired, and its digest is known.
+pub(super) fn is_as_stored(part: &Part<'_>, now: Timestamp) -> bool {
+    part.digest.is_some() && [part.due_at, part.expires_at].iter().flatten().all(|at| *at > now)
+}
+
 /// The row of a space without what has expired, with its digest. `None` if nothing is left. Decodes
 /// the space only if something in it has expired, or its digest is not known.
 pub(super) fn live(
@@ -63,13 +68,13 @@ pub(super) fn live(
     part: Part<'_>,
     now: Timestamp,
 ) -> Result<Option<Part<'_>>, StorageError> {
+    if is_as_stored(&part, now) {
+        return Ok(Some(part));
+    }
     if part.expires_at.is_some_and(|at| at <= now) {
         return Ok(None);
     }
     let is_current = part.due_at.is_none_or(|at| at > now);
-    if is_current && part.digest.is_some() {
-        return Ok(Some(part));
-    }
     let mut space = read_space(&part)?;
     space.collect(now);
     if space.is_empty() {

@@ -5,7 +5,10 @@
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
-use std::{collections::BTreeMap, mem};
+use std::{
+    collections::{BTreeMap, btree_map},
+    mem,
+};
 
 use crate::store::storage::SpaceId;
 
@@ -13,6 +16,23 @@ use crate::store::storage::SpaceId;
 pub(super) enum Spaces<T> {
     AtMostOne(Option<(SpaceId, T)>),
     Many(BTreeMap<SpaceId, T>),
+}
+
+/// Rows in ascending order.
+pub(super) enum Range<'a, T> {
+    AtMostOne(Option<(&'a SpaceId, &'a T)>),
+    Many(btree_map::Range<'a, SpaceId, T>),
+}
+
+impl<'a, T> Iterator for Range<'a, T> {
+    type Item = (&'a SpaceId, &'a T);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::AtMostOne(one) => one.take(),
+            Self::Many(many) => many.next(),
+        }
+    }
 }
 
 impl<T> Default for Spaces<T> {
@@ -65,12 +85,13 @@ impl<T> Spaces<T> {
     }
 
     /// The rows from `from` on, in ascending order.
-    pub(super) fn range(&self, from: SpaceId) -> impl Iterator<Item = (&SpaceId, &T)> {
-        let (one, many) = match self {
-            Self::AtMostOne(one) => (one.as_ref().filter(|(id, _)| *id >= from), None),
-            Self::Many(many) => (None, Some(many.range(from..))),
-        };
-        one.map(|(id, row)| (id, row)).into_iter().chain(many.into_iter().flatten())
+    pub(super) fn range(&self, from: SpaceId) -> Range<'_, T> {
+        match self {
+            Self::AtMostOne(one) => Range::AtMostOne(
+                one.as_ref().filter(|(id, _)| *id >= from).map(|(id, row)| (id, row)),
+            ),
+            Self::Many(many) => Range::Many(many.range(from..)),
+        }
     }
 
     /// The last id at or before `up_to`.

@@ -82,7 +82,7 @@ impl Slice {
 }
 
 /// The length of a field of `len` bytes with its one-byte tag and its length prefix.
-fn framed_len(len: usize) -> usize {
+pub(super) fn framed_len(len: usize) -> usize {
     let varint = prost::encoding::encoded_len_varint(u64::try_from(len).unwrap_or(u64::MAX));
     len.saturating_add(varint).saturating_add(1)
 }

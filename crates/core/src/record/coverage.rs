@@ -83,9 +83,12 @@ impl Coverage {
 
     /// Appends the coverage to an encoded answer.
     pub fn append_to(&self, answer: &mut Vec<u8>) {
-        let ends = self.arcs.iter().flat_map(|arc| [arc.first, arc.last]);
+        let mut arcs = Vec::with_capacity(self.arcs.len().saturating_mul(ARC));
+        for end in self.arcs.iter().flat_map(|arc| [arc.first, arc.last]) {
+            arcs.extend_from_slice(&end.to_be_bytes());
+        }
         let wire = proto::Coverage {
-            arcs: ends.flat_map(u64::to_be_bytes).collect(),
+            arcs: arcs.into(),
             spaces: self.spaces,
             digest: Bytes::copy_from_slice(&self.digest),
         };

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
+    chunk::framed_len,
     limits::{Limit, LimitExceeded, Limits},
     seq::Position,
     stamp::EvictionOrder,
@@ -252,6 +253,16 @@ impl Space {
     /// The wire form of the space, as in a record.
     pub fn encode(&self, writer: &Writer) -> Vec<u8> {
         self.to_wire(writer).encode_to_vec()
+    }
+
+    /// The length of the [encoding](Self::encode), without making it.
+    pub fn encoded_len(&self, writer: &Writer) -> usize {
+        let updates = self.updates.iter().map(|update| {
+            let parts = [update.as_bytes(), update.signature()];
+            let parts = parts.iter().filter(|part| !part.is_empty());
+            framed_len(parts.map(|part| framed_len(part.len())).sum())
+        });
+        updates.fold(framed_len(writer.as_bytes().len()), usize::saturating_add)
     }
 
     /// Decodes the [encoding](Self::encode) of a space that was verified before it was stored.

@@ -169,6 +169,7 @@ proptest! {
         // A space and its encoded form have the same work, whoever looks.
         for (writer, space) in all.spaces() {
             let (rank, bytes) = (writer.rank(&key()), space.encode(writer));
+            prop_assert_eq!(space.encoded_len(writer), bytes.len());
             let work = space.updates().map(|update| update.work(&rank)).max().unwrap();
             for min_bits in 0..6 {
                 let order = space.eviction_order(rank, min_bits);
