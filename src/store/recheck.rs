@@ -3,8 +3,9 @@
 //! **Invariants.** A row that passes would be admitted now, apart from its times: readers skip what
 //! has expired, and what seems to be from the future was admitted by an earlier setting of the
 //! clock. A row that does not pass is removed and reported, and the head of its record and the
-//! tallies are updated. No row is refused because verifying it takes work: what a value may take is
-//! no bound for what is stored.
+//! tallies are updated. A space that cannot be verified, because the head of its record is damaged
+//! or missing, is hidden and stays. No row is refused because verifying it takes work: what a value
+//! may take is no bound for what is stored.
 //!
 //! **Spec.** `docs/design.md`, section "On disk".
 
@@ -54,6 +55,7 @@ impl RowCheck for RowVerifier {
             Ok(ValidPart::Good) => RowVerdict::Good,
             Ok(ValidPart::Expired) => RowVerdict::Expired,
             Ok(ValidPart::Partly(rest, fault)) => RowVerdict::Partly(rest, fault),
+            Ok(ValidPart::Headless) => RowVerdict::Headless,
             Err(fault) => RowVerdict::Bad(fault),
         }
     }
@@ -66,6 +68,8 @@ enum ValidPart {
     Expired,
     /// Only this part; the rest has a fault.
     Partly(Part<'static>, RowFault),
+    /// Perhaps all of it: it cannot be verified without the key in its record's head.
+    Headless,
 }
 
 impl From<StorageError> for RowFault {
@@ -109,16 +113,19 @@ impl RowVerifier {
         part: &Part<'_>,
         head: Option<&Part<'_>>,
     ) -> Result<ValidPart, RowFault> {
-        // Signatures cannot be verified without the key.
-        let (key, _) = self.read_head(id.record, head.ok_or(RowFault::Damaged)?)?;
-        let Namespace::Spaces(rules) = self.registry.resolve(&key)? else {
-            return Err(of_another_kind().into());
-        };
         if part.expires_at.is_some_and(|at| at <= self.clock.now())
             && rows::read_space(part)?.retain_until() == part.expires_at
         {
             return Ok(ValidPart::Expired);
         }
+        // Signatures cannot be verified without the key.
+        let Some((key, _)) = head.and_then(|head| self.read_head(id.record, head).ok()) else {
+            rows::read_owned_space(part)?;
+            return Ok(ValidPart::Headless);
+        };
+        let Namespace::Spaces(rules) = self.registry.resolve(&key)? else {
+            return Err(of_another_kind().into());
+        };
         let encoded = rows::encoded(part);
         if SpaceId(encoded.rank(&key)) != id.space {
             return Err(RowFault::Damaged);
@@ -171,7 +178,7 @@ impl SmartRecordStore {
     }
 
     /// Writes a new head for spaces whose head was damaged. Without the key in it they cannot be
-    /// verified.
+    /// verified, and are hidden.
     pub(super) fn restore_head(&mut self, key: &RecordKey) -> Result<(), StorageError> {
         let record = self.table.record_id(key);
         if self.table.storage.get(&record.head())?.is_some()

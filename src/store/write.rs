@@ -337,6 +337,10 @@ impl SmartRecordStore {
         self.source = source;
         self.catch_up_on_notes()?;
         self.candidates.on_change();
+        if let Ok(Namespace::Spaces(_)) = self.registry.resolve(key) {
+            // Before anything is looked up: spaces without a head are hidden.
+            self.restore_head(key)?;
+        }
         self.may_collect = if origin == Origin::Local { COLLECT_FOR_ROOM } else { 0 };
         self.collect_due(now, COLLECT_PER_WRITE)?;
         // A write that needs no room does not need the shares.
@@ -402,7 +406,6 @@ impl SmartRecordStore {
         });
         let mut targets: Vec<_> = targets.collect();
         targets.sort_unstable_by_key(|target| target.order);
-        self.restore_head(key)?;
         if let Err(error) = self.verify_together(rules, key, &mut targets, now) {
             outcome.failure = Some(error);
             return Ok(outcome);
