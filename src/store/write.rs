@@ -279,7 +279,12 @@ impl SmartRecordStore {
         let meta = Meta { origin, publisher, expires_at, source };
         let begun = self.meter.begin();
         let signatures = self.signatures.clone();
-        let (result, _) = signatures.during(Duration::MAX, || self.try_insert(&key, body, meta));
+        // What an earlier process has stored is verified when it is first read.
+        let insert = || self.try_insert(&key, body, meta);
+        let (result, work) = signatures.during(Duration::MAX, insert);
+        if origin == Origin::Remote {
+            self.served.insert(work);
+        }
         self.end_write(&key, meta.origin, begun, result)
     }
 

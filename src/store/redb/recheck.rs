@@ -121,10 +121,13 @@ mod tests {
     use std::time::Duration;
 
     use libp2p_identity::Keypair;
-    use libp2p_kad::{RecordKey as KadKey, store::RecordStore};
+    use libp2p_kad::{Record, RecordKey as KadKey, store::RecordStore};
     use smart_record_core::{Clock, Dict, Limits, RecordKey, SpaceSigner};
 
-    use crate::{clock::SystemClock, store::SmartRecordStore};
+    use crate::{
+        clock::SystemClock,
+        store::{Origin, SmartRecordStore, ValidatedRecord},
+    };
 
     #[test]
     fn who_reads_what_was_stored_before_a_restart_is_charged_for_verifying_it() {
@@ -145,5 +148,25 @@ mod tests {
         };
         let (first, second) = (read(), read());
         assert!(first >= second + Duration::from_micros(50), "{first:?}, {second:?}");
+        drop(store);
+        // So is who writes, whether its value is validated by the store or was before.
+        let document: Dict = [("more", "hello")].into_iter().collect();
+        signer.merge(document, SystemClock.now(), Duration::from_secs(3_600)).unwrap();
+        let value = signer.record(SystemClock.now()).encode();
+        for is_checked in [false, true] {
+            let mut store = SmartRecordStore::open(&file, local).unwrap();
+            let mut write = || {
+                if is_checked {
+                    let (rules, key) = (store.registry(), key.clone());
+                    let checked = ValidatedRecord::new(rules, key, &value, SystemClock.now());
+                    store.insert(checked, Origin::Remote).unwrap();
+                } else {
+                    store.put(Record::new(KadKey::new(&key), value.clone())).unwrap();
+                }
+                store.take_served()
+            };
+            let (first, second) = (write(), write());
+            assert!(first >= second + Duration::from_micros(50), "{first:?}, {second:?}");
+        }
     }
 }
