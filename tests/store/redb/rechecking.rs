@@ -623,6 +623,51 @@ fn a_row_with_the_digest_of_another_gets_its_own() {
 }
 
 #[test]
+fn a_row_whose_times_were_changed_gets_its_own() {
+    let (end, far) = (T0 + HOUR.as_millis() as u64, T0 + 9 * HOUR.as_millis() as u64);
+    let [end, far] = [end, far].map(|at| Some(Timestamp::from_millis(at)));
+    let times = [(None, None), (None, end), (end, None), (far, far), (end, far)];
+    let times = times.into_iter().flat_map(|times| [(times, false), (times, true)]);
+    for ((due_at, expires_at), is_late) in times {
+        let (device, clock) = (Device::default(), clock());
+        let (board, _) = earlier(&device, &clock);
+        let mut storage = open_on(&device, Durability::Immediate).unwrap();
+        let first = storage.scan(&RecordId::new(&local(), &board).head()).nth(1).unwrap();
+        let (id, part) = first.unwrap();
+        assert_eq!((part.due_at, part.expires_at), (end, end));
+        let bytes = part.bytes.into_owned().into();
+        let digest = part.digest;
+        let forged = Part { bytes, due_at, expires_at, stored_at: part.stored_at, digest };
+        storage.apply(vec![Change::Set(id, forged)]).unwrap();
+        storage.commit().unwrap();
+        drop(storage);
+        let mut store = reopen(&device, &clock, registry(), immediate());
+        let mut heard = store.subscribe();
+        if !is_late {
+            assert_eq!(writers(&store, &board), peers(&[1, 2, 3, 4, 5]));
+            write_elsewhere(&mut store);
+            assert_eq!(discarded(&mut heard), [RowFault::Damaged]);
+            assert_eq!(writers(&store, &board), peers(&[1, 2, 3, 4, 5]));
+        }
+        clock.advance(2 * HOUR);
+        assert_eq!(writers(&store, &board), [], "{due_at:?}, {expires_at:?}");
+        // What was put right is due now.
+        store.collect().unwrap();
+        store.collect().unwrap();
+        assert!(rows_of(&device, store, &board).is_empty(), "{due_at:?}, {expires_at:?}");
+    }
+}
+
+/// The rows of a record that are in the file when the store is closed.
+fn rows_of(device: &Device, store: SmartRecordStore, key: &RecordKey) -> Vec<PartId> {
+    drop(store);
+    let (storage, id) =
+        (open_on(device, Durability::Immediate).unwrap(), RecordId::new(&local(), key));
+    let rows = storage.scan_unchecked(&id.head()).map(|row| row.unwrap().0);
+    rows.take_while(|part| part.record == id).collect()
+}
+
+#[test]
 fn a_damaged_row_is_an_error_and_not_data() {
     let (device, clock) = (Device::default(), clock());
     let (board, value) = earlier(&device, &clock);
