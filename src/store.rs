@@ -375,9 +375,17 @@ impl SmartRecordStore {
         &self.registry
     }
 
-    /// Applies the changes of a plan and of its tallies.
-    fn apply(&mut self, plan: WritePlan) -> Result<(), StorageError> {
-        let changes = plan.into_changes(&*self.table.storage)?;
+    /// Applies the changes of a plan and of its tallies. Remembers what it evicts, and forgets what
+    /// has returned.
+    fn apply(&mut self, mut plan: WritePlan) -> Result<(), StorageError> {
+        let (evicted, returned) = (std::mem::take(&mut plan.evicted), plan.returned);
+        let mut changes = plan.into_changes(&*self.table.storage)?;
+        // The memory is changed when nothing can fail any more but the change itself, which puts
+        // back what was forgotten for it.
+        changes.extend(returned.and_then(|id| self.memory.forget(id)));
+        if !evicted.is_empty() {
+            changes.extend(self.memory.remember(evicted, &self.registry, self.clock.now()));
+        }
         self.change(changes)
     }
 

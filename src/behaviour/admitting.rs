@@ -48,9 +48,17 @@ pub(super) struct Admission {
     /// `None`: the store validates inbound records on the task.
     worker: Option<Worker>,
     last_refusal: Option<(PeerId, InboundRefusal)>,
-    /// Validated records that are to be stored, in pieces, each with its size.
-    unstored: VecDeque<(ValidatedRecord, usize)>,
+    /// Validated records that are to be stored, in pieces.
+    unstored: VecDeque<Piece>,
     unstored_bytes: usize,
+}
+
+/// A part of a validated record that is to be stored.
+struct Piece {
+    record: ValidatedRecord,
+    bytes: usize,
+    /// Who has sent it; `None` for what this node has read.
+    source: Option<Source>,
 }
 
 type Admitted = Result<(), InboundRefusal>;
@@ -160,7 +168,7 @@ impl Admission {
         if let Some(reserved) = reserved {
             env.settle(reserved, work);
         }
-        self.store_in_pieces(env, record);
+        self.store_in_pieces(env, record, reserved.map(|reserved| reserved.source()));
     }
 
     /// The worker, if an async validator decides about records of other peers.
@@ -200,7 +208,8 @@ impl Admission {
 
     fn store_record(&mut self, env: &mut Env, lookup: &RecordLookup, news: SmartRecord) {
         let Some(worker) = self.asks() else {
-            return self.store_in_pieces(env, ValidatedRecord::verified(news).brought_by(None));
+            let record = ValidatedRecord::verified(news).brought_by(None);
+            return self.store_in_pieces(env, record, None);
         };
         let mut by_source: BTreeMap<PeerId, SmartRecord> = BTreeMap::new();
         for (writer, space) in news.spaces() {
@@ -222,7 +231,7 @@ impl Admission {
         let (key, expires_at) = (lookup.key(), lookup.expires_at());
         let Some(worker) = self.asks() else {
             let checked = ValidatedRecord::new(&env.registry, key.clone(), value, now);
-            return env.insert(checked.with_origin(None, expires_at).brought_by(None));
+            return env.insert(checked.with_origin(None, expires_at).brought_by(None), None);
         };
         if let Some(source) = lookup.source() {
             ask_about(worker, source, key, value, expires_at);
@@ -231,15 +240,15 @@ impl Admission {
 
     /// Stores a small record at once, and a large one piece by piece so that other tasks can run in
     /// between.
-    fn store_in_pieces(&mut self, env: &mut Env, record: ValidatedRecord) {
+    fn store_in_pieces(&mut self, env: &mut Env, record: ValidatedRecord, source: Option<Source>) {
         let mut pieces = record.split(PIECE);
         if pieces.len() == 1 {
-            pieces.drain(..).for_each(|record| env.insert(record));
+            pieces.drain(..).for_each(|record| env.insert(record, source.as_ref()));
         }
-        for piece in pieces {
-            let bytes = piece.bytes();
-            self.unstored_bytes = self.unstored_bytes.saturating_add(bytes);
-            self.unstored.push_back((piece, bytes));
+        for record in pieces {
+            let piece = Piece { bytes: record.bytes(), record, source };
+            self.unstored_bytes = self.unstored_bytes.saturating_add(piece.bytes);
+            self.unstored.push_back(piece);
         }
         while self.unstored.len() > MAX_PIECES || self.unstored_bytes > MAX_BYTES {
             // It will be read or sent again.
@@ -257,13 +266,13 @@ impl Admission {
     pub(super) fn store_next_piece(&mut self, env: &mut Env) -> bool {
         let piece = self.next_piece();
         let has_one = piece.is_some();
-        piece.into_iter().for_each(|piece| env.insert(piece));
+        piece.into_iter().for_each(|piece| env.insert(piece.record, piece.source.as_ref()));
         has_one
     }
 
-    fn next_piece(&mut self) -> Option<ValidatedRecord> {
-        let (piece, bytes) = self.unstored.pop_front()?;
-        self.unstored_bytes = self.unstored_bytes.saturating_sub(bytes);
+    fn next_piece(&mut self) -> Option<Piece> {
+        let piece = self.unstored.pop_front()?;
+        self.unstored_bytes = self.unstored_bytes.saturating_sub(piece.bytes);
         Some(piece)
     }
 }
@@ -347,13 +356,62 @@ mod tests {
         // Two pieces each.
         let (record, mut admission) = (ValidatedRecord::verified(board), Admission::new(None));
         for _ in 0..MAX_PIECES / 2 + 3 {
-            admission.store_in_pieces(env, record.clone());
+            admission.store_in_pieces(env, record.clone(), None);
         }
         assert_eq!((admission.unstored.len(), env.counters.get().pieces_dropped), (MAX_PIECES, 6));
         while admission.store_next_piece(env) {}
         assert!(admission.has_stored_all());
         let stored = env.kad.store_mut().record(&"/sr/a".into()).unwrap().unwrap();
         assert_eq!(stored.spaces().len(), PIECE + 1);
+    }
+
+    #[cfg(feature = "redb")]
+    #[test]
+    fn who_sends_a_checked_record_is_charged_for_verifying_what_was_stored() {
+        use crate::store::SmartRecordStore;
+        use smart_record_core::Clock;
+
+        let (folder, keypair) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
+        let (file, local) = (folder.path().join("store"), keypair.public().to_peer_id());
+        let key = RecordKey::new("/sr/a");
+        // Stored in two pieces.
+        let writers = 0..PIECE + 8;
+        let mut signers: Vec<_> = writers
+            .map(|_| SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default()))
+            .collect();
+        let mut say = |text: &str| {
+            let mut board = SmartRecord::new(key.clone());
+            for signer in &mut signers {
+                let document = [(text, 1)].into_iter().collect();
+                let now = crate::SystemClock.now();
+                signer.merge(document, now, Duration::from_secs(60)).unwrap();
+                board.join(signer.record(now)).unwrap();
+            }
+            board
+        };
+        let (before, after) = (say("before"), say("after"));
+        let mut store = SmartRecordStore::open(&file, local).unwrap();
+        store.write(&key, &before.encode()).unwrap();
+        drop(store);
+
+        let store = SmartRecordStore::open(&file, local).unwrap();
+        let (mut behaviour, _client) =
+            Behaviour::builder(keypair).with_store(store).unwrap().build();
+        let (env, mut admission) = (&mut behaviour.env, Admission::new(None));
+        let address = "/ip4/203.0.113.7/tcp/1".parse().unwrap();
+        let source = Source::new(PeerId::random(), Some(&address));
+        let mut charged = |record| {
+            let reserved = Some(env.budget.take_for(&source, Duration::ZERO));
+            let begun = env.budget.done();
+            let checked = CheckedRecord { record, reserved, work: Duration::ZERO };
+            admission.on_checked(env, checked);
+            while admission.store_next_piece(env) {}
+            assert_eq!(env.kad.store_mut().take_served(), Duration::ZERO);
+            env.budget.done().saturating_sub(begun)
+        };
+        let record = ValidatedRecord::verified(after).brought_by(None);
+        let (first, second) = (charged(record.clone()), charged(record));
+        assert!(first >= second + Duration::from_millis(1), "{first:?}, {second:?}");
     }
 
     #[test]
@@ -374,7 +432,7 @@ mod tests {
         let (bytes, mut waited) = (record.bytes(), 0);
         assert!(bytes > 60_000 * PIECE);
         for _ in 0..MAX_BYTES / bytes + 10 {
-            admission.store_in_pieces(env, record.clone());
+            admission.store_in_pieces(env, record.clone(), None);
             assert!(admission.unstored_bytes <= MAX_BYTES);
             waited = waited.max(admission.unstored.len());
         }

@@ -156,6 +156,7 @@ type Path = [Option<Party>; 3];
 #[derive(Clone, Copy, Debug)]
 #[must_use = "it has to be settled"]
 pub(super) struct Reserved {
+    source: Source,
     path: Path,
     work: Duration,
     /// The work that was reserved for it, from the pool and beyond it.
@@ -166,6 +167,11 @@ impl Reserved {
     /// The work that was expected of it. Forgeries may take up to one batch more.
     pub(super) const fn work(&self) -> Duration {
         self.work
+    }
+
+    /// For whom it was reserved.
+    pub(super) const fn source(&self) -> Source {
+        self.source
     }
 }
 
@@ -291,12 +297,12 @@ impl Budget {
         let path = self.open(source);
         self.change(&path, |account| account.reserved = account.reserved.saturating_add(work));
         let taken = self.take(work);
-        Reserved { path, work, taken }
+        Reserved { source: *source, path, work, taken }
     }
 
     /// Replaces the work that was reserved by what was done.
     pub(super) fn settle(&mut self, reserved: Reserved, done: Duration) {
-        let Reserved { path, work, taken } = reserved;
+        let Reserved { path, work, taken, .. } = reserved;
         self.change(&path, |account| account.reserved = account.reserved.saturating_sub(work));
         self.enter(&path, done);
         self.take(done.saturating_sub(taken));

@@ -9,7 +9,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad as kad;
 
 use super::{
-    budget::{Budget, Reserved},
+    budget::{Budget, Reserved, Source},
     config::BehaviourConfig,
     event::{BehaviourCounters, Event},
     holders::Holders,
@@ -132,10 +132,19 @@ impl Env {
         self.kad.store_mut().set_neighbours(digests);
     }
 
-    /// Stores a record of another peer.
-    pub(super) fn insert(&mut self, checked: ValidatedRecord) {
-        if let Err(error) = self.kad.store_mut().insert(checked, Origin::Remote) {
+    /// Stores a record of another peer. The work that this takes counts for `source`; `None` if
+    /// this node has read the record.
+    pub(super) fn insert(&mut self, checked: ValidatedRecord, source: Option<&Source>) {
+        let store = self.kad.store_mut();
+        if let Err(error) = store.insert(checked, Origin::Remote) {
             tracing::debug!(%error, "a record of another peer was not stored");
+        }
+        let work = store.take_served();
+        if let Some(source) = source
+            && !work.is_zero()
+        {
+            self.budget.charge(source, work, self.net.now());
+            self.count_work();
         }
     }
 }
@@ -146,7 +155,7 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use crate::behaviour::{Behaviour, budget::Source};
+    use crate::behaviour::Behaviour;
 
     #[test]
     fn accounts_that_were_closed_are_counted() {

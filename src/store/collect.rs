@@ -60,6 +60,7 @@ impl SmartRecordStore {
         if let Some(forgotten) = self.memory.forget(id) {
             self.change(vec![forgotten])?;
         }
+        self.restore_head(key)?;
         if let Some(part) = self.table.storage.get(&id)? {
             let old = OldSpace::of(&self.table, &part);
             drop(part);
@@ -125,7 +126,7 @@ impl SmartRecordStore {
 
     fn collect_space(&mut self, id: PartId, now: Timestamp) -> Result<usize, StorageError> {
         let Some(part) = self.table.storage.get(&id)? else {
-            return Ok(0);
+            return self.collect_headless(id, now);
         };
         let old = OldSpace::of(&self.table, &part);
         let (read, stored_at) = (rows::read_owned_space(&part), part.stored_at);
@@ -152,6 +153,32 @@ impl SmartRecordStore {
             rest => self.replace_space(id, old, rest)?,
         }
         Ok(collected)
+    }
+
+    /// Removes a space of which a part is due and whose record has no head. The rest of it cannot
+    /// be verified, so it cannot be written again. It is remembered as if it had been evicted.
+    fn collect_headless(&mut self, id: PartId, now: Timestamp) -> Result<usize, StorageError> {
+        if self.table.storage.get(&id.record.head())?.is_some() {
+            // It is invalid, and will be discarded.
+            return Ok(0);
+        }
+        let Some(part) = self.table.unchecked(id)? else {
+            return Ok(0);
+        };
+        let (bytes, updates) = (part.bytes.len(), rows::encoded(&part).update_count());
+        let charged = ChargedTallies::of_space(None, rows::peer_of(&part).as_ref());
+        let mut plan = WritePlan::default();
+        match rows::live(id.space, part, now) {
+            Ok(Some(rest)) => plan.dismiss(id, &rest, Some((bytes, charged))),
+            Ok(None) => plan.remove(id, bytes, charged),
+            // It will be discarded.
+            Err(_) => return Ok(0),
+        }
+        self.forget_places(id.record);
+        let evicted = plan.evicted_spaces;
+        self.apply(plan)?;
+        self.news.count(|c| &mut c.spaces_evicted, evicted);
+        Ok(updates)
     }
 
     /// Replaces the row of a space of which only the withdrawal is left. It is dismissed if its
@@ -228,7 +255,7 @@ impl SmartRecordStore {
             }
             None => plan.remove(id, old, charged),
         }
-        if board.spaces == 0 && self.table.has_other_spaces(id)? {
+        if board.spaces == 0 && old_head.is_some() && self.table.has_other_spaces(id)? {
             // A head is never removed before its spaces.
             board = self.table.count_board(id.record, Some(id.space))?;
         }

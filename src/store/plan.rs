@@ -29,6 +29,8 @@ pub(super) struct WritePlan {
     pub(super) evicted_withdrawals: usize,
     /// The evicted parts.
     pub(super) evicted: Vec<Departed>,
+    /// A part that was evicted and has come back.
+    pub(super) returned: Option<PartId>,
 }
 
 impl WritePlan {
@@ -89,11 +91,6 @@ impl WritePlan {
             self.evicted_spaces = self.evicted_spaces.saturating_add(1);
             self.remove(id, old, charged);
         }
-    }
-
-    /// Writes or removes notes.
-    pub(super) fn note(&mut self, notes: Vec<Change>) {
-        self.changes.extend(notes);
     }
 
     pub(super) fn grows(&self) -> bool {

@@ -2,9 +2,10 @@
 //!
 //! **Invariants.** A row that passes would be admitted now, apart from its times: readers skip what
 //! has expired, and what seems to be from the future was admitted by an earlier setting of the
-//! clock. A row that does not pass is removed and reported, and the head of its record and the
-//! tallies are updated. No row is refused because verifying it takes work: what a value may take is
-//! no bound for what is stored.
+//! clock. Its digest and times are those of the space in it. A row that does not pass is removed
+//! and reported, and the head of its record and the tallies are updated. A space that cannot be
+//! verified, because the head of its record is damaged or missing, is hidden and stays. No row is
+//! refused because verifying it takes work: what a value may take is no bound for what is stored.
 //!
 //! **Spec.** `docs/design.md`, section "On disk".
 
@@ -35,7 +36,7 @@ use super::{
 use crate::proto::storage::{Board, Head, head::Body};
 use smart_record_core::{
     Chunks, Clock, Limit, LimitExceeded, Namespace, RecordKey, Registry, SignatureMemory,
-    ValidationError,
+    Timestamp, ValidationError,
 };
 
 /// The rules of the store that owns the storage.
@@ -66,6 +67,7 @@ impl RowCheck for RowVerifier {
             Ok(ValidPart::Good) => RowVerdict::Good,
             Ok(ValidPart::Expired) => RowVerdict::Expired,
             Ok(ValidPart::Partly(rest, fault)) => RowVerdict::Partly(rest, fault),
+            Ok(ValidPart::Headless) => RowVerdict::Headless,
             Err(fault) => RowVerdict::Bad(fault),
         }
     }
@@ -78,6 +80,8 @@ enum ValidPart {
     Expired,
     /// Only this part; the rest has a fault.
     Partly(Part<'static>, RowFault),
+    /// Perhaps all of it: it cannot be verified without the key in its record's head.
+    Headless,
 }
 
 impl From<StorageError> for RowFault {
@@ -121,16 +125,19 @@ impl RowVerifier {
         part: &Part<'_>,
         head: Option<&Part<'_>>,
     ) -> Result<ValidPart, RowFault> {
+        if part.expires_at.is_some_and(|at| at <= self.clock.now()) && has_own_times(part)? {
+            return Ok(ValidPart::Expired);
+        }
         // Signatures cannot be verified without the key.
-        let (key, _) = self.read_head(id.record, head.ok_or(RowFault::Damaged)?)?;
+        let Some((key, _)) = head.and_then(|head| self.read_head(id.record, head).ok()) else {
+            return match rows::encoded(part).writer().is_ok() && has_own_times(part)? {
+                true => Ok(ValidPart::Headless),
+                false => Err(RowFault::Damaged),
+            };
+        };
         let Namespace::Spaces(rules) = self.registry.resolve(&key)? else {
             return Err(of_another_kind().into());
         };
-        if part.expires_at.is_some_and(|at| at <= self.clock.now())
-            && rows::read_space(part)?.retain_until() == part.expires_at
-        {
-            return Ok(ValidPart::Expired);
-        }
         let encoded = rows::encoded(part);
         if SpaceId(encoded.rank(&key)) != id.space {
             return Err(RowFault::Damaged);
@@ -145,12 +152,13 @@ impl RowVerifier {
             (Some((writer, rest)), refused) => {
                 let is_whole = rest.updates().len() == encoded.update_count();
                 let rest = rows::space_part(id.space, &rest, &writer, part.stored_at);
-                let has_other_digest = part.digest.is_some_and(|it| Some(it) != rest.digest);
+                let has_others = part.digest.is_some_and(|it| Some(it) != rest.digest)
+                    || times(part) != times(&rest);
                 let fault = match refused {
                     Some(reason) => reason.into(),
                     // Updates were dropped by limits that are lower now.
                     None if !is_whole => ValidationError::Stale.into(),
-                    None if has_other_digest => RowFault::Damaged,
+                    None if has_others => RowFault::Damaged,
                     None => return Ok(ValidPart::Good),
                 };
                 Ok(ValidPart::Partly(rest, fault))
@@ -183,7 +191,7 @@ impl SmartRecordStore {
     }
 
     /// Writes a new head for spaces whose head was damaged. Without the key in it they cannot be
-    /// verified.
+    /// verified, and are hidden.
     pub(super) fn restore_head(&mut self, key: &RecordKey) -> Result<(), StorageError> {
         let record = self.table.record_id(key);
         if self.table.storage.get(&record.head())?.is_some()
@@ -249,6 +257,17 @@ impl SmartRecordStore {
         }
         Ok(())
     }
+}
+
+/// When a row is due, and when it expires.
+const fn times(part: &Part<'_>) -> (Option<Timestamp>, Option<Timestamp>) {
+    (part.due_at, part.expires_at)
+}
+
+/// Whether the times of a row are those of the space in it.
+fn has_own_times(part: &Part<'_>) -> Result<bool, StorageError> {
+    let space = rows::read_space(part)?;
+    Ok(times(part) == (space.first_collectable_at(), space.retain_until()))
 }
 
 /// The namespace holds records of another kind than when the row was written.

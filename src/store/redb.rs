@@ -217,18 +217,26 @@ impl RedbStorage {
     }
 
     /// The part in a row of the file, if it may be returned.
-    fn part_of(&self, view: &View, id: &PartId, value: &[u8]) -> Option<Part<'static>> {
-        let (session, part) = self.row_of(id, value)?;
+    fn part_of(
+        &self,
+        view: &View,
+        id: &PartId,
+        value: &[u8],
+    ) -> Result<Option<Part<'static>>, StorageError> {
+        let Some((session, part)) = self.row_of(id, value) else {
+            return Ok(None);
+        };
         if session == Some(self.session) {
-            return Some(part);
+            return Ok(Some(part));
         }
         self.recheck.pass(id, part, || {
             let head = id.record.head();
             match self.overlay.row(&head) {
-                _ if head == *id => None,
-                Some(row) => row.map(|row| owned(row.part())),
+                _ if head == *id => Ok(None),
+                Some(row) => Ok(row.map(|row| owned(row.part()))),
                 None => {
-                    view.row(&head, |value| read_row(&head, value)).ok()??.map(|(_, part)| part)
+                    let head = view.row(&head, |value| read_row(&head, value))?;
+                    Ok(head.flatten().map(|(_, part)| part))
                 }
             }
         })
@@ -269,7 +277,8 @@ impl Storage for RedbStorage {
         }
         let view = self.shared.view();
         let value = self.read(&view, view.row(id, <[u8]>::to_vec))?;
-        Ok(value.and_then(|value| self.part_of(&view, id, &value)))
+        let part = value.map_or(Ok(None), |value| self.part_of(&view, id, &value));
+        self.read(&view, part)
     }
 
     fn scan(&self, from: &PartId) -> Parts<'_> {
@@ -505,10 +514,10 @@ impl<'a, O: Iterator<Item = (PartId, Option<&'a Row>)>> Merged<'a, O> {
             };
             let part = match self.checks {
                 true => self.storage.part_of(&self.view, &id, &value),
-                false => self.storage.row_of(&id, &value).map(|(_, part)| part),
+                false => Ok(self.storage.row_of(&id, &value).map(|(_, part)| part)),
             };
             self.advance()?;
-            if let Some(part) = part {
+            if let Some(part) = part? {
                 return Ok(Some((id, part)));
             }
         }

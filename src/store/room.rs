@@ -144,7 +144,7 @@ impl SmartRecordStore {
                 return Ok(());
             };
             let candidates = vec![candidate.record];
-            self.evict_and_apply(&charge, WritePlan::default(), candidates, now)?;
+            self.evict_and_apply(&charge, WritePlan::default(), candidates)?;
             if usage.bytes.saturating_sub(self.usage().bytes) >= SHED_BYTES {
                 return Ok(());
             }
@@ -242,11 +242,10 @@ impl SmartRecordStore {
                 None => return Ok(Err(limit)),
             },
         };
-        if wanted.returns && has_room {
-            plan.note(self.memory.forget(wanted.id).into_iter().collect());
-            self.news.count(|c| &mut c.remembered_returned, 1);
-        }
-        self.evict_and_apply(wanted.charge, plan, candidates, now)?;
+        let returns = wanted.returns && has_room;
+        plan.returned = Some(wanted.id).filter(|_| returns);
+        self.evict_and_apply(wanted.charge, plan, candidates)?;
+        self.news.count(|c| &mut c.remembered_returned, usize::from(returns));
         if self.table.storage.get(&wanted.id.record.head())?.is_none() {
             self.forget_places(wanted.id.record);
         }
@@ -494,14 +493,11 @@ impl SmartRecordStore {
         charge: &Charge,
         mut plan: WritePlan,
         candidates: Vec<RecordId>,
-        now: Timestamp,
     ) -> Result<(), StorageError> {
         let mut evicted = Vec::with_capacity(candidates.len());
         for candidate in &candidates {
             evicted.extend(self.table.plan_removal(*candidate, true, &mut plan)?);
         }
-        let departed = std::mem::take(&mut plan.evicted);
-        plan.note(self.memory.remember(departed, &self.registry, now));
         let (evicted_spaces, withdrawals) = (plan.evicted_spaces, plan.evicted_withdrawals);
         let withdrawn = self.table.withdrawn_in(&plan);
         let written = plan.written().map(|(id, _)| id);

@@ -25,6 +25,12 @@ impl Served {
         self.add(signatures.saturating_add(times(WRITTEN_BYTE, bytes)));
     }
 
+    /// Counts the signatures of stored rows that took `signatures` for a write of another peer that
+    /// was validated before.
+    pub(super) fn insert(&self, signatures: Duration) {
+        self.add(signatures);
+    }
+
     /// Counts a read of another peer, for which signatures of stored rows took `signatures`.
     pub(super) fn read(&self, bytes: usize, signatures: Duration) {
         self.add(READ.saturating_add(times(READ_BYTE, bytes)).saturating_add(signatures));

@@ -212,6 +212,9 @@ pub enum RowVerdict {
     Expired,
     /// Only the given part of the row is valid.
     Partly(Part<'static>, RowFault),
+    /// The row is a space whose record has no head that can be read, so it cannot be verified. It
+    /// is not returned, and stays: it is checked again the next time.
+    Headless,
     /// The row is invalid.
     Bad(RowFault),
 }

@@ -62,6 +62,12 @@ impl Table {
         of_one(record, self.storage.scan_unchecked(&record.head()))
     }
 
+    /// A part, without checking it.
+    pub(super) fn unchecked(&self, id: PartId) -> Result<Option<Part<'_>>, StorageError> {
+        let next = self.storage.scan_unchecked(&id).next().transpose()?;
+        Ok(next.filter(|(next, _)| *next == id).map(|(_, part)| part))
+    }
+
     /// The last space of a record at or before `up_to`, valid or not.
     pub(super) fn last_space(
         &self,

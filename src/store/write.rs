@@ -279,7 +279,12 @@ impl SmartRecordStore {
         let meta = Meta { origin, publisher, expires_at, source };
         let begun = self.meter.begin();
         let signatures = self.signatures.clone();
-        let (result, _) = signatures.during(Duration::MAX, || self.try_insert(&key, body, meta));
+        // What an earlier process has stored is verified when it is first read.
+        let insert = || self.try_insert(&key, body, meta);
+        let (result, work) = signatures.during(Duration::MAX, insert);
+        if origin == Origin::Remote {
+            self.served.insert(work);
+        }
         self.end_write(&key, meta.origin, begun, result)
     }
 
@@ -337,6 +342,10 @@ impl SmartRecordStore {
         self.source = source;
         self.catch_up_on_notes()?;
         self.candidates.on_change();
+        if let Ok(Namespace::Spaces(_)) = self.registry.resolve(key) {
+            // Before anything is looked up: spaces without a head are hidden.
+            self.restore_head(key)?;
+        }
         self.may_collect = if origin == Origin::Local { COLLECT_FOR_ROOM } else { 0 };
         self.collect_due(now, COLLECT_PER_WRITE)?;
         // A write that needs no room does not need the shares.
@@ -402,7 +411,6 @@ impl SmartRecordStore {
         });
         let mut targets: Vec<_> = targets.collect();
         targets.sort_unstable_by_key(|target| target.order);
-        self.restore_head(key)?;
         if let Err(error) = self.verify_together(rules, key, &mut targets, now) {
             outcome.failure = Some(error);
             return Ok(outcome);

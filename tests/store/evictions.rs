@@ -424,6 +424,62 @@ fn what_was_evicted_comes_back_as_it_was_or_newer() {
 }
 
 #[test]
+fn a_write_whose_reads_fail_costs_no_memory_of_evictions() {
+    let config = StoreConfig::default().with_max_records(1).with_max_remembered(1);
+    let (_, keys) = cramped();
+    let (key, own) = (&keys[0], RecordKey::new("/sr/own"));
+    // What was evicted comes back, or what had been stored for longer is evicted.
+    for comes_back in [true, false] {
+        let mut failed = 0;
+        loop {
+            let (rows, clock) = (Shared::default(), ManualClock::at(Timestamp::from_millis(T0)));
+            let open = |rows: &Shared| {
+                let probe = Probe::over(rows.share());
+                let (state, registry) = (probe.state(), registry_within(&limits()));
+                let (config, clock) = (config.clone(), clock.clone());
+                let store = SmartRecordStore::with_storage(local(), registry, config, probe, clock);
+                (store.unwrap(), state)
+            };
+            let (mut store, state) = open(&rows);
+            let mut alice = signer(key, 1, Limits::default());
+            let old = alice.merge(text(1), clock.now(), HOUR).unwrap();
+            let old = encoded(key, &alice, &old);
+            alice.merge(text(2), clock.now(), HOUR).unwrap();
+            let whole = alice.record(clock.now()).encode();
+            store.write_remote(key, &whole).unwrap();
+            store.write_remote(&keys[1], &one_space(&keys[1], 2, 1, HOUR)).unwrap();
+            assert_eq!(store.counters().remembered, 1);
+            if comes_back {
+                store.forget(&keys[1]).unwrap();
+            } else {
+                clock.advance(Duration::from_secs(1));
+            }
+            let first = state.tallies.load(SeqCst) + 1;
+            state.failing_tally.store(first + failed, SeqCst);
+            let written = if comes_back {
+                store.write_remote(key, &whole).map(drop)
+            } else {
+                store.write(&own, &one_space(&own, u64::MAX, 1, HOUR)).map(drop)
+            };
+            if state.tallies.load(SeqCst) < first + failed {
+                written.unwrap();
+                break;
+            }
+            assert!(matches!(written, Err(WriteError::Storage(_))), "{failed}: {written:?}");
+            // The next commit succeeds.
+            store.forget(&keys[2]).unwrap();
+            assert!(is_stale(store.write_remote(key, &old)), "{comes_back}, {failed}");
+            drop(store);
+            rows.reopen();
+            let (mut store, _) = open(&rows);
+            assert!(is_stale(store.write_remote(key, &old)), "{comes_back}, {failed}");
+            failed += 1;
+        }
+        assert!(failed > 1, "{failed}");
+    }
+}
+
+#[test]
 fn a_newer_update_alone_does_not_bring_back_what_was_withdrawn() {
     let (mut fixture, keys) = cramped();
     let (key, now) = (&keys[0], fixture.now());

@@ -25,6 +25,9 @@ pub struct ProbeState {
     pub fail_reads: AtomicBool,
     /// The number of the one `get` that fails, from 1; none if zero.
     pub failing_get: AtomicUsize,
+    pub tallies: AtomicUsize,
+    /// The same of `tally`.
+    pub failing_tally: AtomicUsize,
     pub fail_due: AtomicBool,
     /// How many more times `apply` succeeds.
     pub applies_left: AtomicUsize,
@@ -128,7 +131,11 @@ impl Storage for Probe {
     }
 
     fn tally(&self, id: &TallyId) -> Result<Tally, StorageError> {
+        let before = self.state.tallies.fetch_add(1, SeqCst);
         ProbeState::check(&self.state.fail_reads)?;
+        if before + 1 == self.state.failing_tally.load(SeqCst) {
+            return Err(StorageError::Io(std::io::ErrorKind::Other));
+        }
         self.state.read.add(0);
         self.inner.tally(id)
     }

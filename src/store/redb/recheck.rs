@@ -12,7 +12,7 @@ use std::{
 
 use crate::store::{
     lock,
-    storage::{InvalidRow, Part, PartId, RowCheck, RowFault, RowVerdict},
+    storage::{InvalidRow, Part, PartId, RowCheck, RowFault, RowVerdict, StorageError},
 };
 
 /// How many invalid rows are reported at once. Others are hidden, and found again later.
@@ -43,27 +43,30 @@ impl Recheck {
     }
 
     /// The row, or its valid part. `head` returns the head of its record.
+    ///
+    /// # Errors
+    /// That of `head`: without having read it, nothing is known of the row.
     pub(super) fn pass(
         &self,
         id: &PartId,
         part: Part<'static>,
-        head: impl FnOnce() -> Option<Part<'static>>,
-    ) -> Option<Part<'static>> {
+        head: impl FnOnce() -> Result<Option<Part<'static>>, StorageError>,
+    ) -> Result<Option<Part<'static>>, StorageError> {
         let Some(check) = &self.check else {
-            return Some(part);
+            return Ok(Some(part));
         };
         let hash = self.hasher.hash_one(id);
         {
             let seen = lock(&self.seen);
             if seen.good.contains(&hash) {
-                return Some(part);
+                return Ok(Some(part));
             }
             if let Some(rejected) = seen.rejected.get(id) {
-                return rejected.rest.clone();
+                return Ok(rejected.rest.clone());
             }
         }
-        let head = head();
-        match check.check(id, &part, head.as_ref()) {
+        let head = head()?;
+        Ok(match check.check(id, &part, head.as_ref()) {
             RowVerdict::Good => {
                 let mut seen = lock(&self.seen);
                 if seen.good.len() >= self.max_good {
@@ -73,6 +76,7 @@ impl Recheck {
                 Some(part)
             }
             RowVerdict::Expired => Some(part),
+            RowVerdict::Headless => None,
             RowVerdict::Partly(rest, fault) => {
                 let (id, bytes, rest) = (*id, part.bytes.len(), Some(rest));
                 self.reject(InvalidRow { id, part: Some(part), bytes, fault, rest: rest.clone() });
@@ -83,7 +87,7 @@ impl Recheck {
                 self.reject(InvalidRow { id, part: Some(part), bytes, fault, rest: None });
                 None
             }
-        }
+        })
     }
 
     /// Reports a damaged row of about `bytes`.
@@ -117,12 +121,12 @@ mod tests {
     use std::time::Duration;
 
     use libp2p_identity::Keypair;
-    use libp2p_kad::{RecordKey as KadKey, store::RecordStore};
+    use libp2p_kad::{Record, RecordKey as KadKey, store::RecordStore};
     use smart_record_core::{Clock, Dict, Limits, RecordKey, Registry, SpaceSigner};
 
     use crate::{
         clock::SystemClock,
-        store::{RedbConfig, RedbStorage, SmartRecordStore, StoreConfig},
+        store::{Origin, RedbConfig, RedbStorage, SmartRecordStore, StoreConfig, ValidatedRecord},
     };
 
     #[test]
@@ -144,6 +148,26 @@ mod tests {
         };
         let (first, second) = (read(), read());
         assert!(first >= second + Duration::from_micros(50), "{first:?}, {second:?}");
+        drop(store);
+        // So is who writes, whether its value is validated by the store or was before.
+        let document: Dict = [("more", "hello")].into_iter().collect();
+        signer.merge(document, SystemClock.now(), Duration::from_secs(3_600)).unwrap();
+        let value = signer.record(SystemClock.now()).encode();
+        for is_checked in [false, true] {
+            let mut store = SmartRecordStore::open(&file, local).unwrap();
+            let mut write = || {
+                if is_checked {
+                    let (rules, key) = (store.registry(), key.clone());
+                    let checked = ValidatedRecord::new(rules, key, &value, SystemClock.now());
+                    store.insert(checked, Origin::Remote).unwrap();
+                } else {
+                    store.put(Record::new(KadKey::new(&key), value.clone())).unwrap();
+                }
+                store.take_served()
+            };
+            let (first, second) = (write(), write());
+            assert!(first >= second + Duration::from_micros(50), "{first:?}, {second:?}");
+        }
     }
 
     #[test]

@@ -35,6 +35,8 @@ enum Write {
 #[derive(Clone, Copy, Default)]
 pub struct Faults {
     pub reads: bool,
+    /// How many more reads succeed.
+    pub reads_left: Option<usize>,
     pub writes: bool,
     pub syncs: bool,
     /// How many more syncs succeed.
@@ -50,6 +52,7 @@ pub struct Faults {
 impl Faults {
     pub const NONE: Self = Self {
         reads: false,
+        reads_left: None,
         writes: false,
         syncs: false,
         syncs_left: None,
@@ -141,10 +144,11 @@ impl StorageBackend for Device {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.0.0.lock().unwrap();
-        if state.faults.reads {
+        let mut state = self.0.0.lock().unwrap();
+        if state.faults.reads || state.faults.reads_left == Some(0) {
             return broken();
         }
+        state.faults.reads_left = state.faults.reads_left.map(|left| left - 1);
         let end = offset as usize + out.len();
         let Some(bytes) = state.current.get(offset as usize..end) else {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -6,7 +6,7 @@ use libp2p_smart_record::{
     store::{RowFault, StoreConfig},
 };
 
-use super::*;
+use super::{device::Faults, *};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
@@ -336,17 +336,22 @@ fn what_the_rules_refuse_makes_room_for_a_newcomer() {
     assert_eq!(writers(&store, &keys[2]), peers(&[1]));
 }
 
-#[test]
-fn spaces_whose_head_was_damaged_outlive_who_came_after_it() {
-    let (device, clock) = (Device::default(), clock());
-    let (board, _) = earlier(&device, &clock);
-    alter(&device, |key, value| {
+/// Damages all heads.
+fn damage_heads(device: &Device) {
+    alter(device, |key, value| {
         let is_head = key.len() == 32;
         if is_head {
             *value.last_mut().unwrap() ^= 0x10;
         }
         is_head
     });
+}
+
+#[test]
+fn spaces_whose_head_was_damaged_outlive_who_came_after_it() {
+    let (device, clock) = (Device::default(), clock());
+    let (board, _) = earlier(&device, &clock);
+    damage_heads(&device);
     let mut store = reopen(&device, &clock, registry(), immediate());
     let short = Duration::from_secs(60);
     store.write(&board, &one_space(&board, 6, 10, short)).unwrap();
@@ -357,6 +362,134 @@ fn spaces_whose_head_was_damaged_outlive_who_came_after_it() {
     drop(store);
     let store = reopen(&device, &clock, registry(), immediate());
     assert_eq!(writers(&store, &board), peers(&[1, 2, 3, 4, 5]));
+}
+
+/// A board of five writers, of which the first has withdrawn what it wrote first, and that copy.
+fn withdrawn(device: &Device, clock: &ManualClock) -> (RecordKey, Vec<u8>) {
+    let (board, _) = earlier(device, clock);
+    let mut signer = signer(&board, 1, Limits::default());
+    signer.merge(text(10), clock.now(), HOUR).unwrap();
+    let copy = signer.record(clock.now()).encode();
+    signer.withdraw(clock.now()).unwrap();
+    let mut store = store_on(device, Durability::Immediate, clock);
+    store.write(&board, &signer.record(clock.now()).encode()).unwrap();
+    (board, copy)
+}
+
+#[test]
+fn spaces_whose_head_was_damaged_are_hidden_until_the_next_write_under_their_key() {
+    // Who reads them before that, and who writes elsewhere, loses nothing.
+    for (reads, is_checked) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (device, clock) = (Device::default(), clock());
+        let (board, copy) = withdrawn(&device, &clock);
+        damage_heads(&device);
+        let mut store = reopen(&device, &clock, registry(), immediate());
+        if reads {
+            assert_eq!(writers(&store, &board), []);
+            assert!(store.record_of(&board, &[peer(1), peer(2)]).unwrap().is_none());
+            write_elsewhere(&mut store);
+            store.collect().unwrap();
+            assert_eq!(writers(&store, &board), []);
+        }
+        // An older copy of what is stored.
+        if is_checked {
+            let copy = ValidatedRecord::new(&registry(), board.clone(), &copy, clock.now());
+            let _ = store.insert(copy, Origin::Remote);
+        } else {
+            put(&mut store, &board, copy);
+        }
+        assert_eq!(writers(&store, &board), peers(&[1, 2, 3, 4, 5]));
+        assert_eq!(store.view(&board).unwrap().len(), 4, "one is withdrawn");
+        // The head of the value, and that of the board if a write elsewhere has removed it.
+        assert!(store.counters().rows_discarded <= if reads { 2 } else { 1 });
+        drop(store);
+        let store = reopen(&device, &clock, registry(), immediate());
+        assert_eq!(store.view(&board).unwrap().len(), 4);
+        assert_eq!(store.counters().rows_discarded, 0);
+    }
+}
+
+#[test]
+fn a_space_whose_head_was_damaged_can_be_forgotten() {
+    let (device, clock) = (Device::default(), clock());
+    let (board, _) = earlier(&device, &clock);
+    damage_heads(&device);
+    let mut store = reopen(&device, &clock, registry(), immediate());
+    store.forget_space(&board, &Writer::from(&keypair(1).public())).unwrap();
+    assert_eq!(writers(&store, &board), peers(&[2, 3, 4, 5]));
+}
+
+#[test]
+fn a_head_that_cannot_be_read_for_once_costs_no_space() {
+    let (device, clock) = (Device::default(), clock());
+    let board = RecordKey::new("/sr/a");
+    let mut store = store_on(&device, Durability::Immediate, &clock);
+    // So many that the head and the last of them are in different pages.
+    let all: Vec<_> = (1..=40).collect();
+    for writer in &all {
+        store.write(&board, &one_space(&board, *writer, 800, HOUR)).unwrap();
+    }
+    drop(store);
+    let mut failed = 0;
+    loop {
+        let uncached = immediate().with_cache_bytes(0);
+        let mut store = reopen(&device, &clock, registry(), uncached);
+        device.fail(Faults { reads_left: Some(failed), ..Faults::NONE });
+        let read: Vec<_> =
+            all.iter().map(|writer| store.record_of(&board, &[peer(*writer)])).collect();
+        device.mend();
+        assert!(read.iter().flatten().all(Option::is_some), "{failed}: hidden without an error");
+        until_it_works(|| store.write(&RecordKey::new("/any/elsewhere"), b"something").ok());
+        let record = until_it_works(|| store.record(&board).ok()).unwrap();
+        assert_eq!(record.spaces().len(), all.len(), "{failed}");
+        assert_eq!(store.counters().rows_discarded, 0, "{failed}");
+        if read.iter().all(Result::is_ok) {
+            break;
+        }
+        failed += 1;
+    }
+    assert!(failed > 2, "{failed}");
+}
+
+#[test]
+fn what_is_due_without_a_head_is_evicted_and_stands_in_nobody_s_way() {
+    let (device, clock) = (Device::default(), clock());
+    let board = RecordKey::new("/sr/a");
+    let mut store = store_on(&device, Durability::Immediate, &clock);
+    let short = Duration::from_secs(60);
+    let (mut older, mut newest) = (Vec::new(), Vec::new());
+    // More than are collected at once.
+    for writer in 1..=300 {
+        let mut signer = signer(&board, writer, Limits::default());
+        // Only the first of these is due soon.
+        signer.merge([("first", 1_i64)].into_iter().collect(), clock.now(), short).unwrap();
+        signer.merge(text(1), clock.now(), HOUR).unwrap();
+        older.push(signer.record(clock.now()).encode());
+        signer.merge(text(2), clock.now(), HOUR).unwrap();
+        newest.push(signer.record(clock.now()).encode());
+        store.write(&board, newest.last().unwrap()).unwrap();
+    }
+    let mut later = Record::new(kad_key("/any/a"), b"value".to_vec());
+    later.expires = Some(Instant::now() + 2 * short);
+    drop(store);
+    damage_heads(&device);
+    let mut store = reopen(&device, &clock, registry(), immediate());
+    store.put(later).unwrap();
+    clock.advance(3 * short);
+    store.collect().unwrap();
+    assert_eq!((store.usage(), store.counters().spaces_evicted), (Usage::default(), 300));
+    // They come back as they were, and not older.
+    for (older, newest) in older.iter().zip(&newest).take(10) {
+        assert!(store.write(&board, older).is_err());
+        store.write(&board, newest).unwrap();
+    }
+    // What has expired as a whole is collected as ever.
+    drop(store);
+    damage_heads(&device);
+    let mut store = reopen(&device, &clock, registry(), immediate());
+    clock.advance(HOUR);
+    store.collect().unwrap();
+    assert_eq!((store.usage(), store.counters().spaces_evicted), (Usage::default(), 0));
 }
 
 /// Counts the checked values.
@@ -487,6 +620,51 @@ fn a_row_with_the_digest_of_another_gets_its_own() {
             assert_eq!(discarded(&mut heard), [RowFault::Damaged]);
         }
     }
+}
+
+#[test]
+fn a_row_whose_times_were_changed_gets_its_own() {
+    let (end, far) = (T0 + HOUR.as_millis() as u64, T0 + 9 * HOUR.as_millis() as u64);
+    let [end, far] = [end, far].map(|at| Some(Timestamp::from_millis(at)));
+    let times = [(None, None), (None, end), (end, None), (far, far), (end, far)];
+    let times = times.into_iter().flat_map(|times| [(times, false), (times, true)]);
+    for ((due_at, expires_at), is_late) in times {
+        let (device, clock) = (Device::default(), clock());
+        let (board, _) = earlier(&device, &clock);
+        let mut storage = open_on(&device, Durability::Immediate).unwrap();
+        let first = storage.scan(&RecordId::new(&local(), &board).head()).nth(1).unwrap();
+        let (id, part) = first.unwrap();
+        assert_eq!((part.due_at, part.expires_at), (end, end));
+        let bytes = part.bytes.into_owned().into();
+        let digest = part.digest;
+        let forged = Part { bytes, due_at, expires_at, stored_at: part.stored_at, digest };
+        storage.apply(vec![Change::Set(id, forged)]).unwrap();
+        storage.commit().unwrap();
+        drop(storage);
+        let mut store = reopen(&device, &clock, registry(), immediate());
+        let mut heard = store.subscribe();
+        if !is_late {
+            assert_eq!(writers(&store, &board), peers(&[1, 2, 3, 4, 5]));
+            write_elsewhere(&mut store);
+            assert_eq!(discarded(&mut heard), [RowFault::Damaged]);
+            assert_eq!(writers(&store, &board), peers(&[1, 2, 3, 4, 5]));
+        }
+        clock.advance(2 * HOUR);
+        assert_eq!(writers(&store, &board), [], "{due_at:?}, {expires_at:?}");
+        // What was put right is due now.
+        store.collect().unwrap();
+        store.collect().unwrap();
+        assert!(rows_of(&device, store, &board).is_empty(), "{due_at:?}, {expires_at:?}");
+    }
+}
+
+/// The rows of a record that are in the file when the store is closed.
+fn rows_of(device: &Device, store: SmartRecordStore, key: &RecordKey) -> Vec<PartId> {
+    drop(store);
+    let (storage, id) =
+        (open_on(device, Durability::Immediate).unwrap(), RecordId::new(&local(), key));
+    let rows = storage.scan_unchecked(&id.head()).map(|row| row.unwrap().0);
+    rows.take_while(|part| part.record == id).collect()
 }
 
 #[test]
