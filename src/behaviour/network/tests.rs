@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
 use libp2p_core::Multiaddr;
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_swarm::{NetworkBehaviour, ToSwarm};
@@ -28,7 +28,7 @@ use smart_record_testing::ManualClock;
 use super::{Ended, Network, NetworkEvent, RequestOutcome};
 use crate::{
     SystemClock,
-    behaviour::{Behaviour, BehaviourConfig, Builder, Event},
+    behaviour::{Behaviour, BehaviourConfig, Event},
     client::{Client, ClientError},
     outbound::{Closer, Failure, Record, Request, Response},
     query::{DroppedSpaces, ReadOptions, ReadPolicy, Reading},
@@ -56,6 +56,9 @@ struct Node {
     events: Vec<Event>,
 }
 
+/// What runs the worker.
+type Executor = Box<dyn FnOnce(BoxFuture<'static, ()>) + Send>;
+
 type Call<T> = futures::future::LocalBoxFuture<'static, Result<T, ClientError>>;
 
 impl Node {
@@ -78,7 +81,7 @@ impl Node {
         servers: usize,
         config: BehaviourConfig,
     ) -> Self {
-        Self::build(registry, clock, servers, config, |builder| builder)
+        Self::build(registry, clock, servers, config, None)
     }
 
     fn build(
@@ -86,7 +89,7 @@ impl Node {
         clock: impl Clock,
         servers: usize,
         config: BehaviourConfig,
-        set: impl FnOnce(Builder) -> Builder,
+        executor: Option<Executor>,
     ) -> Self {
         let config = config.with_replication_interval(None);
         let keypair = Keypair::generate_ed25519();
@@ -95,8 +98,12 @@ impl Node {
         let store =
             SmartRecordStore::with_storage(local, registry, config_of_store, storage, clock);
         let store = store.unwrap();
-        let builder = Behaviour::builder(keypair).with_store(store).unwrap();
-        let (mut behaviour, client) = set(builder.with_config(config)).build();
+        let mut builder =
+            Behaviour::builder(keypair).with_store(store).unwrap().with_config(config);
+        if let Some(executor) = executor {
+            builder = builder.with_executor(executor);
+        }
+        let (mut behaviour, client) = builder.build();
         behaviour.env.net.test_time = Some(Duration::ZERO.into());
         let servers: Vec<_> = std::iter::repeat_with(PeerId::random).take(servers).collect();
         for server in &servers {

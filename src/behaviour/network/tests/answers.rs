@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use futures::{StreamExt, future::BoxFuture};
+use futures::StreamExt;
 use smart_record_core::{Timestamp, ValidationError, Validator, Validity};
 
 use super::*;
@@ -66,9 +66,8 @@ fn off_task(servers: usize) -> (Node, BoxFuture<'static, ()>) {
     let (to, worker) = mpsc::channel();
     let config = BehaviourConfig::default().with_validation(Validation::OffTask);
     let registry = Registry::default();
-    let node = Node::build(registry, SystemClock, servers, config, |builder| {
-        builder.with_executor(move |work| to.send(work).unwrap())
-    });
+    let executor: Executor = Box::new(move |work| to.send(work).unwrap());
+    let node = Node::build(registry, SystemClock, servers, config, Some(executor));
     (node, worker.recv().unwrap())
 }
 
