@@ -425,25 +425,25 @@ fn a_head_that_cannot_be_read_for_once_costs_no_space() {
     let board = RecordKey::new("/sr/a");
     let mut store = store_on(&device, Durability::Immediate, &clock);
     // So many that the head and the last of them are in different pages.
-    let all: Vec<_> = (1..=40).collect();
-    for writer in &all {
-        store.write(&board, &one_space(&board, *writer, 800, HOUR)).unwrap();
+    for writer in 1..=40 {
+        store.write(&board, &one_space(&board, writer, 800, HOUR)).unwrap();
     }
     drop(store);
+    let rank = |writer: &u64| Writer::from(&keypair(*writer).public()).rank(&board);
+    let last = peer((1..=40).max_by_key(rank).unwrap());
     let mut failed = 0;
     loop {
         let uncached = immediate().with_cache_bytes(0);
         let mut store = reopen(&device, &clock, registry(), uncached);
         device.fail(Faults { reads_left: Some(failed), ..Faults::NONE });
-        let read: Vec<_> =
-            all.iter().map(|writer| store.record_of(&board, &[peer(*writer)])).collect();
+        let read = store.record_of(&board, &[last]);
         device.mend();
-        assert!(read.iter().flatten().all(Option::is_some), "{failed}: hidden without an error");
+        assert!(read != Ok(None), "{failed}: hidden without an error");
         until_it_works(|| store.write(&RecordKey::new("/any/elsewhere"), b"something").ok());
         let record = until_it_works(|| store.record(&board).ok()).unwrap();
-        assert_eq!(record.spaces().len(), all.len(), "{failed}");
+        assert_eq!(record.spaces().len(), 40, "{failed}");
         assert_eq!(store.counters().rows_discarded, 0, "{failed}");
-        if read.iter().all(Result::is_ok) {
+        if read.is_ok() {
             break;
         }
         failed += 1;
