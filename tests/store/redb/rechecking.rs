@@ -448,7 +448,7 @@ fn a_head_that_cannot_be_read_for_once_costs_no_space() {
         }
         failed += 1;
     }
-    assert!(failed > 2, "{failed}");
+    assert!(failed > 1, "the row and the head are read one after the other: {failed}");
 }
 
 #[test]
