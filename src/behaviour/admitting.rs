@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock::wall_clock,
     query::{JoinedAnswers, RecordLookup, chunks},
-    store::{Asker, PACKET_BYTES, ValidatedRecord},
+    store::{Asker, PACKET_BYTES, Pieces, ValidatedRecord},
 };
 use smart_record_core::{EncodedSpace, Namespace, RecordKey, Registry, SmartRecord, Timestamp};
 
@@ -47,14 +47,16 @@ pub(super) struct Admission {
     worker: Option<Worker>,
     last_refusal: Option<(PeerId, InboundRefusal)>,
     /// Validated records that are to be stored, in pieces.
-    unstored: VecDeque<ValidatedRecord>,
+    unstored: VecDeque<Pieces>,
+    /// Number of the pieces.
+    pieces: usize,
 }
 
 type Admitted = Result<(), InboundRefusal>;
 
 impl Admission {
     pub(super) const fn new(worker: Option<Worker>) -> Self {
-        Self { worker, last_refusal: None, unstored: VecDeque::new() }
+        Self { worker, last_refusal: None, unstored: VecDeque::new(), pieces: 0 }
     }
 
     /// The worker that validates answers to reads, if any.
@@ -229,26 +231,36 @@ impl Admission {
     /// Stores a small record at once, and a large one piece by piece so that other tasks can run in
     /// between.
     fn store_in_pieces(&mut self, env: &mut Env, record: ValidatedRecord) {
-        let mut pieces = record.split(PIECE);
+        let pieces = record.split(PIECE);
         if pieces.len() == 1 {
-            pieces.drain(..).for_each(|record| env.insert(record));
+            return pieces.for_each(|record| env.insert(record));
         }
-        self.unstored.extend(pieces);
-        while self.unstored.len() > MAX_PIECES {
+        self.pieces = self.pieces.saturating_add(pieces.len());
+        self.unstored.push_back(pieces);
+        while self.pieces > MAX_PIECES && self.next_piece().is_some() {
             // It will be read or sent again.
-            self.unstored.pop_front();
             env.count(|c| &mut c.pieces_dropped, 1);
+        }
+    }
+
+    fn next_piece(&mut self) -> Option<ValidatedRecord> {
+        loop {
+            if let Some(piece) = self.unstored.front_mut()?.next() {
+                self.pieces = self.pieces.saturating_sub(1);
+                return Some(piece);
+            }
+            self.unstored.pop_front();
         }
     }
 
     /// Whether all validated records are stored.
     pub(super) fn has_stored_all(&self) -> bool {
-        self.unstored.is_empty()
+        self.pieces == 0
     }
 
     /// Stores the next piece of a validated record. Returns whether there was one.
     pub(super) fn store_next_piece(&mut self, env: &mut Env) -> bool {
-        let Some(piece) = self.unstored.pop_front() else {
+        let Some(piece) = self.next_piece() else {
             return false;
         };
         env.insert(piece);
@@ -337,7 +349,7 @@ mod tests {
         for _ in 0..MAX_PIECES / 2 + 3 {
             admission.store_in_pieces(env, record.clone());
         }
-        assert_eq!((admission.unstored.len(), env.counters.get().pieces_dropped), (MAX_PIECES, 6));
+        assert_eq!((admission.pieces, env.counters.get().pieces_dropped), (MAX_PIECES, 6));
         while admission.store_next_piece(env) {}
         assert!(admission.has_stored_all());
         let stored = env.kad.store_mut().record(&"/sr/a".into()).unwrap().unwrap();
