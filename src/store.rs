@@ -60,7 +60,6 @@ use std::{
 use libp2p_identity::PeerId;
 use libp2p_swarm::StreamProtocol;
 
-pub(crate) use self::config::{PACKET_BYTES, VALUE_WORK};
 #[cfg(feature = "redb")]
 pub use self::redb::{Durability, OpenError, OpenOptions, RedbConfig, RedbStorage};
 use self::{
@@ -78,6 +77,10 @@ use self::{
     source::Source,
     storage::{Change, RecordId, Storage},
     table::Table,
+};
+pub(crate) use self::{
+    config::{PACKET_BYTES, VALUE_WORK},
+    validated::Pieces,
 };
 pub use self::{
     config::{Quota, StoreConfig},

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock::wall_clock,
     query::{JoinedAnswers, RecordLookup, chunks},
-    store::{Asker, PACKET_BYTES, ValidatedRecord},
+    store::{Asker, PACKET_BYTES, Pieces, ValidatedRecord},
 };
 use smart_record_core::{EncodedSpace, Namespace, RecordKey, Registry, SmartRecord, Timestamp};
 
@@ -49,14 +49,16 @@ pub(super) struct Admission {
     worker: Option<Worker>,
     last_refusal: Option<(PeerId, InboundRefusal)>,
     /// Validated records that are to be stored, in pieces.
-    unstored: VecDeque<Piece>,
+    unstored: VecDeque<Unstored>,
+    /// Number of the pieces.
+    pieces: usize,
+    /// How many bytes they hold.
     unstored_bytes: usize,
 }
 
-/// A part of a validated record that is to be stored.
-struct Piece {
-    record: ValidatedRecord,
-    bytes: usize,
+/// A validated record of which pieces are to be stored.
+struct Unstored {
+    pieces: Pieces,
     /// Who has sent it; `None` for what this node has read.
     source: Option<Source>,
 }
@@ -65,7 +67,8 @@ type Admitted = Result<(), InboundRefusal>;
 
 impl Admission {
     pub(super) const fn new(worker: Option<Worker>) -> Self {
-        Self { worker, last_refusal: None, unstored: VecDeque::new(), unstored_bytes: 0 }
+        let unstored = VecDeque::new();
+        Self { worker, last_refusal: None, unstored, pieces: 0, unstored_bytes: 0 }
     }
 
     /// The worker that validates answers to reads, if any.
@@ -241,39 +244,44 @@ impl Admission {
     /// Stores a small record at once, and a large one piece by piece so that other tasks can run in
     /// between.
     fn store_in_pieces(&mut self, env: &mut Env, record: ValidatedRecord, source: Option<Source>) {
-        let mut pieces = record.split(PIECE);
+        let bytes = record.bytes();
+        let pieces = record.split(PIECE);
         if pieces.len() == 1 {
-            pieces.drain(..).for_each(|record| env.insert(record, source.as_ref()));
+            return pieces.for_each(|record| env.insert(record, source.as_ref()));
         }
-        for record in pieces {
-            let piece = Piece { bytes: record.bytes(), record, source };
-            self.unstored_bytes = self.unstored_bytes.saturating_add(piece.bytes);
-            self.unstored.push_back(piece);
-        }
-        while self.unstored.len() > MAX_PIECES || self.unstored_bytes > MAX_BYTES {
+        self.pieces = self.pieces.saturating_add(pieces.len());
+        self.unstored_bytes = self.unstored_bytes.saturating_add(bytes);
+        self.unstored.push_back(Unstored { pieces, source });
+        let is_full = |all: &Self| all.pieces > MAX_PIECES || all.unstored_bytes > MAX_BYTES;
+        while is_full(self) && self.next_piece().is_some() {
             // It will be read or sent again.
-            self.next_piece();
             env.count(|c| &mut c.pieces_dropped, 1);
+        }
+    }
+
+    fn next_piece(&mut self) -> Option<(ValidatedRecord, Option<Source>)> {
+        loop {
+            let Unstored { pieces, source } = self.unstored.front_mut()?;
+            if let Some(piece) = pieces.next() {
+                self.pieces = self.pieces.saturating_sub(1);
+                self.unstored_bytes = self.unstored_bytes.saturating_sub(piece.bytes());
+                return Some((piece, *source));
+            }
+            self.unstored.pop_front();
         }
     }
 
     /// Whether all validated records are stored.
     pub(super) fn has_stored_all(&self) -> bool {
-        self.unstored.is_empty()
+        self.pieces == 0
     }
 
     /// Stores the next piece of a validated record. Returns whether there was one.
     pub(super) fn store_next_piece(&mut self, env: &mut Env) -> bool {
         let piece = self.next_piece();
         let has_one = piece.is_some();
-        piece.into_iter().for_each(|piece| env.insert(piece.record, piece.source.as_ref()));
+        piece.into_iter().for_each(|(record, source)| env.insert(record, source.as_ref()));
         has_one
-    }
-
-    fn next_piece(&mut self) -> Option<Piece> {
-        let piece = self.unstored.pop_front()?;
-        self.unstored_bytes = self.unstored_bytes.saturating_sub(piece.bytes);
-        Some(piece)
     }
 }
 
@@ -358,7 +366,7 @@ mod tests {
         for _ in 0..MAX_PIECES / 2 + 3 {
             admission.store_in_pieces(env, record.clone(), None);
         }
-        assert_eq!((admission.unstored.len(), env.counters.get().pieces_dropped), (MAX_PIECES, 6));
+        assert_eq!((admission.pieces, env.counters.get().pieces_dropped), (MAX_PIECES, 6));
         while admission.store_next_piece(env) {}
         assert!(admission.has_stored_all());
         let stored = env.kad.store_mut().record(&"/sr/a".into()).unwrap().unwrap();
@@ -434,7 +442,7 @@ mod tests {
         for _ in 0..MAX_BYTES / bytes + 10 {
             admission.store_in_pieces(env, record.clone(), None);
             assert!(admission.unstored_bytes <= MAX_BYTES);
-            waited = waited.max(admission.unstored.len());
+            waited = waited.max(admission.pieces);
         }
         assert!(waited < MAX_PIECES && waited * bytes / 2 > MAX_BYTES / 2, "{waited}");
         assert!(env.counters.get().pieces_dropped >= 10);

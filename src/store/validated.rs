@@ -44,6 +44,8 @@ pub struct ValidatedRecord {
 
 /// What an update takes in memory beside its bytes, roughly.
 const UPDATE: usize = 160;
+/// The pieces of a record that are left.
+pub(crate) type Pieces = Box<dyn ExactSizeIterator<Item = ValidatedRecord> + Send>;
 
 #[derive(Clone, Debug)]
 pub(super) enum ValidatedBody {
@@ -75,27 +77,29 @@ impl ValidatedRecord {
         Self { key, publisher: None, expires_at: None, source: None, body }
     }
 
-    /// Splits a record into pieces of at most `spaces` spaces. Stored one after the other, they
-    /// give the same.
-    pub(crate) fn split(self, spaces: usize) -> Vec<Self> {
+    /// Splits a record into pieces of at most `spaces` spaces, each when it is asked for. Stored
+    /// one after the other, they give the same.
+    pub(crate) fn split(self, spaces: usize) -> Pieces {
         let Self { key, publisher, expires_at, source, body } = self;
         let (record, refusals) = match body {
             ValidatedBody::Record(record, refusals) if record.spaces().len() > spaces => {
                 (record, refusals)
             }
-            body => return vec![Self { key, publisher, expires_at, source, body }],
+            body => {
+                let whole = Self { key, publisher, expires_at, source, body };
+                return Box::new(std::iter::once(whole));
+            }
         };
-        let (mut refusals, mut pieces) = (Some(refusals), Vec::new());
-        let mut rest = record.into_spaces().peekable();
-        while rest.peek().is_some() {
+        let (mut refusals, mut rest) = (Some(refusals), record.into_spaces());
+        let pieces = rest.len().div_ceil(spaces.max(1));
+        Box::new((0..pieces).map(move |_| {
             let mut piece = SmartRecord::new(key.clone());
             for (writer, space) in rest.by_ref().take(spaces.max(1)) {
                 piece.join_space(writer, space);
             }
             let body = ValidatedBody::Record(piece, refusals.take().unwrap_or_default());
-            pieces.push(Self { key: key.clone(), publisher, expires_at, source, body });
-        }
-        pieces
+            Self { key: key.clone(), publisher, expires_at, source, body }
+        }))
     }
 
     /// How many bytes it holds, roughly.
