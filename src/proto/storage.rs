@@ -108,7 +108,4 @@ pub struct Evicted {
     /// Of a value: the order key that its validator gives. Absent for a space.
     #[prost(bytes = "bytes", optional, tag = "8")]
     pub order_key: ::core::option::Option<::prost::bytes::Bytes>,
-    /// Of a space: seconds before `until` at which its newest update ends, rounded down.
-    #[prost(uint32, tag = "9")]
-    pub newest_ends_before: u32,
 }

@@ -63,8 +63,6 @@ impl From<Position> for Mark {
 enum Last {
     Space {
         newest: Mark,
-        /// How many seconds before the rest the newest one ends. Afterwards others leave it out.
-        ends_before: u32,
         /// The newest replace, which hides everything before it; the least mark if there was none.
         replace: Mark,
     },
@@ -83,7 +81,7 @@ pub(super) struct Departed {
 
 #[derive(Clone, Debug)]
 enum Content {
-    Space { newest: Mark, ends_at: Timestamp, replace: Mark },
+    Space(Mark, Mark),
     Value(RecordKey, Bytes),
 }
 
@@ -100,10 +98,8 @@ impl Departed {
             }
         } else {
             let space = rows::read_space(part).ok()?;
-            let newest = space.updates().last()?;
             let replace = space.newest_replace().map(Mark::from).unwrap_or_default();
-            let ends_at = newest.retain_until();
-            Content::Space { newest: newest.position().into(), ends_at, replace }
+            Content::Space(space.newest()?.into(), replace)
         };
         let until = part.expires_at.max(part.due_at);
         Some(Self { id, stored_at: part.stored_at, until, content })
@@ -127,9 +123,8 @@ impl Entry {
             ..Evicted::default()
         };
         match &self.last {
-            Last::Space { newest, ends_before, replace } => {
+            Last::Space { newest, replace } => {
                 (evicted.newest_seq, evicted.newest_hash) = (newest.seq, newest.hash);
-                evicted.newest_ends_before = *ends_before;
                 (evicted.replace_seq, evicted.replace_hash) = (replace.seq, replace.hash);
             }
             Last::Value(key) => evicted.order_key = Some(Bytes::copy_from_slice(key)),
@@ -143,7 +138,6 @@ impl Entry {
             Some(key) => Last::Value(key[..].into()),
             None => Last::Space {
                 newest: Mark { seq: evicted.newest_seq, hash: evicted.newest_hash },
-                ends_before: evicted.newest_ends_before,
                 replace: Mark { seq: evicted.replace_seq, hash: evicted.replace_hash },
             },
         };
@@ -162,33 +156,19 @@ impl Entry {
     /// for which it has been stored since then already has the earlier one in it.
     fn join(&mut self, earlier: Self) {
         self.stored_for = self.stored_for.max(earlier.stored_for);
-        let until = self.until.max(earlier.until);
+        self.until = self.until.max(earlier.until);
         match (&mut self.last, earlier.last) {
             (
-                Last::Space { newest, ends_before, replace },
-                Last::Space { newest: newest_before, ends_before: before, replace: replace_before },
+                Last::Space { newest, replace },
+                Last::Space { newest: newest_before, replace: replace_before },
             ) => {
-                let known = (*newest, ends_at(self.until, *ends_before));
-                let earlier = (newest_before, ends_at(earlier.until, before));
-                let (mark, end) = known.max(earlier);
-                (*newest, *ends_before) = (mark, seconds_before(until, end));
+                *newest = newest_before.max(*newest);
                 *replace = replace_before.max(*replace);
             }
             (Last::Value(key), Last::Value(before)) if before > *key => *key = before,
             _ => {}
         }
-        self.until = until;
     }
-}
-
-/// The instant so many seconds before another.
-fn ends_at(until: Timestamp, seconds_before: u32) -> Timestamp {
-    until.saturating_sub(Duration::from_secs(seconds_before.into()))
-}
-
-/// How many seconds an end is before another, rounded down.
-fn seconds_before(until: Timestamp, end: Timestamp) -> u32 {
-    u32::try_from(until.saturating_since(end).as_secs()).unwrap_or(u32::MAX)
 }
 
 /// What a space has to satisfy to come back.
@@ -197,7 +177,6 @@ pub(super) struct RememberedSpace {
     /// The instant since which it would be stored now, had it been stored for as long as it was
     /// without a break.
     pub(super) stored_since: Timestamp,
-    /// The newest update, if it has not expired.
     newest: Mark,
     replace: Mark,
 }
@@ -335,12 +314,11 @@ impl EvictionMemory {
     /// What is remembered of a space.
     pub(super) fn space(&self, id: PartId, now: Timestamp) -> Option<RememberedSpace> {
         match self.get(id, now)? {
-            entry @ Entry { last: Last::Space { newest, ends_before, replace }, until, .. } => {
-                let is_retained = ends_at(*until, *ends_before) > now;
-                let newest = if is_retained { *newest } else { Mark::default() };
-                let stored_since = entry.stored_since(now);
-                Some(RememberedSpace { stored_since, newest, replace: *replace })
-            }
+            entry @ Entry { last: Last::Space { newest, replace }, .. } => Some(RememberedSpace {
+                stored_since: entry.stored_since(now),
+                newest: *newest,
+                replace: *replace,
+            }),
             _ => None,
         }
     }
@@ -371,17 +349,15 @@ impl EvictionMemory {
     ) -> Vec<Change> {
         let mut touched = BTreeSet::new();
         for Departed { id, stored_at, until, content } in departed {
-            let Some(until) = until.filter(|until| *until > now) else {
-                continue;
-            };
             let last = match content {
-                Content::Space { newest, ends_at, replace } => {
-                    Last::Space { newest, ends_before: seconds_before(until, ends_at), replace }
-                }
+                Content::Space(newest, replace) => Last::Space { newest, replace },
                 Content::Value(key, value) => match registry.order_key(&key, &value) {
                     Some(order_key) => Last::Value(order_key.as_bytes().into()),
                     None => continue,
                 },
+            };
+            let Some(until) = until.filter(|until| *until > now) else {
+                continue;
             };
             // A row of an earlier format does not say when it was stored: at least since then.
             let stored_at = Some(stored_at).filter(|at| *at > Timestamp::EPOCH);
@@ -484,11 +460,7 @@ mod tests {
             id: RecordId([1; 32]).part(SpaceId::at(n + 1)),
             stored_at: NOW,
             until: Some(after(HOUR)),
-            content: Content::Space {
-                newest: mark,
-                ends_at: after(HOUR),
-                replace: Mark::default(),
-            },
+            content: Content::Space(mark, Mark::default()),
         }
     }
 

@@ -12,8 +12,6 @@ use smart_record_testing::{
 
 use super::*;
 
-const MINUTE: Duration = Duration::from_secs(60);
-
 fn limits() -> Limits {
     Limits::default().with_spaces_per_record(2).with_withdrawn_per_record(2)
 }
@@ -422,33 +420,6 @@ fn what_was_evicted_comes_back_as_it_was_or_newer() {
             assert_eq!(counters.remembered, 0, "it is forgotten");
             fixture.store().forget(key).unwrap();
         }
-    }
-}
-
-#[test]
-fn what_was_evicted_comes_back_without_a_newest_update_that_has_expired() {
-    for restarts in [false, true] {
-        let (mut fixture, keys) = cramped();
-        let (key, now) = (&keys[0], fixture.now());
-        let mut alice = signer(key, 1, Limits::default());
-        let hidden = alice.merge(text(1), now, HOUR).unwrap();
-        let replace = alice.replace(text(2), now, HOUR).unwrap();
-        alice.merge(text(3), now, MINUTE).unwrap();
-        let whole = alice.record(now).encode();
-        let [hidden, rest] = [hidden, replace].map(|update| encoded(key, &alice, &update));
-        fixture.write(key, &whole).unwrap();
-        fixture.write(&keys[1], &one_space(&keys[1], 2, 1, HOUR)).unwrap();
-        fixture.store().forget(&keys[1]).unwrap();
-        if restarts {
-            fixture.restart();
-        }
-        fixture.clock.advance(MINUTE - Duration::from_secs(1));
-        assert!(is_stale(fixture.write(key, &rest)), "the newest one is missing");
-        // The end is remembered in seconds, rounded up.
-        fixture.clock.advance(Duration::from_secs(2));
-        assert!(is_stale(fixture.write(key, &hidden)), "it was replaced");
-        assert_eq!(fixture.write(key, &rest), Ok(1));
-        assert_eq!(fixture.store().counters().remembered, 0, "it is forgotten");
     }
 }
 
