@@ -365,7 +365,11 @@ impl SmartRecordStore {
     /// Takes the work that was done for other peers since the last call: what they have written and
     /// read.
     pub(crate) fn take_served(&self) -> Duration {
-        self.served.take()
+        let work = self.served.take();
+        if !work.is_zero() {
+            self.count_checked();
+        }
+        work
     }
 
     /// The clock of the store.

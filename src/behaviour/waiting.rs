@@ -6,7 +6,7 @@
 //!
 //! **Invariants.** Pure. Networks take turns, and in each of them its peers. The messages of a peer
 //! keep their order. Only so many messages wait, and only so many bytes of them, or one message:
-//! further ones take the place of those of the peer that has the most bytes.
+//! further ones take the place of those of the peer that has the most of what there is too much of.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Work for others".
 
@@ -92,35 +92,59 @@ pub(super) struct Held<M> {
 pub(super) struct Waiting<M> {
     networks: HashMap<Source, Network<M>>,
     turns: VecDeque<Source>,
-    count: usize,
+    has: Amount,
     max: usize,
-    bytes: usize,
     packet_bytes: usize,
 }
 
 /// The messages of a network.
 #[derive(Debug)]
 struct Network<M> {
-    /// Messages, and the bytes that they count as.
-    peers: HashMap<PeerId, VecDeque<(Held<M>, usize)>>,
+    peers: HashMap<PeerId, Messages<M>>,
     turns: VecDeque<PeerId>,
+    has: Amount,
+}
+
+/// The messages of a peer, with the bytes that each counts as.
+#[derive(Debug)]
+struct Messages<M> {
+    held: VecDeque<(Held<M>, usize)>,
+    bytes: usize,
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Amount {
     count: usize,
+    bytes: usize,
+}
+
+impl Amount {
+    const fn add(&mut self, count: usize, bytes: usize) {
+        self.count = self.count.saturating_add(count);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    const fn subtract(&mut self, count: usize, bytes: usize) {
+        self.count = self.count.saturating_sub(count);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
 }
 
 impl<M: fmt::Debug> Waiting<M> {
     /// Room for `max` messages, [`MOST`] at most, none of which is larger than a packet.
     pub(super) fn new(max: usize, packet_bytes: usize) -> Self {
         let (networks, turns) = (HashMap::new(), VecDeque::new());
-        Self { networks, turns, count: 0, max: max.min(MOST), bytes: 0, packet_bytes }
+        Self { networks, turns, has: Amount::default(), max: max.min(MOST), packet_bytes }
     }
 
     /// Number of messages.
     pub(super) const fn len(&self) -> usize {
-        self.count
+        self.has.count
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.count == 0
+        self.has.count == 0
     }
 
     /// Whether messages of this source's network wait.
@@ -129,13 +153,15 @@ impl<M: fmt::Debug> Waiting<M> {
     }
 
     /// Adds a message. Returns the peer whose messages have been removed for it, if there were too
-    /// many: that which has the most; of several, that of the network which has the most.
+    /// many, or too many bytes: that which has the most of these; of several, that of the network
+    /// which has the most.
     pub(super) fn hold(&mut self, held: Held<M>) -> Option<PeerId> {
         let bytes = bytes_of(&held.message, self.packet_bytes);
-        let is_full = self.count >= self.max;
-        let gone = if is_full || self.bytes.saturating_add(bytes) > MOST_BYTES {
+        let gone = if self.has.count >= self.max {
+            self.peer_with_most(|has| has.count)
+        } else if self.has.bytes.saturating_add(bytes) > MOST_BYTES {
             // Whoever has less makes no room: all others wait with little, and one message may.
-            self.peer_with_most().filter(|(most, _)| is_full || *most >= bytes)
+            self.peer_with_most(|has| has.bytes).filter(|(most, _)| *most >= bytes)
         } else {
             None
         };
@@ -150,17 +176,17 @@ impl<M: fmt::Debug> Waiting<M> {
         let turns = &mut self.turns;
         let network = self.networks.entry(network).or_insert_with(|| {
             turns.push_back(network);
-            Network { peers: HashMap::new(), turns: VecDeque::new(), count: 0 }
+            Network { peers: HashMap::new(), turns: VecDeque::new(), has: Amount::default() }
         });
         let turns = &mut network.turns;
         let messages = network.peers.entry(held.peer).or_insert_with(|| {
             turns.push_back(held.peer);
-            VecDeque::new()
+            Messages { held: VecDeque::new(), bytes: 0 }
         });
-        messages.push_back((held, bytes));
-        network.count = network.count.saturating_add(1);
-        self.count = self.count.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(bytes);
+        messages.held.push_back((held, bytes));
+        messages.bytes = messages.bytes.saturating_add(bytes);
+        network.has.add(1, bytes);
+        self.has.add(1, bytes);
         gone
     }
 
@@ -174,14 +200,13 @@ impl<M: fmt::Debug> Waiting<M> {
             let key = self.turns.pop_front()?;
             let network = self.networks.get_mut(&key)?;
             let next = if may(&key, None) { network.next(&mut may) } else { None };
-            if network.count == 0 {
+            if network.has.count == 0 {
                 self.networks.remove(&key);
             } else {
                 self.turns.push_back(key);
             }
             if let Some((held, bytes)) = next {
-                self.count = self.count.saturating_sub(1);
-                self.bytes = self.bytes.saturating_sub(bytes);
+                self.has.subtract(1, bytes);
                 return Some(held);
             }
         }
@@ -195,42 +220,45 @@ impl<M: fmt::Debug> Waiting<M> {
 
     /// Removes those messages of a peer for which `is_gone` is true.
     pub(super) fn forget_if(&mut self, peer: &PeerId, is_gone: impl Fn(&Held<M>) -> bool) {
-        let (mut removed, mut bytes) = (0_usize, 0_usize);
+        let mut removed = Amount::default();
         self.networks.retain(|_, network| {
             let Some(messages) = network.peers.get_mut(peer) else {
                 return true;
             };
-            let before = messages.len();
-            messages.retain(|(held, of)| {
-                let stays = !is_gone(held);
-                bytes = bytes.saturating_add(if stays { 0 } else { *of });
-                stays
+            let mut fewer = Amount::default();
+            messages.held.retain(|(held, bytes)| {
+                let is_gone = is_gone(held);
+                if is_gone {
+                    fewer.add(1, *bytes);
+                }
+                !is_gone
             });
-            let fewer = before.saturating_sub(messages.len());
-            if messages.is_empty() {
+            messages.bytes = messages.bytes.saturating_sub(fewer.bytes);
+            if messages.held.is_empty() {
                 network.peers.remove(peer);
                 network.turns.retain(|other| other != peer);
             }
-            network.count = network.count.saturating_sub(fewer);
-            removed = removed.saturating_add(fewer);
-            network.count > 0
+            network.has.subtract(fewer.count, fewer.bytes);
+            removed.add(fewer.count, fewer.bytes);
+            network.has.count > 0
         });
-        if removed > 0 {
+        if removed.count > 0 {
             self.turns.retain(|network| self.networks.contains_key(network));
-            self.count = self.count.saturating_sub(removed);
-            self.bytes = self.bytes.saturating_sub(bytes);
+            self.has.subtract(removed.count, removed.bytes);
         }
     }
 
-    fn peer_with_most(&self) -> Option<(usize, PeerId)> {
-        let bytes = |messages: &VecDeque<(Held<M>, usize)>| {
-            messages.iter().map(|(_, bytes)| *bytes).fold(0, usize::saturating_add)
-        };
+    /// The peer that has the most of something, and how much.
+    fn peer_with_most(&self, of: impl Fn(&Amount) -> usize) -> Option<(usize, PeerId)> {
+        let of = &of;
         let peers = self.networks.values().flat_map(|network| {
-            let all = network.peers.values().map(bytes).fold(0, usize::saturating_add);
-            network.peers.iter().map(move |(peer, messages)| (bytes(messages), all, *peer))
+            let all = of(&network.has);
+            network.peers.iter().map(move |(peer, messages)| {
+                let has = Amount { count: messages.held.len(), bytes: messages.bytes };
+                (of(&has), all, *peer)
+            })
         });
-        peers.max().map(|(bytes, _, peer)| (bytes, peer))
+        peers.max().map(|(most, _, peer)| (most, peer))
     }
 }
 
@@ -242,15 +270,18 @@ impl<M> Network<M> {
         for _ in 0..LOOKS.min(self.turns.len()) {
             let peer = self.turns.pop_front()?;
             let messages = self.peers.get_mut(&peer)?;
-            let goes_on = messages.front().is_some_and(|(held, _)| may(&held.source, Some(held)));
-            let next = if goes_on { messages.pop_front() } else { None };
-            if messages.is_empty() {
+            let goes_on =
+                messages.held.front().is_some_and(|(held, _)| may(&held.source, Some(held)));
+            let next = if goes_on { messages.held.pop_front() } else { None };
+            let bytes = next.as_ref().map_or(0, |(_, bytes)| *bytes);
+            messages.bytes = messages.bytes.saturating_sub(bytes);
+            if messages.held.is_empty() {
                 self.peers.remove(&peer);
             } else {
                 self.turns.push_back(peer);
             }
             if next.is_some() {
-                self.count = self.count.saturating_sub(1);
+                self.has.subtract(1, bytes);
                 return next;
             }
         }
@@ -405,6 +436,20 @@ mod tests {
     }
 
     #[test]
+    fn where_too_many_wait_it_is_the_number_that_counts_and_not_the_bytes() {
+        let (many, large, last) = (PeerId::random(), PeerId::random(), PeerId::random());
+        let [first, second] = ["/ip4/198.51.100.1/tcp/1", "/ip4/198.51.100.2/tcp/1"];
+        let mut waiting = Waiting::new(10, PACKET);
+        assert_eq!(waiting.hold(message(large, first, vec![7_u8; 2 * SMALL])), None);
+        for _ in 0..9 {
+            assert_eq!(waiting.hold(message(many, second, vec![7_u8; 32])), None);
+        }
+        assert!(waiting.has.bytes < 2 * PACKET, "one message has more bytes than nine");
+        assert_eq!(waiting.hold(message(last, first, vec![7_u8; 32])), Some(many));
+        assert_eq!(waiting.len(), 2);
+    }
+
+    #[test]
     fn however_large_packets_are_only_so_many_bytes_wait() {
         let large = || vec![7_u8; 2 * SMALL];
         let [first, second] = ["/ip4/198.51.100.1/tcp/1", "/ip4/198.51.100.2/tcp/1"];
@@ -426,10 +471,10 @@ mod tests {
                 assert!(!held.is_empty() && held.len() * packet <= MOST_BYTES.max(packet));
             }
             assert_eq!(waiting.len(), 1_000 + held.len());
-            assert_eq!(waiting.bytes, 1_000 * SMALL + held.len() * packet);
+            assert_eq!(waiting.has.bytes, 1_000 * SMALL + held.len() * packet);
             held.iter().for_each(|peer| waiting.forget(peer));
             while waiting.next(|_, _| true).is_some() {}
-            assert_eq!((waiting.bytes, waiting.len()), (0, 0));
+            assert_eq!((waiting.has.bytes, waiting.len()), (0, 0));
         }
     }
 }

@@ -72,8 +72,8 @@ pub(crate) enum Lifetime {
     Kept,
     /// The new value is the better one, or the only one.
     Replaced,
-    /// They say the same, be it in other bytes, or were combined: it is extended, and not
-    /// shortened.
+    /// The known value says all that the new one says, be it in other bytes, or they were combined:
+    /// it is extended, and not shortened.
     Extended,
 }
 

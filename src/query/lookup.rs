@@ -517,7 +517,7 @@ impl RecordLookup {
     pub(crate) fn on_round(&mut self) -> bool {
         let again = self.wants_round() && self.rounds < self.bounds.rounds;
         if again {
-            self.begin_round(&self.unfinished());
+            self.begin_round(&self.unfinished(&BTreeSet::new()));
         }
         again
     }
@@ -525,7 +525,8 @@ impl RecordLookup {
     /// Whether another round is needed: peers answer with slices of a large record, so they are
     /// asked until enough of them have covered it, or nobody is left who may show more.
     pub(crate) fn wants_round(&self) -> bool {
-        !self.ended_early && !self.is_covered() && !self.unfinished().is_empty()
+        let may_show_more = || !self.unfinished(&BTreeSet::new()).is_empty();
+        !self.ended_early && !self.is_covered() && may_show_more()
     }
 
     /// Begins another round, in which these holders are asked.
@@ -544,10 +545,12 @@ impl RecordLookup {
         }
     }
 
-    /// The closest holders that may show more if they are asked again. If there are none, the
-    /// others: what they show may be new, although it hardly makes the reading complete.
-    pub(crate) fn unfinished(&self) -> Vec<PeerId> {
+    /// The closest holders that may show more if they are asked again, without those that are late.
+    /// If there are none, the others: what they show may be new, although it hardly makes the
+    /// reading complete.
+    pub(crate) fn unfinished(&self, late: &BTreeSet<PeerId>) -> Vec<PeerId> {
         let unfinished = self.claims.unfinished(self.extent().digest, self.bounds.rounds);
+        let unfinished = unfinished.filter(|peer| !late.contains(peer));
         let closest = self.closest();
         let (closest, others): (Vec<_>, Vec<_>) =
             unfinished.partition(|peer| closest.contains(peer));
@@ -588,7 +591,8 @@ impl RecordLookup {
         let may_agree = compares && self.claims.has_spaces(spaces);
         let digest = may_agree.then(|| self.hashed.digest(joined, rules.limits(), self.checked_at));
         // Whoever was refused for its time has a record, and has shown nothing of it.
-        let unseen = self.ahead.keys().filter(|peer| !self.shown.is_holder(peer)).count();
+        let has_shown = |peer: &PeerId| self.shown.is_holder(peer) || !closest.contains(peer);
+        let unseen = self.ahead.keys().filter(|peer| !has_shown(peer)).count();
         let covered = match dropped.is_whole() && (unseen < n || unseen < empty) {
             true => self.claims.covered(digest, &closest, empty, n),
             false => Arcs::new(),
@@ -627,18 +631,25 @@ impl RecordLookup {
         let seen = self.shown.holders().chain(&self.empty).chain(self.refused.keys());
         let seen = || seen.collect::<BTreeSet<_>>().len();
         let seen = || seen().min(self.bounds.closest);
-        let asked = if self.ended_early { usize::MAX } else { self.asked.unwrap_or_else(seen) };
+        let known = || self.closest.as_ref().map(BTreeSet::len);
+        let asked = if self.ended_early {
+            usize::MAX
+        } else {
+            self.asked.or_else(known).unwrap_or_else(seen)
+        };
         self.bounds.complete_at.min(asked).max(1)
     }
 
-    /// Whether as many holders that say what they cover as have to cover a place, or all of them,
-    /// have shown an update of a writer that is from the future by this clock. Then the space is
-    /// not known. Others may have kept what somebody has put there: its signature is not verified.
+    /// Whether as many of the closest holders that say what they cover as have to cover a place, or
+    /// all of them, have shown an update of a writer that is from the future by this clock. Then
+    /// the space is not known. Others may have kept what somebody has put there: its signature is
+    /// not verified.
     fn is_ahead(&self, writer: &PeerId) -> bool {
         if self.ahead.is_empty() {
             return false;
         }
-        let claims = |peer: &PeerId| self.claims.get(peer).is_some();
+        let closest = self.closest();
+        let claims = |peer: &PeerId| self.claims.get(peer).is_some() && closest.contains(peer);
         let claiming = self.shown.holders().filter(|peer| claims(peer)).count();
         let shows =
             |(peer, them): &(&PeerId, &BTreeSet<PeerId>)| them.contains(writer) && claims(peer);

@@ -179,8 +179,7 @@ impl Read {
             self.has_all_rounds = true;
             return;
         }
-        let mut again = self.answers.unfinished();
-        again.retain(|peer| !self.late.contains(peer));
+        let again = self.answers.unfinished(&self.late);
         // If all are late, their answers are waited for.
         if !again.is_empty() {
             self.answers.begin_round(&again);
@@ -278,10 +277,10 @@ impl Read {
         size: &NetworkSize,
         now: Duration,
     ) -> bool {
-        self.answers.set_closest(self.search.closest_known(size).into_iter().collect());
         if self.checking > 0 {
             return false;
         }
+        self.answers.set_closest(self.search.closest_known(size).into_iter().collect());
         if self.has_ended {
             return true;
         }

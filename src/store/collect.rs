@@ -125,8 +125,14 @@ impl SmartRecordStore {
     }
 
     fn collect_space(&mut self, id: PartId, now: Timestamp) -> Result<usize, StorageError> {
-        let Some(part) = self.table.storage.get(&id)? else {
-            return self.collect_headless(id, now);
+        let part = match self.table.storage.get(&id) {
+            Ok(Some(part)) => part,
+            Ok(None) => return self.collect_headless(id, now),
+            Err(error) => {
+                // Others can be collected all the same, and written.
+                self.news.read_failed(&error);
+                return Ok(0);
+            }
         };
         let old = OldSpace::of(&self.table, &part);
         let (read, stored_at) = (rows::read_owned_space(&part), part.stored_at);
@@ -158,8 +164,9 @@ impl SmartRecordStore {
     /// Removes a space of which a part is due and whose record has no head. The rest of it cannot
     /// be verified, so it cannot be written again. It is remembered as if it had been evicted.
     fn collect_headless(&mut self, id: PartId, now: Timestamp) -> Result<usize, StorageError> {
+        self.discard_rejected()?;
         if self.table.storage.get(&id.record.head())?.is_some() {
-            // It is invalid, and will be discarded.
+            // It was invalid.
             return Ok(0);
         }
         let Some(part) = self.table.unchecked(id)? else {

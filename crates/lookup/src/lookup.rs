@@ -338,8 +338,9 @@ impl Lookup {
 
     /// The closest known peers, sorted by distance, whether or not they have answered. A silent
     /// peer keeps its place; one that cannot be reached has none, nor has one beyond the share of
-    /// its subnet while others are known. Implausibly close peers are returned in addition to the
-    /// [`closest`](LookupConfig::closest), not instead of them.
+    /// its subnet while others are known. In the share of a subnet those that have answered go
+    /// first. Peers that are implausibly close, and have answered or were named often enough, are
+    /// returned in addition to the [`closest`](LookupConfig::closest), not instead of them.
     pub fn closest_known(&self, size: &NetworkSize) -> Vec<PeerId> {
         self.closest_possible(size).map(|candidate| candidate.peer).collect()
     }
@@ -507,7 +508,10 @@ impl Lookup {
     fn closest_possible(&self, size: &NetworkSize) -> impl Iterator<Item = &Candidate> {
         let (_, implausible) = self.confirmed(size);
         let count = implausible.saturating_add(self.config.closest);
-        self.shared_out(self.possible(), count).map(|(_, candidate)| candidate)
+        // Whoever has answered gives way to nobody of its subnet that has not.
+        let surplus = self.surplus();
+        let is_within_share = move |distance: &Distance, _: &Candidate| !surplus.contains(distance);
+        filled(self.possible(), count, is_within_share).map(|(_, candidate)| candidate)
     }
 
     /// The peers that can be among the closest, sorted by distance.
@@ -563,15 +567,16 @@ impl Lookup {
             State::Answered => 0,
             State::Waited | State::Late => 1,
             State::Heard => 2,
-            // They take no place.
-            State::Failed | State::Excluded => 3,
+            // It takes the place of none that may answer.
+            State::Failed => 3,
+            State::Excluded => 4,
         };
         let mut surplus = BTreeSet::new();
         if self.known.values().all(|candidate| candidate.subnets.is_empty()) {
             return surplus;
         }
         let mut is_within_share = self.share();
-        for wanted in 0..3 {
+        for wanted in 0..4 {
             let of_rank = self.known.iter().filter(|(_, it)| rank(it.state) == wanted);
             let beyond = of_rank.filter(|(_, candidate)| !is_within_share(candidate));
             surplus.extend(beyond.map(|(distance, _)| *distance));
@@ -593,13 +598,7 @@ impl Lookup {
         count: usize,
     ) -> impl Iterator<Item = (&'a Distance, &'a Candidate)> {
         let mut is_within_share = self.share();
-        let (mut chosen, surplus): (Vec<_>, Vec<_>) =
-            peers.partition(|(_, candidate)| is_within_share(candidate));
-        chosen.truncate(count);
-        let left = count.saturating_sub(chosen.len());
-        chosen.extend(surplus.into_iter().take(left));
-        chosen.sort_unstable_by_key(|(distance, _)| **distance);
-        chosen.into_iter()
+        filled(peers, count, move |_, candidate| is_within_share(candidate))
     }
 
     /// Peers that may be among the closest: no farther than the `closest`-th that has answered.
@@ -672,4 +671,20 @@ impl Guided {
     const fn is_bad(&self) -> bool {
         self.answered == 0 && self.led_nowhere >= BAD_GUIDE
     }
+}
+
+/// The first `count` of these peers that are within the share of their subnet; the others fill the
+/// places that are left. Sorted by distance, as `peers` are.
+fn filled<'a>(
+    peers: impl Iterator<Item = (&'a Distance, &'a Candidate)>,
+    count: usize,
+    mut is_within_share: impl FnMut(&Distance, &Candidate) -> bool,
+) -> impl Iterator<Item = (&'a Distance, &'a Candidate)> {
+    let (mut chosen, surplus): (Vec<_>, Vec<_>) =
+        peers.partition(|(distance, candidate)| is_within_share(distance, candidate));
+    chosen.truncate(count);
+    let left = count.saturating_sub(chosen.len());
+    chosen.extend(surplus.into_iter().take(left));
+    chosen.sort_unstable_by_key(|(distance, _)| **distance);
+    chosen.into_iter()
 }

@@ -155,7 +155,7 @@ fn a_sliced_record_is_read_until_enough_have_covered_it_or_the_rounds_run_out() 
             }
         }
         assert_eq!((rounds <= 4, test.0.is_complete()), (true, is_complete));
-        assert_eq!(test.0.unfinished(), []);
+        assert_eq!(test.0.unfinished(&BTreeSet::new()), []);
         let reading = test.0.into_reading(&[], Vec::new(), NOW);
         assert_eq!(reading.missing() == 0.0, is_complete);
         let writer = board.spaces().next().unwrap().0;
@@ -209,7 +209,7 @@ fn peers_beyond_the_closest_that_are_behind_do_not_make_a_reading_complete() {
             test.says(*peer, slices[0].clone(), &board, &[]);
         }
         assert!(!test.0.is_complete() && !board.spaces().any(|(it, _)| test.0.tells(it)));
-        let mut unfinished = test.0.unfinished();
+        let mut unfinished = test.0.unfinished(&BTreeSet::new());
         unfinished.sort_by_key(|peer| peers.iter().position(|it| it == peer));
         assert_eq!(unfinished, honest);
         for slice in &slices {
@@ -217,6 +217,19 @@ fn peers_beyond_the_closest_that_are_behind_do_not_make_a_reading_complete() {
         }
         assert_eq!(test.0.joined().record(), Some(&board));
         assert!(test.0.is_complete(), "what was found is all that the honest ones have");
+    }
+}
+
+/// Before all were asked, it is known how many the closest are.
+#[test]
+fn more_than_have_answered_may_have_to_cover_a_place() {
+    let (board, peers) = (board(3, 10), peers(20));
+    let mut test = Test::new(ReadPolicy::Settled);
+    test.0.set_complete_at(15);
+    test.0.set_closest(peers.iter().copied().collect());
+    for (n, peer) in peers.iter().enumerate() {
+        assert_eq!(test.0.is_complete(), n >= 15, "{n}");
+        test.says(*peer, board.encode(), &board, &[RingArc::RING]);
     }
 }
 
@@ -235,11 +248,11 @@ fn peers_beyond_the_closest_are_asked_again_last() {
         peers.sort_unstable();
         peers
     };
-    assert_eq!(sorted(test.0.unfinished()), sorted(peers[..2].to_vec()));
+    assert_eq!(sorted(test.0.unfinished(&BTreeSet::new())), sorted(peers[..2].to_vec()));
     test.0.on_no_answer(&peers[0]);
-    assert_eq!(test.0.unfinished(), peers[1..2]);
+    assert_eq!(test.0.unfinished(&BTreeSet::new()), peers[1..2]);
     test.0.on_no_answer(&peers[1]);
-    assert_eq!(sorted(test.0.unfinished()), sorted(peers[2..].to_vec()));
+    assert_eq!(sorted(test.0.unfinished(&BTreeSet::new())), sorted(peers[2..].to_vec()));
     for (slice, peer) in slices.iter().zip(peers[2..].iter().cycle()) {
         test.says(*peer, slice.clone(), &board, &[]);
     }

@@ -115,6 +115,29 @@ fn what_a_majority_has_is_known_after_two_groups_of_six() {
 }
 
 #[test]
+fn who_has_answered_keeps_its_place_whoever_is_named_in_its_subnet() {
+    let mut random = Random::new(23);
+    let ids = close_ids(&mut random, key(0));
+    let (named, closest) = (&ids[..10], &ids[10..30]);
+    let config = LookupConfig::default().with_parallelism(20);
+    let start = closest.iter().map(|peer| (*peer, BTreeSet::new()));
+    let mut lookup = Lookup::new(key(0), LookupKind::Value, random.peer(), config, start);
+    let (mut requests, size) = (Requests::default(), NetworkSize::default());
+    let asked = std::iter::from_fn(|| lookup.next(&mut requests, &size, Duration::ZERO));
+    let asked: Vec<_> = asked.collect();
+    assert_eq!(asked.len(), 20);
+    for (n, (id, peer)) in asked.iter().enumerate() {
+        assert!(requests.on_answer(*id, 10 * MS).is_some());
+        // Two are of one subnet. The last one names others of it, which are closer.
+        let subnets = if n < 2 { BTreeSet::from([subnet(1)]) } else { BTreeSet::new() };
+        let named = named.iter().filter(|_| n == 19);
+        let named = named.map(|peer| (*peer, BTreeSet::from([subnet(1)])));
+        lookup.on_answer(peer, subnets, named);
+    }
+    assert_eq!(lookup.closest_known(&size), closest);
+}
+
+#[test]
 fn concurrent_lookups_share_the_limit_of_a_node_and_find_the_closest() {
     let mut random = Random::new(12);
     let mut network = Network::new(&mut random, 500);
