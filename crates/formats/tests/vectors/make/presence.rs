@@ -3,14 +3,14 @@
 use libp2p_identity::Keypair;
 use prost::Message;
 use serde_json::{Value, json};
-use smart_record_core::Validator;
+use smart_record_core::{Validator, Writer};
 use smart_record_formats::presence::PresenceValidator;
 use smart_record_testing::{
     envelope::{field, sign, varint},
     keys::{self, all_types, ecdsa, other_signature},
     presence::{
-        BY_CLIENT, BY_NODE, Draft, HOUR, NOW, Record, TTL, WITHDRAWAL, WITHDRAWN, client, id, key,
-        mallory, node, path_of, record, records as several,
+        BY_CLIENT, BY_NODE, Draft, HOUR, NOW, Record, Signed, TTL, WITHDRAWAL, WITHDRAWN, client,
+        id, key, mallory, node, path_of, record, records as several,
     },
 };
 
@@ -55,6 +55,7 @@ fn refuse(mut case: Value, fault: &str, reason: &str) -> Value {
 
 pub fn records() -> Vec<Value> {
     let mut cases = good_records();
+    cases.extend(weights());
     cases.extend(refused_records());
     cases.extend(refused_messages());
     cases.extend(times());
@@ -128,6 +129,69 @@ fn good_records() -> Vec<Value> {
         with_path("path-not-ascii", "A path with a letter of two bytes.", "\u{fc}ber"),
     ]);
     cases
+}
+
+/// A withdrawal under a path of the client's key. Its node has a public key of `len` bytes, which
+/// is no key that could sign.
+fn weighing(path: &str, len: usize) -> Draft {
+    let key = format!("{}{path}", path_of(&client()));
+    Draft::withdrawn(1).under(&key).with(|m| {
+        m.node_identity = rsa::of_len(len);
+        m.fingerprint = rsa::digest(&m.node_identity).to_vec();
+    })
+}
+
+/// The value of a draft under a path, and its weight by 13.4.
+fn value_under(draft: &Draft) -> (smart_record_testing::presence::Value, usize) {
+    let (m, mut value) = (&draft.message, draft.value());
+    let slash = if draft.key.ends_with('/') { "" } else { "/" };
+    let node = Writer::decode(m.node_identity.clone().into()).unwrap().peer_id();
+    value.id2 = format!("{}{slash}{node}", draft.key);
+    let identities = m.client_identity.len() + m.node_identity.len();
+    let weight = value.id2.len() + 192 + 2 * identities + 2 * 36;
+    (value, weight)
+}
+
+/// The largest weight.
+fn weights() -> [Value; 2] {
+    let of = |name: &str, about: &str, path_bytes: usize| {
+        let draft = weighing(&"x".repeat(path_bytes), 1_152);
+        let (signed, weight) = value_under(&draft);
+        let bytes = Record { key: draft.key.clone(), ..record([signed]) }.encode_to_vec();
+        (value(name, "13.3", about, draft.key.as_bytes(), &bytes), weight)
+    };
+    let path_bytes = 66;
+    let (largest, weight) = of("weight-2816", "The largest weight.", path_bytes);
+    assert_eq!(weight, 2_816);
+    let (heavier, weight) = of("weight-2817", "One more.", path_bytes + 1);
+    assert_eq!(weight, 2_817);
+    [seen(largest, &[NOW]), refuse(heavier, "limit", "announcement-bytes")]
+}
+
+/// The room of a record. Two entries weigh as much as there is, or one less.
+fn rooms() -> [Value; 2] {
+    let of = |name: &str, about: &str, path: &str, less: usize| {
+        let oldest = weighing(path, 100);
+        let newer = |n: i64, len: usize| weighing(path, len).made(n);
+        let room = 8_192 - 2_816 - oldest.key.len() - id(&client()).to_string().len() - 16;
+        let (_, least) = value_under(&newer(1, 100));
+        let rest = (room - less - 2 * least) / 2;
+        // Of different lengths, so they are different nodes.
+        let newest = [newer(1, 92 + rest / 2), newer(2, 108 + rest - rest / 2)];
+        let weight: usize = newest.iter().map(|draft| value_under(draft).1).sum();
+        assert_eq!(weight, room - less);
+        let values = [&oldest, &newest[0], &newest[1]].map(|draft| {
+            let record = record([value_under(draft).0]);
+            Record { key: draft.key.clone(), ..record }.encode_to_vec()
+        });
+        let mut case = value(name, "13.4", about, oldest.key.as_bytes(), &[]);
+        case["values"] = values.iter().map(|value| json!(hex(value))).collect();
+        seen(case, &[NOW + 2])
+    };
+    [
+        of("room-left", "A third entry stays where two weigh one less than the room.", "", 1),
+        of("room-taken", "It does not where they weigh as much as the room.", "x", 0),
+    ]
 }
 
 fn refused_records() -> Vec<Value> {
@@ -564,6 +628,19 @@ fn times() -> Vec<Value> {
             &[NOW + TTL - 1],
         ),
         seen(
+            at(
+                value(
+                    "retained-when-read",
+                    "13.3",
+                    "Read when it is not seen any more, and still retained.",
+                    key().as_bytes(),
+                    &retained().encode(),
+                ),
+                NOW + TTL,
+            ),
+            &[NOW + TTL],
+        ),
+        seen(
             value(
                 "retained-unseen",
                 "13.5",
@@ -640,6 +717,21 @@ pub fn joins() -> Vec<Value> {
         signed.node_signature = other_signature(&signed.node_signature);
         record([of_ecdsa.value_of(signed.encode_to_vec())]).encode_to_vec()
     };
+    let signed_twice = {
+        let of_client = [of_ecdsa.signed(), of_ecdsa.signed_again(200)];
+        let mut by_client = of_client.map(|signed| signed.client_signature);
+        let node = of_ecdsa.signed().node_signature;
+        let mut by_node = [other_signature(&node), node];
+        by_client.sort();
+        by_node.sort();
+        let of = |client_signature: &[u8], node_signature: &[u8]| {
+            let (client_signature, node_signature) =
+                (client_signature.to_vec(), node_signature.to_vec());
+            let signed = Signed { client_signature, node_signature, ..of_ecdsa.signed() };
+            record([of_ecdsa.value_of(signed.encode_to_vec())]).encode_to_vec()
+        };
+        [of(&by_client[0], &by_node[1]), of(&by_client[1], &by_node[0])]
+    };
     let withdrawals: Vec<_> = (1..9)
         .map(|n| {
             let draft = Draft::of(&rsa, &node(n)).made(n.into()).with(|m| {
@@ -700,6 +792,13 @@ pub fn joins() -> Vec<Value> {
             "4.3",
             "Of one message and one signature of the client, the lesser signature of the node.",
             &[of_ecdsa.encode(), other_signed],
+            &[NOW],
+        ),
+        values(
+            "two-signatures-of-each",
+            "13.4",
+            "The lesser signature of the client decides, then that of the node.",
+            &signed_twice,
             &[NOW],
         ),
         values(
@@ -787,6 +886,9 @@ pub fn joins() -> Vec<Value> {
             &[NOW],
         ),
     ]
+    .into_iter()
+    .chain(rooms())
+    .collect()
 }
 
 /// The record that is selected by an implementation that does not join.

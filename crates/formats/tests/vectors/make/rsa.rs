@@ -99,6 +99,12 @@ pub fn with_bits(bits: &[u8]) -> Vec<u8> {
     PublicKey { r#type: 0, data }.encode_to_vec()
 }
 
+/// A public key of this many bytes, which is no key that could sign.
+pub fn of_len(len: usize) -> Vec<u8> {
+    let key = |bits: usize| with_bits(&vec![1; bits]);
+    (0..=len).rev().map(key).find(|key| key.len() == len).expect("a public key of this length")
+}
+
 fn der(tag: u8, body: &[u8]) -> Vec<u8> {
     let len = (body.len() as u16).to_be_bytes();
     let head = match body.len() {

@@ -52,6 +52,17 @@ pub fn views() -> Vec<Value> {
             &[0, 99, 100, 150, 199, 200],
         ));
     }
+    for (name, _, older, newer) in merges() {
+        if ["set", "dict", "predicate"].contains(&name) {
+            cases.push(fold(
+                &format!("older-{name}-lives-longer"),
+                "8.2",
+                "The lifetime is the later one, also where that is the older.",
+                &[(older, 200), (newer, 100)],
+                &[99, 100, 199, 200],
+            ));
+        }
+    }
     cases.extend([
         hidden_more_briefly,
         fold("three", "8.2", "Oldest first.", &[(r#"{"a": 1, "b": 1}"#, 100), (r#"{"b": 2, "c": 2}"#, 300), (r#"{"c": 3}"#, 200)], &[0, 100, 200, 300]),
