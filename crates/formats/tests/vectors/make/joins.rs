@@ -512,11 +512,13 @@ fn withdrawals() -> [Value; 6] {
         new("empty-merge", "A merge with an empty document is no withdrawal.", &[&empty])
             .refused(second, "limit", "spaces", 1)
             .done(),
-        new(
+        Case::new(
             "empty-replace-seen",
-            "A withdrawal may be seen: its expires_at plays no part.",
-            &[&seen],
+            "6.4",
+            "A withdrawal may be seen: its expires_at plays no part. It takes no place.",
+            &[encode([says(first, &[&seen]), says(second, &[&again])])],
         )
+        .limit("spaces_per_record", 1)
         .viewed(&[NOW]),
         new("empty-merge-and-more", "It stays for no space without a place.", &[&empty, &again])
             .refused(second, "limit", "spaces", 2)
