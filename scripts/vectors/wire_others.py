@@ -1,4 +1,4 @@
-"""IPRS records, presence records and signed records: sections 12 to 14."""
+"""Public keys, IPRS records, presence records and signed records: sections 2 and 12 to 14."""
 
 import base64
 import math
@@ -7,6 +7,17 @@ from types import SimpleNamespace
 import cbor2
 
 from wire_smart import *
+
+# 2. Public keys
+
+
+def read_pk(value, key):
+    """The peer id of a public key as a value of the DHT."""
+    require(key.startswith(b"/pk/"), "namespace")
+    key_data(value)
+    require(key[4:] == peer_id_bytes(value), "other-key")
+    return peer_id(value)
+
 
 # 12. IPRS records
 

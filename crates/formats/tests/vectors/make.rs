@@ -6,6 +6,7 @@ mod documents;
 mod iprs;
 mod joins;
 mod keys;
+mod pk;
 mod presence;
 mod records;
 mod rsa;
@@ -40,6 +41,7 @@ pub fn files() -> Vec<(&'static str, Vec<Value>)> {
         ("sr/stamps", stamps::stamps()),
         ("sr/coverage", coverage::coverage()),
         ("sr/shards", shards::shards()),
+        ("pk/records", pk::records()),
         ("iprs/schemes", iprs::schemes()),
         ("iprs/records", iprs::records()),
         ("iprs/choices", iprs::choices()),

@@ -99,6 +99,8 @@ pub fn views() -> Vec<Value> {
         fold("set-lifetimes-place-by-place", "7.3", "Equal elements whose insides live for different times.", &[(r#"{"s": {"/": {"set": [[{"@": 30, "/": 1}, {"@": 80, "/": 2}]]}}}"#, 100), (r#"{"s": {"/": {"set": [[{"@": 80, "/": 1}, {"@": 30, "/": 2}]]}}}"#, 100)], &[29, 30, 80]),
         fold("set-of-dicts", "7.3", "The same with Dicts.", &[(r#"{"s": {"/": {"set": [{"a": {"@": 30, "/": 1}, "b": 2}]}}}"#, 50), (r#"{"s": {"/": {"set": [{"a": 1, "b": {"@": 20, "/": 2}}]}}}"#, 100)], &[19, 30, 50, 99]),
         fold("set-of-predicates", "7.3", "The same with Predicates.", &[(r#"{"s": {"/": {"set": [{"/": {"predicate": {"tag": "t", "positional": [{"@": 30, "/": 1}], "named": {"n": 1}}}}]}}}"#, 50), (r#"{"s": {"/": {"set": [{"/": {"predicate": {"tag": "t", "positional": [1], "named": {"n": {"@": 20, "/": 1}}}}}]}}}"#, 100)], &[19, 30, 50, 99]),
+        fold("set-of-dicts-newer-later", "7.3", "With Dicts, the other way round.", &[(r#"{"s": {"/": {"set": [{"a": 1, "b": {"@": 20, "/": 2}}]}}}"#, 50), (r#"{"s": {"/": {"set": [{"a": {"@": 30, "/": 1}, "b": 2}]}}}"#, 100)], &[19, 30, 50, 99]),
+        fold("set-of-predicates-newer-later", "7.3", "With Predicates, the other way round.", &[(r#"{"s": {"/": {"set": [{"/": {"predicate": {"tag": "t", "positional": [1], "named": {"n": {"@": 20, "/": 1}}}}}]}}}"#, 50), (r#"{"s": {"/": {"set": [{"/": {"predicate": {"tag": "t", "positional": [{"@": 30, "/": 1}], "named": {"n": 1}}}}]}}}"#, 100)], &[19, 30, 50, 99]),
     ]);
     cases
 }
