@@ -382,6 +382,7 @@ pub fn signatures() -> Vec<Value> {
     let mut cases = everything_signed();
     cases.extend(ed25519_signatures());
     cases.extend(ecdsa_signatures());
+    cases.extend(chosen_numbers());
     let update = Signed::update();
     let good = keys::rsa().sign(&update.preimage()).unwrap();
     let rsa_key = key_of(&keys::rsa());
@@ -820,6 +821,57 @@ fn ecdsa_signatures() -> Vec<Value> {
     let about = "n - s in the place of s: high, so it is not good.";
     cases.push(update.case("secp256k1-high-s", about, &key_of(&keypair), &other, false));
     cases
+}
+
+/// Signatures with chosen numbers, and the public keys by which they are good, were it not for the
+/// rule of low numbers. Nobody knows the secret keys: each was computed from the signature.
+fn chosen_numbers() -> [Value; 4] {
+    const HALF: &str = "7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0";
+    let update = Signed::update();
+    let small = |n: u8| {
+        let mut number = [0; 32];
+        number[31] = n;
+        number
+    };
+    let half: [u8; 32] = unhex(HALF).try_into().unwrap();
+    let mut more_than_half = half;
+    more_than_half[31] += 1;
+    let k256 = |name: &str, about: &str, point: &str, numbers: [[u8; 32]; 2], good| {
+        let key = PublicKey { r#type: 2, data: unhex(point) }.encode_to_vec();
+        update.case(&format!("secp256k1-{name}"), about, &key, &to_der(&numbers), good)
+    };
+    let p256 = {
+        let point = "dcb4d2422f4a32348e278709316c40cd2188d26ea1a187e77bfcc43304fb064c\
+                     dadbbf7ce162e7bb79c88a182b3b4d1f81df24ada9deb70c7b08f9ac9e2667c0";
+        let spki = PublicKey::decode(&key_of(&ecdsa())[..]).unwrap().data;
+        let data = [&spki[..27], &unhex(point)].concat();
+        PublicKey { r#type: 3, data }.encode_to_vec()
+    };
+    let beyond = "The x of the point R is more than the order, so r is x less the order.";
+    [
+        k256(
+            "s-half",
+            "s is half of the order, rounded down: the greatest that is low.",
+            "03b0e11315c5a4cd23c534bf105f559c2376ad58a6a718a80eb68504f73e81d3eb",
+            [small(6), half],
+            true,
+        ),
+        k256(
+            "s-more-than-half",
+            "s is one more: the least that is high.",
+            "03bf605eb6b67717b4d135e19e6b1ec636aab8abffc90d4f94dbac3b78d5fa6698",
+            [small(6), more_than_half],
+            false,
+        ),
+        k256(
+            "x-beyond-order",
+            beyond,
+            "03bdc9ba38ab45b55c07dea506e2d932fbbd7dbf5625c5d1faeff24ab179b410b1",
+            [small(2), small(3)],
+            true,
+        ),
+        update.case("ecdsa-x-beyond-order", beyond, &p256, &to_der(&[small(3), small(3)]), true),
+    ]
 }
 
 /// The two numbers of a DER signature, big-endian.

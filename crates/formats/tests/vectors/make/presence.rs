@@ -17,7 +17,10 @@ use smart_record_testing::{
 use super::{case, choice, refused, rsa};
 use crate::{
     forms::hex,
-    judge::presence::{join, views},
+    judge::{
+        presence::{join, views},
+        unhex,
+    },
 };
 
 const MAX_TTL: i64 = 48 * HOUR;
@@ -341,19 +344,21 @@ fn refused_messages() -> Vec<Value> {
         (bytes[0], bytes[31]) = ((0xed + more) as u8, 0x7f);
         bytes
     };
-    let mut order_8 = [0; 32];
-    let digits = "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800";
-    for (n, byte) in order_8.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&digits[2 * n..2 * n + 2], 16).unwrap();
-    }
+    let [order_8, other_of_order_8] = [
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    ]
+    .map(|digits| unhex(digits).try_into().unwrap());
     let mut one_with_sign = [0; 32];
     (one_with_sign[0], one_with_sign[31]) = (1, 0x80);
-    let long_signature = {
+    let with_signed = |change: fn(&mut Signed)| {
         let draft = Draft::at(1);
         let mut signed = draft.signed();
-        signed.node_signature = vec![1; 36 + 36 + 1];
+        change(&mut signed);
         record([draft.value_of(signed.encode_to_vec())]).encode_to_vec()
     };
+    let long_signature = with_signed(|signed| signed.node_signature = vec![1; 36 + 36 + 1]);
+    let long_of_client = with_signed(|signed| signed.client_signature = vec![1; 36 + 36 + 1]);
     let heavy = {
         let client = keys::rsa();
         let draft = Draft::of(&client, &b).with(|m| {
@@ -509,6 +514,20 @@ fn refused_messages() -> Vec<Value> {
             "exchange-key",
         ),
         of(
+            "other-key-of-order-8",
+            "The other key of order 8.",
+            low(other_of_order_8),
+            "malformed",
+            "exchange-key",
+        ),
+        of(
+            "withdrawal-with-presence-key",
+            "A withdrawal with the client's key alone.",
+            Draft::withdrawn(1).with(|m| m.presence_key = vec![9; 32]),
+            "malformed",
+            "mixture",
+        ),
+        of(
             "withdrawal-with-key",
             "A withdrawal with a key.",
             Draft::withdrawn(1).with(|m| m.handshake_key = vec![8; 32]),
@@ -577,6 +596,13 @@ fn refused_messages() -> Vec<Value> {
             "signature-too-long",
             "37 bytes more than the public key.",
             &long_signature,
+            "limit",
+            "signature-bytes",
+        ),
+        no(
+            "signature-of-client-too-long",
+            "The same of the client's.",
+            &long_of_client,
             "limit",
             "signature-bytes",
         ),
@@ -868,6 +894,20 @@ pub fn joins() -> Vec<Value> {
             &[several(&(1..25).map(|n| later(n, 1)).collect::<Vec<_>>()), later(1, 0).encode()],
             &[NOW],
         ),
+        values(
+            "8192-bytes",
+            "13.3",
+            "The largest record, of more values than stay.",
+            &[of_len(8_192), later(30, 0).encode()],
+            &[NOW],
+        ),
+        values(
+            "8193-bytes",
+            "13.3",
+            "A byte more, and it is left out as a whole.",
+            &[of_len(8_193), later(30, 0).encode()],
+            &[NOW],
+        ),
         values("eleven-nodes", "13.4", "The eight newest stay.", &many, &[NOW + 12]),
         large,
         values(
@@ -891,6 +931,16 @@ pub fn joins() -> Vec<Value> {
     .collect()
 }
 
+/// A record of this many bytes: 22 withdrawals, one of them of a node with a long key.
+fn of_len(len: usize) -> Vec<u8> {
+    let of = |long: usize| {
+        let (value, _) = value_under(&weighing("", long).made(1));
+        record((2..23).map(|n| Draft::withdrawn(n).value()).chain([value])).encode_to_vec()
+    };
+    let rest = of(1_000).len() - 1_000;
+    of(len - rest)
+}
+
 /// The record that is selected by an implementation that does not join.
 pub fn choices() -> Vec<Value> {
     let of = |drafts: &[&Draft]| several(&drafts.iter().copied().cloned().collect::<Vec<_>>());
@@ -901,6 +951,11 @@ pub fn choices() -> Vec<Value> {
         record([one.value(), value]).encode_to_vec()
     };
     let expired = of(&[&Draft::at(1).living(1)]);
+    let more_of_lesser_hash = {
+        let with = |n: u8| of(&[&Draft::at(n), &later]);
+        let hash = rsa::digest(&of(&[&later]));
+        (10..).map(with).find(|more| rsa::digest(more) < hash).unwrap()
+    };
     let choice = |name: &str, about: &str, values: &[Vec<u8>]| {
         let rules = PresenceValidator::default();
         let values: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
@@ -908,6 +963,11 @@ pub fn choices() -> Vec<Value> {
     };
     vec![
         choice("latest", "The latest updateDate decides.", &[of(&[&one, &two]), of(&[&later])]),
+        choice(
+            "more-of-lesser-hash",
+            "Also if their hash is the lesser.",
+            &[of(&[&later]), more_of_lesser_hash],
+        ),
         choice("more", "Then more values.", &[of(&[&later]), of(&[&one, &later])]),
         choice(
             "hash",

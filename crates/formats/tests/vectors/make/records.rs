@@ -785,6 +785,11 @@ fn unknown_fields() -> Vec<Value> {
         no("field-zero", "A field with the number 0.", &[0x00, 1]),
         yes("field-greatest", "The greatest field number.", &varint((1 << 29) - 1, 1)),
         no("field-too-great", "The field number 2^29.", &[0x80, 0x80, 0x80, 0x80, 0x10, 1]),
+        no(
+            "field-too-great-by-9",
+            "The field number 2^29 + 9: its lower 29 bits are 9.",
+            &[0xc8, 0x80, 0x80, 0x80, 0x10, 1],
+        ),
         no_value(
             "update-wrong-wire-type",
             "The updates of a space as a number.",
