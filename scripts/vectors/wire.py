@@ -259,6 +259,17 @@ def check_pk(case):
     agree("what is read", (refused, found), (case.get("refused"), case.get("peer_id")))
 
 
+def check_replica(case):
+    replica = wire.REPLICAS[case["key"].split(b"/")[1]](case["key"])
+    for number, step in enumerate(case["steps"]):
+        if "put" in step:
+            refused, _ = outcome(replica.put, bytes.fromhex(step["put"]), step["at"], step.get("ttl", 0))
+            agree(f"step {number}", refused, step.get("refused"))
+        else:
+            found = replica.get(step["at"])
+            agree(f"step {number}", found and found.hex(), step["get"])
+
+
 def check_of_py_libp2p(case):
     found, _, _ = wire.read_signed(case["envelope"], case["key"], None)
     del found["hash"]
@@ -294,6 +305,7 @@ CHECKS = {
     "presence/choices": choose_with(rank_of_presence),
     "signed/records": check_with(read_signed),
     "signed/choices": choose_with(read_signed),
+    "replica/puts": check_replica,
     "py-libp2p/public-keys": check_pk,
     "py-libp2p/signed-records": check_of_py_libp2p,
     "py-libp2p/ours": check_of_py_libp2p,

@@ -9,6 +9,7 @@ mod keys;
 mod pk;
 mod presence;
 mod records;
+mod replica;
 mod rsa;
 mod shards;
 mod signed;
@@ -50,6 +51,7 @@ pub fn files() -> Vec<(&'static str, Vec<Value>)> {
         ("presence/choices", presence::choices()),
         ("signed/records", signed::records()),
         ("signed/choices", signed::choices()),
+        ("replica/puts", replica::puts()),
     ]
 }
 

@@ -28,7 +28,7 @@ fn alice() -> Keypair {
     ed25519(1)
 }
 
-fn key() -> RecordKey {
+pub fn key() -> RecordKey {
     key_of(&alice(), "x")
 }
 
@@ -415,6 +415,12 @@ fn refused_records() -> Vec<Value> {
             "version-negative",
             "A version below 0.",
             &tampered(|object| drop(object.insert("version".into(), Ipld::Integer(-1)))),
+            "field",
+        ),
+        of(
+            "version-true",
+            "A version that is true.",
+            &tampered(|object| drop(object.insert("version".into(), Ipld::Bool(true)))),
             "field",
         ),
         of(

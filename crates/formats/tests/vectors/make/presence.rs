@@ -600,6 +600,13 @@ fn refused_messages() -> Vec<Value> {
             "signature-bytes",
         ),
         no(
+            "signature-of-client-as-long-as-allowed",
+            "36 bytes more than the public key.",
+            &with_signed(|signed| signed.client_signature = vec![1; 36 + 36]),
+            "invalid",
+            "signature",
+        ),
+        no(
             "signature-of-client-too-long",
             "The same of the client's.",
             &long_of_client,
