@@ -344,6 +344,11 @@ fn presences() -> Vec<Value> {
             .get(5, one.encode())
             .case("presence-over", "13.3", "If no value is retained, there is no answer."),
         replica()
+            .put(400_000, ahead(400_000).encode())
+            .put(0, two.encode())
+            .get(0, several(&[ahead(400_000), two.clone()]))
+            .case("presence-ahead", "13.3", "What is held already may be ahead. It is joined."),
+        replica()
             .put(700_000, ahead(700_000).encode())
             .put(0, two.encode())
             .get(0, two.encode())
