@@ -254,10 +254,20 @@ def choose_with(read):
     return check
 
 
-def check_of_pk(case):
-    key = case["value"]
-    wire.key_data(key)
-    agree("the key and the peer id", (b"/pk/" + wire.peer_id_bytes(key), wire.peer_id(key)), (case["key"], case["peer_id"]))
+def check_pk(case):
+    refused, found = outcome(wire.read_pk, case["value"], case["key"])
+    agree("what is read", (refused, found), (case.get("refused"), case.get("peer_id")))
+
+
+def check_replica(case):
+    replica = wire.REPLICAS[case["key"].split(b"/")[1]](case["key"])
+    for number, step in enumerate(case["steps"]):
+        if "put" in step:
+            refused, _ = outcome(replica.put, bytes.fromhex(step["put"]), step["at"], step.get("ttl", 0))
+            agree(f"step {number}", refused, step.get("refused"))
+        else:
+            found = replica.get(step["at"])
+            agree(f"step {number}", found and found.hex(), step["get"])
 
 
 def check_of_py_libp2p(case):
@@ -286,6 +296,7 @@ CHECKS = {
     "sr/stamps": check_stamp,
     "sr/coverage": check_coverage,
     "sr/shards": check_shard,
+    "pk/records": check_pk,
     "iprs/schemes": check_scheme,
     "iprs/records": check_with(read_iprs),
     "iprs/choices": choose_with(read_iprs),
@@ -294,7 +305,8 @@ CHECKS = {
     "presence/choices": choose_with(rank_of_presence),
     "signed/records": check_with(read_signed),
     "signed/choices": choose_with(read_signed),
-    "py-libp2p/public-keys": check_of_pk,
+    "replica/puts": check_replica,
+    "py-libp2p/public-keys": check_pk,
     "py-libp2p/signed-records": check_of_py_libp2p,
     "py-libp2p/ours": check_of_py_libp2p,
     "py-libp2p/refused-records": check_not_of_py_libp2p,

@@ -1,4 +1,4 @@
-"""IPRS records, presence records and signed records: sections 12 to 14."""
+"""Public keys, IPRS records, presence records and signed records: sections 2 and 12 to 14."""
 
 import base64
 import math
@@ -7,6 +7,17 @@ from types import SimpleNamespace
 import cbor2
 
 from wire_smart import *
+
+# 2. Public keys
+
+
+def read_pk(value, key):
+    """The peer id of a public key as a value of the DHT."""
+    require(key.startswith(b"/pk/"), "namespace")
+    key_data(value)
+    require(key[4:] == peer_id_bytes(value), "other-key")
+    return peer_id(value)
+
 
 # 12. IPRS records
 
@@ -272,3 +283,97 @@ def read_signed(value, key, now, policy=None):
     good = {"author": peer_id(envelope["public_key"]), "value": record["value"].hex(), "sequence": record["sequence"]}
     good |= {"expires_at": record["expires_at"], "hash": unsigned.hex()}
     return good, (record["sequence"], unsigned), envelope["signature"]
+
+
+# What a replica keeps and sends: 10.1, 12.4, 12.5 and 13.3. It drops at once what it may drop.
+
+
+class SmartReplica:
+    """Of smart records (5 to 10). Record.ttl says nothing."""
+
+    def __init__(self, key):
+        self.key, self.state = key, {}
+
+    def put(self, value, now, ttl):
+        good, refused = read_record(value, self.key, now)
+        if not good:
+            raise Refused(next(iter(refused))[0])
+        self.state = join(self.retained(now), good, self.key)
+        stays = any(position in self.state.get(writer, {}) for writer, space in good.items() for position in space)
+        require(stays, "stale")
+
+    def get(self, now):
+        return encode_record(self.retained(now)) or None
+
+    def retained(self, now):
+        retained = lambda space: {at: update for at, update in space.items() if update.retain_until > now}
+        return {writer: retained(space) for writer, space in self.state.items() if retained(space)}
+
+
+class PresenceReplica:
+    def __init__(self, key):
+        self.key, self.entries = key, {}
+
+    def put(self, value, now, ttl):
+        new = read_presence(value, self.key, now, True)
+        held = self.retained(now)
+        if max((entry.creation for entry in held.values()), default=0) - now > 2 * SKEW:
+            held = {}
+        joined = join_presence(held, new, self.key)
+        knows = lambda entry: held[entry.id2].rank == entry.rank if entry.id2 in held else False
+        require(joined != held or all(map(knows, new.values())), "stale")
+        self.entries = joined
+
+    def get(self, now):
+        return encode_presence(self.retained(now), self.key) if self.retained(now) else None
+
+    def retained(self, now):
+        return {id2: entry for id2, entry in self.entries.items() if entry.retain_until > now}
+
+
+class ValueReplica:
+    """Of one value under a key (12.5)."""
+
+    def __init__(self, key, read):
+        self.key, self.read, self.kept, self.remembered = key, read, None, None
+
+    def put(self, value, now, ttl):
+        good, order, signature = self.read(value, self.key, now)
+        own_end, since_receipt = good.get("expires_at"), good.get("ttl_since_receipt")
+        new = SimpleNamespace(value=value, order=order, signature=signature, receipt=now)
+        new.ahead = good.get("sequence", 0) // 1000 if "hash" in good else 0
+        held = self.kept if self.kept and now < self.kept.end and self.kept.ahead - now <= 2 * SKEW else None
+        known = self.remembered if self.remembered and now < self.remembered.until else None
+        last = held or known
+        if last and since_receipt and last.order == order:
+            new.receipt = last.receipt
+            require(now < new.receipt + since_receipt, "expired")
+        elif last:
+            require(order > last.order or (held and order == last.order), "stale")
+        if since_receipt:
+            own_end = new.receipt + since_receipt
+        is_own = own_end is not None and not since_receipt and own_end <= now + TTL
+        bounds = [own_end, None if is_own else now + TTL, None if is_own or not ttl else now + 1000 * ttl]
+        new.end = min(bound for bound in bounds if bound is not None)
+        if held and held.order == order:
+            new.end = held.end if since_receipt else max(held.end, new.end)
+            new.value, new.signature = min((signature, value), (held.signature, held.value))[::-1]
+        self.kept = new
+        new.until = max(known.until if known else 0, new.receipt + max(TTL, min(since_receipt or 0, 30 * 86_400_000)))
+        self.remembered = new if since_receipt or known else None
+
+    def get(self, now):
+        return self.kept.value if self.kept and now < self.kept.end else None
+
+
+def read_pk_value(value, key, now):
+    return {"peer_id": read_pk(value, key)}, (), b""
+
+
+REPLICAS = {
+    b"sr": SmartReplica,
+    b"presence": PresenceReplica,
+    b"iprs": lambda key: ValueReplica(key, read_iprs),
+    b"notes": lambda key: ValueReplica(key, read_signed),
+    b"pk": lambda key: ValueReplica(key, read_pk_value),
+}

@@ -18,4 +18,5 @@ mod pk;
 mod presence;
 mod replica;
 mod signed;
+mod vectors;
 mod wrapped;

@@ -32,7 +32,11 @@ impl Replica {
 
     /// A PUT from another peer, which must never fail.
     pub fn put(&mut self, key: &RecordKey, value: impl AsRef<[u8]>) {
-        let record = KadRecord::new(kad::RecordKey::new(key), value.as_ref().to_vec());
+        self.put_record(KadRecord::new(kad::RecordKey::new(key), value.as_ref().to_vec()));
+    }
+
+    /// As `put`, of a record with a lifetime or a publisher.
+    pub fn put_record(&mut self, record: KadRecord) {
         assert!(self.store.put(record).is_ok(), "a remote PUT fails");
     }
 

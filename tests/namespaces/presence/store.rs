@@ -124,13 +124,15 @@ fn a_clock_that_is_set_back_a_little_loses_nothing() {
     let (mut replica, clock) = replica();
     let both = records(&[Draft::at(1).made(SKEW), Draft::at(2)]);
     replica.write(&key(), &both).unwrap();
-    // The stored entries remain, and older ones are refused.
+    // The stored entries remain, older ones are refused, and those of other nodes are joined.
     let set = |millis: i64| clock.set(Timestamp::from_millis(u64::try_from(millis).unwrap()));
     set(NOW - 1_000);
-    for older in [Draft::at(1).made(-2_000), Draft::at(3).made(-2_000)] {
-        assert!(replica.write(&key(), &older.encode()).is_err());
-        assert_eq!(stored(&replica, &key()).as_ref(), Some(&both));
-    }
+    assert!(replica.write(&key(), &Draft::at(1).made(-2_000).encode()).is_err());
+    assert_eq!(stored(&replica, &key()), Some(both));
+    let other = Draft::at(3).made(-2_000);
+    assert_eq!(replica.write(&key(), &other.encode()).unwrap().stored, 1);
+    let all = records(&[Draft::at(1).made(SKEW), Draft::at(2), other]);
+    assert_eq!(stored(&replica, &key()), Some(all));
     // After the clock is set back by more than the skew, a valid record replaces the stored one.
     set(NOW - SKEW - 1);
     let right = Draft::at(3).made(-SKEW - 1);

@@ -1,6 +1,7 @@
 //! Compares the files with the behaviour of the library.
 
 pub mod iprs;
+mod pk;
 pub mod presence;
 pub mod records;
 pub mod signed;

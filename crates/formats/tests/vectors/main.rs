@@ -1,4 +1,4 @@
-//! The test vectors of `docs/wire.md`: `tests/vectors/{sr,iprs,presence,signed}/*.json`.
+//! The test vectors of `docs/wire.md`: `tests/vectors/{sr,pk,iprs,presence,signed,replica}/*.json`.
 //!
 //! [`make`] makes them, from fixed keys and times. `UPDATE_VECTORS=1 cargo test -p
 //! smart-record-formats --test vectors` writes the files; without it the test compares the files
@@ -25,7 +25,7 @@ use serde_json::Value;
 use smart_record_testing::vectors;
 
 /// The directories of these vectors. Each has only files that are made here.
-const DIRECTORIES: [&str; 4] = ["sr", "iprs", "presence", "signed"];
+const DIRECTORIES: [&str; 6] = ["sr", "pk", "iprs", "presence", "signed", "replica"];
 
 fn path(file: &str) -> PathBuf {
     vectors::path(&format!("{file}.json"))

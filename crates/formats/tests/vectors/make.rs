@@ -6,8 +6,10 @@ mod documents;
 mod iprs;
 mod joins;
 mod keys;
+mod pk;
 mod presence;
 mod records;
+mod replica;
 mod rsa;
 mod shards;
 mod signed;
@@ -40,6 +42,7 @@ pub fn files() -> Vec<(&'static str, Vec<Value>)> {
         ("sr/stamps", stamps::stamps()),
         ("sr/coverage", coverage::coverage()),
         ("sr/shards", shards::shards()),
+        ("pk/records", pk::records()),
         ("iprs/schemes", iprs::schemes()),
         ("iprs/records", iprs::records()),
         ("iprs/choices", iprs::choices()),
@@ -48,6 +51,7 @@ pub fn files() -> Vec<(&'static str, Vec<Value>)> {
         ("presence/choices", presence::choices()),
         ("signed/records", signed::records()),
         ("signed/choices", signed::choices()),
+        ("replica/puts", replica::puts()),
     ]
 }
 

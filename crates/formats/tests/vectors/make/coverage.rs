@@ -103,7 +103,17 @@ pub fn coverage() -> Vec<Value> {
             "A field that there is not.",
             raw(&[fields(16, 32), varint(4, 1)].concat()),
         ),
-        answer("too-long", "A coverage of more than 174 bytes.", raw(&field(9, &[0; 200]))),
+        answer("too-long", "A coverage of more than 171 bytes.", raw(&field(9, &[0; 200]))),
+        answer(
+            "spaces-2-32-less-1",
+            "As many spaces as there may be.",
+            raw(&[varint(2, u64::from(u32::MAX)), field(3, &[2; 32])].concat()),
+        ),
+        answer(
+            "spaces-2-32",
+            "One more is no uint32.",
+            raw(&[varint(2, 1 << 32), field(3, &[2; 32])].concat()),
+        ),
         answer("no-message", "Bytes that are no message.", raw(&[0xff])),
         answer(
             "twice",
@@ -124,6 +134,31 @@ pub fn coverage() -> Vec<Value> {
             "behind-a-varint",
             "A field of another wire type is in front of it.",
             [record.clone(), varint(9, 1), field(2, &fields(16, 32))].concat(),
+        ),
+        answer(
+            "behind-a-fixed32",
+            "The same of a field of four bytes.",
+            [&record[..], &[0x4d, 1, 2, 3, 4], &field(2, &fields(16, 32))].concat(),
+        ),
+        answer(
+            "behind-a-fixed64",
+            "The same of a field of eight bytes.",
+            [&record[..], &[0x49, 1, 2, 3, 4, 5, 6, 7, 8], &field(2, &fields(16, 32))].concat(),
+        ),
+        answer(
+            "behind-a-group",
+            "The same of a group.",
+            [&record[..], &[0x4b, 0x4c], &field(2, &fields(16, 32))].concat(),
+        ),
+        answer(
+            "behind-itself-as-a-number",
+            "The same of a field 2 that is a number.",
+            [record.clone(), varint(2, 1), field(2, &fields(16, 32))].concat(),
+        ),
+        answer(
+            "asker-bad-last",
+            "The last one counts, and it is none.",
+            [whole.clone(), field(3, &[1, 2]), field(3, &[1; 3])].concat(),
         ),
         {
             let (peer, mut value) = (bob().writer().peer_id(), whole.clone());

@@ -188,11 +188,13 @@ fn refused_forms() -> Vec<Value> {
     };
     let (a, b) = (text("a"), text("b"));
     let mortal = until(1, &a);
-    let predicate = |positional: &[Vec<u8>], named: &[(&[u8], &[u8])]| {
+    let in_predicate = |positional: &[Vec<u8>], named: &[(&[u8], &[u8])]| {
         let positional: Vec<u8> = positional.iter().flat_map(|n| field(2, n)).collect();
         let named: Vec<u8> = named.iter().flat_map(|(k, v)| field(3, &pair(k, v))).collect();
-        just(&field(10, &[field(1, b"t"), positional, named].concat()))
+        field(10, &[field(1, b"t"), positional, named].concat())
     };
+    let predicate =
+        |positional: &[Vec<u8>], named: &[(&[u8], &[u8])]| just(&in_predicate(positional, named));
     vec![
         no("pairs-unsorted", "The key b before the key a.", &document(&[(&b, &a), (&a, &a)])),
         no("pairs-twice", "A key twice with different values.", &document(&[(&a, &a), (&a, &b)])),
@@ -228,6 +230,26 @@ fn refused_forms() -> Vec<Value> {
             "named-key-with-lifetime",
             "A lifetime in a key of a Predicate.",
             &predicate(&[], &[(&mortal, &a)]),
+        ),
+        no(
+            "key-with-lifetime-opaque",
+            "A lifetime of an opaque node that is a key.",
+            &document(&[(&until(1, &opaque(b"new")), &a)]),
+        ),
+        no(
+            "key-with-lifetime-positional",
+            "A lifetime in the positional part of a key.",
+            &document(&[(&in_predicate(std::slice::from_ref(&mortal), &[]), &a)]),
+        ),
+        no(
+            "key-with-lifetime-value",
+            "A lifetime of a value in a key.",
+            &document(&[(&field(9, &document(&[(&b, &mortal)])), &a)]),
+        ),
+        no(
+            "key-with-lifetime-named",
+            "A lifetime of a named value in a key.",
+            &document(&[(&in_predicate(&[], &[(&b, &mortal)]), &a)]),
         ),
         no("two-kinds", "A Bool and an Int in one node.", &just(&[varint(2, 1), int(1)].concat())),
         no("lifetime-twice", "Two lifetimes.", &just(&until(1, &until(2, &a)))),
@@ -411,6 +433,12 @@ fn bounds() -> Vec<Value> {
                 .fold(int(1), |inner, _| field(10, &[field(1, b"t"), field(2, &inner)].concat())),
         )
     };
+    let named = |depth: usize| {
+        let within = |inner: Vec<u8>, _| {
+            field(10, &[field(1, b"t"), field(3, &pair(&text("n"), &inner))].concat())
+        };
+        just(&(2..depth).fold(int(1), within))
+    };
     // The root, a key, the List, and its elements.
     let wide = |nodes: usize| just(&list(&vec![varint(2, 1); nodes - 3]));
     let deep = "limit";
@@ -426,6 +454,8 @@ fn bounds() -> Vec<Value> {
         bad("depth-17-in-a-key", "One more.", "7.1", &nested_key(17), deep, "document-depth"),
         good("depth-16-of-predicates", "A Predicate is one node.", "7.1", &predicates(16)),
         bad("depth-17-of-predicates", "One more.", "7.1", &predicates(17), deep, "document-depth"),
+        good("depth-16-of-named", "Named arguments are children too.", "7.1", &named(16)),
+        bad("depth-17-of-named", "One more.", "7.1", &named(17), deep, "document-depth"),
         good("nodes-1024", "1,024 nodes; too many bytes for an update.", "7.1", &wide(1_024)),
         bad("nodes-1025", "One more.", "7.1", &wide(1_025), deep, "document-nodes"),
     ]

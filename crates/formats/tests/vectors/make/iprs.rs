@@ -28,7 +28,7 @@ fn alice() -> Keypair {
     ed25519(1)
 }
 
-fn key() -> RecordKey {
+pub fn key() -> RecordKey {
     key_of(&alice(), "x")
 }
 
@@ -196,6 +196,13 @@ fn good_records() -> Vec<Value> {
             "A value of every type.",
             &sign(SequenceNumber::record(everything, 1)),
         ),
+        accepted("8192-bytes", "12.3", "The largest value.", &of_len(8_192)),
+        accepted(
+            "keys-by-bytes",
+            "12.2",
+            "Keys of two bytes each, in the order of their bytes.",
+            &sign(SequenceNumber::record(map([("bb", Ipld::Null), ("ä", Ipld::Null)]), 1)),
+        ),
         accepted(
             "deepest",
             "12.2",
@@ -216,6 +223,15 @@ fn good_records() -> Vec<Value> {
         ),
     ]);
     cases
+}
+
+/// A record of this many bytes.
+fn of_len(len: usize) -> IprsRecord {
+    let record = |bytes: usize| sign(SequenceNumber::record(vec![7_u8; bytes], 1));
+    let rest = record(len / 2).as_bytes().len() - len / 2;
+    let record = record(len - rest);
+    assert_eq!(record.as_bytes().len(), len);
+    record
 }
 
 /// Nested lists.
@@ -268,6 +284,18 @@ fn refused_records() -> Vec<Value> {
             "A number that is not the shortest.",
             &replace(b"\x67version\x00", b"\x67version\x18\x00"),
         ),
+        cbor("integer-padded-2", "255 in two bytes.", &with_value(&[0x19, 0, 0xff])),
+        cbor("integer-padded-4", "65,535 in four bytes.", &with_value(&[0x1a, 0, 0, 0xff, 0xff])),
+        cbor(
+            "integer-padded-8",
+            "2^32 - 1 in eight bytes.",
+            &with_value(&[0x1b, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]),
+        ),
+        cbor("bytes-padded-4", "A length in four bytes.", &with_value(&[0x5a, 0, 0, 0, 1, 0])),
+        cbor("list-padded", "A length of a list in a byte more.", &with_value(&[0x98, 1, 0])),
+        cbor("map-padded", "A length of a map in a byte more.", &with_value(&[0xb8, 0])),
+        cbor("false-padded", "The simple value of false in a byte more.", &with_value(&[0xf8, 20])),
+        cbor("simple-32", "Another simple value.", &with_value(&[0xf8, 32])),
         cbor("text-padded", "A length that is not the shortest.", &with_value(b"\x78\x01x")),
         cbor("indefinite-list", "A list without a length.", &with_value(&[0x9f, 0xff])),
         cbor("indefinite-text", "A text without a length.", &with_value(b"\x7f\x61x\xff")),
@@ -294,6 +322,11 @@ fn refused_records() -> Vec<Value> {
             &with_value(&[0xd8, 0x2a, 0x44, 0x01, 0x55, 0x00, 0x00]),
         ),
         cbor(
+            "link-of-text",
+            "The tag 42 on a text.",
+            &with_value(&[0xd8, 0x2a, 0x65, 0x00, 0x01, 0x55, 0x00, 0x00]),
+        ),
+        cbor(
             "link-trailing",
             "A link with a byte after the CID.",
             &with_value(&[0xd8, 0x2a, 0x46, 0x00, 0x01, 0x55, 0x00, 0x00, 0x00]),
@@ -312,6 +345,11 @@ fn refused_records() -> Vec<Value> {
             "keys-unsorted",
             "Shorter keys first.",
             &with_value(&[0xa2, 0x62, b'a', b'a', 0x00, 0x61, b'b', 0x00]),
+        ),
+        cbor(
+            "keys-sorted-by-characters",
+            "The length is that of the bytes: ä has two.",
+            &with_value(&[0xa2, 0x62, 0xc3, 0xa4, 0x00, 0x62, b'b', b'b', 0x00]),
         ),
         cbor(
             "keys-twice",
@@ -338,6 +376,34 @@ fn refused_records() -> Vec<Value> {
             "unsupported",
             "unknown-scheme",
         ),
+        of(
+            "begins-with-65-byte-digest",
+            "A CID with a digest of 65 bytes.",
+            &[&[0x01, 0x71, 0x13, 65][..], &[7; 65]].concat(),
+            "field",
+        ),
+        of(
+            "begins-with-cut-digest",
+            "A CID with a digest of 32 bytes, of which one is missing.",
+            &[&[0x01, 0x71, 0x12, 32][..], &[7; 31]].concat(),
+            "field",
+        ),
+        no(
+            "own-form-of-64-bytes",
+            "12.3",
+            "It begins with the CID of another scheme, with the longest digest.",
+            &[&[0x01, 0x71, 0x13, 64][..], &[7; 64]].concat(),
+            "unsupported",
+            "unknown-scheme",
+        ),
+        no(
+            "own-form-too-large",
+            "12.3",
+            "The limit of bytes is judged first, whatever the form.",
+            &[&Description::new("com.example").cid().to_bytes()[..], &[7; 8_192 - 35]].concat(),
+            "limit",
+            "value-bytes",
+        ),
         of("no-record", "The signature alone.", b"\xa1\x69signature\x40", "field"),
         of(
             "no-author",
@@ -349,6 +415,12 @@ fn refused_records() -> Vec<Value> {
             "version-negative",
             "A version below 0.",
             &tampered(|object| drop(object.insert("version".into(), Ipld::Integer(-1)))),
+            "field",
+        ),
+        of(
+            "version-true",
+            "A version that is true.",
+            &tampered(|object| drop(object.insert("version".into(), Ipld::Bool(true)))),
             "field",
         ),
         of(
@@ -433,6 +505,14 @@ fn refused_records() -> Vec<Value> {
             "12.3",
             "More than 8,192 bytes.",
             sign(SequenceNumber::record(vec![7_u8; 8_100], 1)).as_bytes(),
+            "limit",
+            "value-bytes",
+        ),
+        no(
+            "8193-bytes",
+            "12.3",
+            "A byte more than the largest.",
+            of_len(8_193).as_bytes(),
             "limit",
             "value-bytes",
         ),

@@ -479,6 +479,68 @@ pub fn limits() -> Vec<Value> {
             .viewed(&[NOW])
         },
     ]
+    .into_iter()
+    .chain(withdrawals())
+    .collect()
+}
+
+/// Which spaces are withdrawn, where one that is not stays.
+fn withdrawals() -> [Value; 6] {
+    let mut authors: Vec<_> = (0..4).map(|n| Author::ed25519(20 + n)).collect();
+    authors.sort_by_key(|author| author.writer().rank(&RecordKey::new(KEY)));
+    let [first, second, third, _] = &authors[..] else { panic!() };
+    let empty = Update::of(Vec::new());
+    let seen = empty.clone().replacing();
+    let again = Update::saying(1).after(1);
+    let says = |author: &Author, updates: &[&Update]| {
+        author.space_of(updates.iter().map(|update| author.sign(update)).collect())
+    };
+    let new = |name: &str, about: &str, updates: &[&Update]| {
+        let spaces = [says(first, &[&again]), says(second, updates)];
+        Case::new(name, "6.4", about, &[encode(spaces)]).limit("spaces_per_record", 1)
+    };
+    let genuine = says(third, &[&withdrawal(0, NOW + TTL)]);
+    let stub = [says(first, &[&again]), says(second, &[&withdrawal(0, NOW + TTL), &again])];
+    let of_each = [stub[0].clone(), stub[1].clone(), genuine.clone()].map(|space| encode([space]));
+    let in_one = encode(stub.into_iter().chain([genuine]));
+    let ranked = |name: &str, about: &str, values: &[Vec<u8>]| {
+        Case::new(name, "6.4", about, values)
+            .limit("spaces_per_record", 1)
+            .limit("withdrawn_per_record", 1)
+    };
+    [
+        new("empty-merge", "A merge with an empty document is no withdrawal.", &[&empty])
+            .refused(second, "limit", "spaces", 1)
+            .done(),
+        Case::new(
+            "empty-replace-seen",
+            "6.4",
+            "A withdrawal may be seen: its expires_at plays no part. It takes no place.",
+            &[encode([says(first, &[&seen]), says(second, &[&again])])],
+        )
+        .limit("spaces_per_record", 1)
+        .viewed(&[NOW]),
+        new("empty-merge-and-more", "It stays for no space without a place.", &[&empty, &again])
+            .refused(second, "limit", "spaces", 2)
+            .done(),
+        new(
+            "empty-replace-seen-and-more",
+            "A withdrawal that is seen stays for it.",
+            &[&seen, &again],
+        )
+        .refused(second, "limit", "spaces", 1)
+        .viewed(&[NOW]),
+        ranked(
+            "withdrawn-by-rank",
+            "Of withdrawn spaces the lowest rank stays, also of one that was not withdrawn before.",
+            &of_each,
+        )
+        .done(),
+        ranked("withdrawn-by-rank-in-one", "The same in one value.", &[in_one])
+            .refused(second, "limit", "spaces", 1)
+            .refused(third, "limit", "withdrawn-spaces", 1)
+            .done(),
+    ]
 }
 
 /// The value that is selected by an implementation that does not join values.

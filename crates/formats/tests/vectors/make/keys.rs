@@ -69,6 +69,16 @@ const P256_PRIME: [u8; 32] = {
 /// The y of a point of P-256 with x = 0.
 const P256_ROOT_OF_B: &str = "66485c780e2f83d72433bd5d84a06bb6541c2af31dae871728bf856a174f93f4";
 
+/// The x of a point of P-256 with y = 5.
+const P256_X_OF_5: &str = "d7325d7646cd60d80a92738ceb345f844cffaf35841022cab176f692de8de1d7";
+/// The prime of secp256k1, and 1.
+const K256_PRIME_PLUS_1: [u8; 32] = {
+    let mut number = [0xff; 32];
+    number[27] = 0xfe;
+    (number[30], number[31]) = (0xfc, 0x30);
+    number
+};
+
 pub fn keys() -> Vec<Value> {
     let [alice, k256, p256, rsa] =
         [ed25519(1), secp256k1(), ecdsa(), keys::rsa()].map(|k| key_of(&k));
@@ -95,6 +105,15 @@ pub fn keys() -> Vec<Value> {
     off_p256[90] ^= 1;
     let mut hybrid = spki.clone();
     hybrid[26] = 6 | (spki[90] & 1);
+    let headed = |first: u8| [&[first], &data(&k256)[1..]].concat();
+    let of_y = |y: [u8; 32]| [&spki[..27], &unhex(P256_X_OF_5), &y].concat();
+    let mut five = [0; 32];
+    five[31] = 5;
+    // The prime and 5, with a carry: it ends in 96 bits of ones.
+    let mut prime_and_5 = P256_PRIME;
+    prime_and_5[19] += 1;
+    prime_and_5[20..].fill(0);
+    prime_and_5[31] = 4;
     let of_x = |x: [u8; 32]| [&spki[..27], &x, &unhex(P256_ROOT_OF_B)].concat();
     vec![
         good_key("ed25519", "36 bytes, so the peer id is the key itself.", &alice),
@@ -141,6 +160,14 @@ pub fn keys() -> Vec<Value> {
         malformed("empty", "No bytes at all.", &[]),
         malformed("secp256k1-uncompressed", "65 bytes.", &form(2, &uncompressed)),
         malformed("secp256k1-off-curve", "x is beyond the prime.", &form(2, &off_curve)),
+        malformed(
+            "secp256k1-x-beyond-prime",
+            "The prime and 1. There is a point with x = 1.",
+            &form(2, &[&[2][..], &K256_PRIME_PLUS_1].concat()),
+        ),
+        malformed("secp256k1-compact", "A first byte of 05.", &form(2, &headed(5))),
+        malformed("secp256k1-of-first-byte-4", "A first byte of 04.", &form(2, &headed(4))),
+        malformed("secp256k1-of-first-byte-0", "A first byte of 00.", &form(2, &headed(0))),
         malformed("secp256k1-no-point", "No point has x = 5.", &form(2, &no_point_of_k256)),
         malformed(
             "secp256k1-34-bytes",
@@ -156,6 +183,12 @@ pub fn keys() -> Vec<Value> {
             "ecdsa-x-prime",
             "The same with the prime in the place of x.",
             &form(3, &of_x(P256_PRIME)),
+        ),
+        good_key("ecdsa-y-5", "A point with y = 5.", &form(3, &of_y(five))),
+        malformed(
+            "ecdsa-y-prime-plus-5",
+            "The same with 5 more than the prime in the place of y.",
+            &form(3, &of_y(prime_and_5)),
         ),
         malformed("ecdsa-hybrid", "A point in hybrid form.", &form(3, &hybrid)),
         malformed(
@@ -193,6 +226,65 @@ pub fn keys() -> Vec<Value> {
             "limit",
             "public-key-bytes",
         ),
+    ]
+    .into_iter()
+    .chain(rsa_forms())
+    .collect()
+}
+
+/// RSA keys in other forms than the one that there is. What the bit string holds is not looked at.
+fn rsa_forms() -> Vec<Value> {
+    const RSA_ENCRYPTION: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+    const RSA_PSS: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
+    const NULL: &[u8] = &[5, 0];
+    let algorithm = |parts: &[&[u8]]| rsa::der(0x30, &parts.concat());
+    let usual = algorithm(&[RSA_ENCRYPTION, NULL]);
+    let bits = rsa::der(0x03, &[0, 1, 2, 3]);
+    let body = [&usual[..], &bits].concat();
+    let key = |data: Vec<u8>| PublicKey { r#type: 0, data }.encode_to_vec();
+    let of = |parts: &[&[u8]]| key(rsa::der(0x30, &parts.concat()));
+    let headed = |head: &[u8], rest: &[u8]| key([head, &body, rest].concat());
+    let no = |name: &str, about: &str, key: Vec<u8>| {
+        bad_key(name, about, &key, "malformed", "public-key")
+    };
+    let len = body.len() as u8;
+    vec![
+        good_key("rsa-of-any-bits", "The bit string is no RSAPublicKey.", &of(&[&body])),
+        good_key("rsa-of-no-bits", "It may be empty.", &of(&[&usual, &rsa::der(0x03, &[0])])),
+        no(
+            "rsa-without-unused-bits",
+            "The bit string does not say how many bits are unused.",
+            of(&[&usual, &rsa::der(0x03, &[])]),
+        ),
+        no("rsa-unused-bit", "One bit is unused.", of(&[&usual, &rsa::der(0x03, &[1, 2])])),
+        no("rsa-after-bits", "Something after the bit string.", of(&[&body, NULL])),
+        no(
+            "rsa-without-parameters",
+            "The algorithm without NULL.",
+            of(&[&algorithm(&[RSA_ENCRYPTION]), &bits]),
+        ),
+        no(
+            "rsa-other-parameters",
+            "Empty bytes in the place of NULL.",
+            of(&[&algorithm(&[RSA_ENCRYPTION, &[4, 0]]), &bits]),
+        ),
+        no(
+            "rsa-after-parameters",
+            "Something after NULL.",
+            of(&[&algorithm(&[RSA_ENCRYPTION, NULL, NULL]), &bits]),
+        ),
+        no("rsa-other-algorithm", "RSASSA-PSS.", of(&[&algorithm(&[RSA_PSS, NULL]), &bits])),
+        no("rsa-long-length", "A length in two bytes.", headed(&[0x30, 0x81, len], &[])),
+        no("rsa-longer-length", "A length in three bytes.", headed(&[0x30, 0x82, 0, len], &[])),
+        no("rsa-indefinite-length", "The length 80.", headed(&[0x30, 0x80], &[0, 0])),
+        no(
+            "rsa-long-length-of-bits",
+            "The length of the bit string in two bytes.",
+            of(&[&usual, &[0x03, 0x81, 4, 0, 1, 2, 3]]),
+        ),
+        good_key("1152-bytes", "The longest public key.", &rsa::of_len(1_152)),
+        good_key("42-bytes", "The longest whose peer id is the key itself.", &rsa::of_len(42)),
+        good_key("43-bytes", "The shortest whose peer id is a hash.", &rsa::of_len(43)),
     ]
 }
 
@@ -290,6 +382,7 @@ pub fn signatures() -> Vec<Value> {
     let mut cases = everything_signed();
     cases.extend(ed25519_signatures());
     cases.extend(ecdsa_signatures());
+    cases.extend(chosen_numbers());
     let update = Signed::update();
     let good = keys::rsa().sign(&update.preimage()).unwrap();
     let rsa_key = key_of(&keys::rsa());
@@ -341,6 +434,13 @@ fn rsa_encodings() -> Vec<Value> {
     });
     let update = Signed::update();
     let of_len = |len| rsa::padded(len, &[&info]);
+    // A modulus and an exponent of a first byte of 80 or more.
+    let large = unsigned(rsa::modulus(&rsa_key));
+    let exponent = [2, 3, 1, 0, 1];
+    let (modulus_of_227, of_227) = rsa::raised(227, &rsa::padded(256, &[&info]));
+    let of_numbers = |numbers: &[&[u8]]| rsa::with_bits(&rsa::der(0x30, &numbers.concat()));
+    let small = rsa::number(&modulus);
+    let by_rsa = keys::rsa().sign(&update.preimage()).unwrap();
     let garbage = [0x01; 256 - 3 - 8 - 19 - 32];
     vec![
         case(
@@ -401,6 +501,38 @@ fn rsa_encodings() -> Vec<Value> {
             "A byte after the DER in the bit string.",
             &rsa::trailing_key(&modulus, 3),
             &third,
+        ),
+        no(
+            "rsa-key-after-exponent",
+            "An integer after the exponent.",
+            &of_numbers(&[&small, &[2, 1, 3], &[2, 1, 3]]),
+            &third,
+        ),
+        no(
+            "rsa-exponent-padded",
+            "An exponent with a zero that its sign does not need.",
+            &of_numbers(&[&small, &[2, 2, 0, 3]]),
+            &third,
+        ),
+        update.case(
+            "rsa-modulus-negative",
+            "A modulus without the zero of its sign.",
+            &of_numbers(&[&large, &exponent]),
+            &by_rsa,
+            false,
+        ),
+        signed.case(
+            "rsa-exponent-227",
+            "An exponent of two bytes, of which the first is the zero of its sign.",
+            &rsa::public_key(&modulus_of_227, 227),
+            &of_227,
+            true,
+        ),
+        no(
+            "rsa-exponent-negative",
+            "The same without that zero.",
+            &of_numbers(&[&rsa::number(&modulus_of_227), &[2, 1, 227]]),
+            &of_227,
         ),
         update.case(
             "rsa-exponent-greatest",
@@ -647,9 +779,38 @@ fn ecdsa_signatures() -> Vec<Value> {
         );
         case("-trailing", "A byte after the DER.", &[&der[..], &[0]].concat(), false);
         case("-raw", "r and s without DER.", &[r, s].concat(), false);
+        let inside = {
+            let body = [&der[2..], &[2, 1, 1]].concat();
+            [&[0x30, body.len() as u8], &body[..]].concat()
+        };
+        case("-third-number", "A number after s, in the SEQUENCE.", &inside, false);
         case("-r-zero", "r = 0.", &to_der(&[[0; 32], s]), false);
         case("-s-zero", "s = 0.", &to_der(&[r, [0; 32]]), false);
         case("-r-too-large", "r is beyond the order.", &to_der(&[[0xff; 32], s]), false);
+    }
+    for (name, keypair) in [("ecdsa", ecdsa()), ("secp256k1", secp256k1())] {
+        let sign = |n| {
+            let signed = Signed { body: Update::saying(n).encode_to_vec(), ..Signed::update() };
+            let signature = keypair.sign(&signed.preimage()).unwrap();
+            (signed, from_der(&signature))
+        };
+        let (signed, [r, s]) = (1..).map(sign).find(|(_, [r, _])| r[0] >= 0x80).unwrap();
+        let body = [unsigned(&r), to_der(&[[1; 32], s])[36..].to_vec()].concat();
+        let negative = [&[0x30, body.len() as u8], &body[..]].concat();
+        cases.push(signed.case(
+            &format!("{name}-r-of-sign"),
+            "r has a zero for its sign.",
+            &key_of(&keypair),
+            &to_der(&[r, s]),
+            true,
+        ));
+        cases.push(signed.case(
+            &format!("{name}-r-negative"),
+            "The same without that zero.",
+            &key_of(&keypair),
+            &negative,
+            false,
+        ));
     }
     let keypair = ecdsa();
     let other = other_signature(&keypair.sign(&message).unwrap());
@@ -660,6 +821,57 @@ fn ecdsa_signatures() -> Vec<Value> {
     let about = "n - s in the place of s: high, so it is not good.";
     cases.push(update.case("secp256k1-high-s", about, &key_of(&keypair), &other, false));
     cases
+}
+
+/// Signatures with chosen numbers, and the public keys by which they are good, were it not for the
+/// rule of low numbers. Nobody knows the secret keys: each was computed from the signature.
+fn chosen_numbers() -> [Value; 4] {
+    const HALF: &str = "7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0";
+    let update = Signed::update();
+    let small = |n: u8| {
+        let mut number = [0; 32];
+        number[31] = n;
+        number
+    };
+    let half: [u8; 32] = unhex(HALF).try_into().unwrap();
+    let mut more_than_half = half;
+    more_than_half[31] += 1;
+    let k256 = |name: &str, about: &str, point: &str, numbers: [[u8; 32]; 2], good| {
+        let key = PublicKey { r#type: 2, data: unhex(point) }.encode_to_vec();
+        update.case(&format!("secp256k1-{name}"), about, &key, &to_der(&numbers), good)
+    };
+    let p256 = {
+        let point = "dcb4d2422f4a32348e278709316c40cd2188d26ea1a187e77bfcc43304fb064c\
+                     dadbbf7ce162e7bb79c88a182b3b4d1f81df24ada9deb70c7b08f9ac9e2667c0";
+        let spki = PublicKey::decode(&key_of(&ecdsa())[..]).unwrap().data;
+        let data = [&spki[..27], &unhex(point)].concat();
+        PublicKey { r#type: 3, data }.encode_to_vec()
+    };
+    let beyond = "The x of the point R is more than the order, so r is x less the order.";
+    [
+        k256(
+            "s-half",
+            "s is half of the order, rounded down: the greatest that is low.",
+            "03b0e11315c5a4cd23c534bf105f559c2376ad58a6a718a80eb68504f73e81d3eb",
+            [small(6), half],
+            true,
+        ),
+        k256(
+            "s-more-than-half",
+            "s is one more: the least that is high.",
+            "03bf605eb6b67717b4d135e19e6b1ec636aab8abffc90d4f94dbac3b78d5fa6698",
+            [small(6), more_than_half],
+            false,
+        ),
+        k256(
+            "x-beyond-order",
+            beyond,
+            "03bdc9ba38ab45b55c07dea506e2d932fbbd7dbf5625c5d1faeff24ab179b410b1",
+            [small(2), small(3)],
+            true,
+        ),
+        update.case("ecdsa-x-beyond-order", beyond, &p256, &to_der(&[small(3), small(3)]), true),
+    ]
 }
 
 /// The two numbers of a DER signature, big-endian.
@@ -685,6 +897,11 @@ fn to_der(numbers: &[[u8; 32]; 2]) -> Vec<u8> {
     });
     let body = numbers.concat();
     [&[0x30, body.len() as u8], &body[..]].concat()
+}
+
+/// The DER of a number without the zero of its sign.
+fn unsigned(number: &[u8]) -> Vec<u8> {
+    rsa::der(0x02, number)
 }
 
 /// `(r, n - s)` of a signature of secp256k1.

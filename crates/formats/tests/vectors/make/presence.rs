@@ -3,21 +3,24 @@
 use libp2p_identity::Keypair;
 use prost::Message;
 use serde_json::{Value, json};
-use smart_record_core::Validator;
+use smart_record_core::{Validator, Writer};
 use smart_record_formats::presence::PresenceValidator;
 use smart_record_testing::{
     envelope::{field, sign, varint},
     keys::{self, all_types, ecdsa, other_signature},
     presence::{
-        BY_CLIENT, BY_NODE, Draft, HOUR, NOW, Record, TTL, WITHDRAWAL, WITHDRAWN, client, id, key,
-        mallory, node, path_of, record, records as several,
+        BY_CLIENT, BY_NODE, Draft, HOUR, NOW, Record, Signed, TTL, WITHDRAWAL, WITHDRAWN, client,
+        id, key, mallory, node, path_of, record, records as several,
     },
 };
 
 use super::{case, choice, refused, rsa};
 use crate::{
     forms::hex,
-    judge::presence::{join, views},
+    judge::{
+        presence::{join, views},
+        unhex,
+    },
 };
 
 const MAX_TTL: i64 = 48 * HOUR;
@@ -55,6 +58,7 @@ fn refuse(mut case: Value, fault: &str, reason: &str) -> Value {
 
 pub fn records() -> Vec<Value> {
     let mut cases = good_records();
+    cases.extend(weights());
     cases.extend(refused_records());
     cases.extend(refused_messages());
     cases.extend(times());
@@ -128,6 +132,69 @@ fn good_records() -> Vec<Value> {
         with_path("path-not-ascii", "A path with a letter of two bytes.", "\u{fc}ber"),
     ]);
     cases
+}
+
+/// A withdrawal under a path of the client's key. Its node has a public key of `len` bytes, which
+/// is no key that could sign.
+fn weighing(path: &str, len: usize) -> Draft {
+    let key = format!("{}{path}", path_of(&client()));
+    Draft::withdrawn(1).under(&key).with(|m| {
+        m.node_identity = rsa::of_len(len);
+        m.fingerprint = rsa::digest(&m.node_identity).to_vec();
+    })
+}
+
+/// The value of a draft under a path, and its weight by 13.4.
+fn value_under(draft: &Draft) -> (smart_record_testing::presence::Value, usize) {
+    let (m, mut value) = (&draft.message, draft.value());
+    let slash = if draft.key.ends_with('/') { "" } else { "/" };
+    let node = Writer::decode(m.node_identity.clone().into()).unwrap().peer_id();
+    value.id2 = format!("{}{slash}{node}", draft.key);
+    let identities = m.client_identity.len() + m.node_identity.len();
+    let weight = value.id2.len() + 192 + 2 * identities + 2 * 36;
+    (value, weight)
+}
+
+/// The largest weight.
+fn weights() -> [Value; 2] {
+    let of = |name: &str, about: &str, path_bytes: usize| {
+        let draft = weighing(&"x".repeat(path_bytes), 1_152);
+        let (signed, weight) = value_under(&draft);
+        let bytes = Record { key: draft.key.clone(), ..record([signed]) }.encode_to_vec();
+        (value(name, "13.3", about, draft.key.as_bytes(), &bytes), weight)
+    };
+    let path_bytes = 66;
+    let (largest, weight) = of("weight-2816", "The largest weight.", path_bytes);
+    assert_eq!(weight, 2_816);
+    let (heavier, weight) = of("weight-2817", "One more.", path_bytes + 1);
+    assert_eq!(weight, 2_817);
+    [seen(largest, &[NOW]), refuse(heavier, "limit", "announcement-bytes")]
+}
+
+/// The room of a record. Two entries weigh as much as there is, or one less.
+fn rooms() -> [Value; 2] {
+    let of = |name: &str, about: &str, path: &str, less: usize| {
+        let oldest = weighing(path, 100);
+        let newer = |n: i64, len: usize| weighing(path, len).made(n);
+        let room = 8_192 - 2_816 - oldest.key.len() - id(&client()).to_string().len() - 16;
+        let (_, least) = value_under(&newer(1, 100));
+        let rest = (room - less - 2 * least) / 2;
+        // Of different lengths, so they are different nodes.
+        let newest = [newer(1, 92 + rest / 2), newer(2, 108 + rest - rest / 2)];
+        let weight: usize = newest.iter().map(|draft| value_under(draft).1).sum();
+        assert_eq!(weight, room - less);
+        let values = [&oldest, &newest[0], &newest[1]].map(|draft| {
+            let record = record([value_under(draft).0]);
+            Record { key: draft.key.clone(), ..record }.encode_to_vec()
+        });
+        let mut case = value(name, "13.4", about, oldest.key.as_bytes(), &[]);
+        case["values"] = values.iter().map(|value| json!(hex(value))).collect();
+        seen(case, &[NOW + 2])
+    };
+    [
+        of("room-left", "A third entry stays where two weigh one less than the room.", "", 1),
+        of("room-taken", "It does not where they weigh as much as the room.", "x", 0),
+    ]
 }
 
 fn refused_records() -> Vec<Value> {
@@ -277,19 +344,21 @@ fn refused_messages() -> Vec<Value> {
         (bytes[0], bytes[31]) = ((0xed + more) as u8, 0x7f);
         bytes
     };
-    let mut order_8 = [0; 32];
-    let digits = "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800";
-    for (n, byte) in order_8.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&digits[2 * n..2 * n + 2], 16).unwrap();
-    }
+    let [order_8, other_of_order_8] = [
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    ]
+    .map(|digits| unhex(digits).try_into().unwrap());
     let mut one_with_sign = [0; 32];
     (one_with_sign[0], one_with_sign[31]) = (1, 0x80);
-    let long_signature = {
+    let with_signed = |change: fn(&mut Signed)| {
         let draft = Draft::at(1);
         let mut signed = draft.signed();
-        signed.node_signature = vec![1; 36 + 36 + 1];
+        change(&mut signed);
         record([draft.value_of(signed.encode_to_vec())]).encode_to_vec()
     };
+    let long_signature = with_signed(|signed| signed.node_signature = vec![1; 36 + 36 + 1]);
+    let long_of_client = with_signed(|signed| signed.client_signature = vec![1; 36 + 36 + 1]);
     let heavy = {
         let client = keys::rsa();
         let draft = Draft::of(&client, &b).with(|m| {
@@ -445,6 +514,20 @@ fn refused_messages() -> Vec<Value> {
             "exchange-key",
         ),
         of(
+            "other-key-of-order-8",
+            "The other key of order 8.",
+            low(other_of_order_8),
+            "malformed",
+            "exchange-key",
+        ),
+        of(
+            "withdrawal-with-presence-key",
+            "A withdrawal with the client's key alone.",
+            Draft::withdrawn(1).with(|m| m.presence_key = vec![9; 32]),
+            "malformed",
+            "mixture",
+        ),
+        of(
             "withdrawal-with-key",
             "A withdrawal with a key.",
             Draft::withdrawn(1).with(|m| m.handshake_key = vec![8; 32]),
@@ -516,6 +599,20 @@ fn refused_messages() -> Vec<Value> {
             "limit",
             "signature-bytes",
         ),
+        no(
+            "signature-of-client-as-long-as-allowed",
+            "36 bytes more than the public key.",
+            &with_signed(|signed| signed.client_signature = vec![1; 36 + 36]),
+            "invalid",
+            "signature",
+        ),
+        no(
+            "signature-of-client-too-long",
+            "The same of the client's.",
+            &long_of_client,
+            "limit",
+            "signature-bytes",
+        ),
     ]
 }
 
@@ -562,6 +659,19 @@ fn times() -> Vec<Value> {
                 NOW + TTL - 1,
             ),
             &[NOW + TTL - 1],
+        ),
+        seen(
+            at(
+                value(
+                    "retained-when-read",
+                    "13.3",
+                    "Read when it is not seen any more, and still retained.",
+                    key().as_bytes(),
+                    &retained().encode(),
+                ),
+                NOW + TTL,
+            ),
+            &[NOW + TTL],
         ),
         seen(
             value(
@@ -640,6 +750,21 @@ pub fn joins() -> Vec<Value> {
         signed.node_signature = other_signature(&signed.node_signature);
         record([of_ecdsa.value_of(signed.encode_to_vec())]).encode_to_vec()
     };
+    let signed_twice = {
+        let of_client = [of_ecdsa.signed(), of_ecdsa.signed_again(200)];
+        let mut by_client = of_client.map(|signed| signed.client_signature);
+        let node = of_ecdsa.signed().node_signature;
+        let mut by_node = [other_signature(&node), node];
+        by_client.sort();
+        by_node.sort();
+        let of = |client_signature: &[u8], node_signature: &[u8]| {
+            let (client_signature, node_signature) =
+                (client_signature.to_vec(), node_signature.to_vec());
+            let signed = Signed { client_signature, node_signature, ..of_ecdsa.signed() };
+            record([of_ecdsa.value_of(signed.encode_to_vec())]).encode_to_vec()
+        };
+        [of(&by_client[0], &by_node[1]), of(&by_client[1], &by_node[0])]
+    };
     let withdrawals: Vec<_> = (1..9)
         .map(|n| {
             let draft = Draft::of(&rsa, &node(n)).made(n.into()).with(|m| {
@@ -700,6 +825,13 @@ pub fn joins() -> Vec<Value> {
             "4.3",
             "Of one message and one signature of the client, the lesser signature of the node.",
             &[of_ecdsa.encode(), other_signed],
+            &[NOW],
+        ),
+        values(
+            "two-signatures-of-each",
+            "13.4",
+            "The lesser signature of the client decides, then that of the node.",
+            &signed_twice,
             &[NOW],
         ),
         values(
@@ -769,6 +901,20 @@ pub fn joins() -> Vec<Value> {
             &[several(&(1..25).map(|n| later(n, 1)).collect::<Vec<_>>()), later(1, 0).encode()],
             &[NOW],
         ),
+        values(
+            "8192-bytes",
+            "13.3",
+            "The largest record, of more values than stay.",
+            &[of_len(8_192), later(30, 0).encode()],
+            &[NOW],
+        ),
+        values(
+            "8193-bytes",
+            "13.3",
+            "A byte more, and it is left out as a whole.",
+            &[of_len(8_193), later(30, 0).encode()],
+            &[NOW],
+        ),
         values("eleven-nodes", "13.4", "The eight newest stay.", &many, &[NOW + 12]),
         large,
         values(
@@ -787,6 +933,19 @@ pub fn joins() -> Vec<Value> {
             &[NOW],
         ),
     ]
+    .into_iter()
+    .chain(rooms())
+    .collect()
+}
+
+/// A record of this many bytes: 22 withdrawals, one of them of a node with a long key.
+fn of_len(len: usize) -> Vec<u8> {
+    let of = |long: usize| {
+        let (value, _) = value_under(&weighing("", long).made(1));
+        record((2..23).map(|n| Draft::withdrawn(n).value()).chain([value])).encode_to_vec()
+    };
+    let rest = of(1_000).len() - 1_000;
+    of(len - rest)
 }
 
 /// The record that is selected by an implementation that does not join.
@@ -799,6 +958,11 @@ pub fn choices() -> Vec<Value> {
         record([one.value(), value]).encode_to_vec()
     };
     let expired = of(&[&Draft::at(1).living(1)]);
+    let more_of_lesser_hash = {
+        let with = |n: u8| of(&[&Draft::at(n), &later]);
+        let hash = rsa::digest(&of(&[&later]));
+        (10..).map(with).find(|more| rsa::digest(more) < hash).unwrap()
+    };
     let choice = |name: &str, about: &str, values: &[Vec<u8>]| {
         let rules = PresenceValidator::default();
         let values: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
@@ -806,6 +970,11 @@ pub fn choices() -> Vec<Value> {
     };
     vec![
         choice("latest", "The latest updateDate decides.", &[of(&[&one, &two]), of(&[&later])]),
+        choice(
+            "more-of-lesser-hash",
+            "Also if their hash is the lesser.",
+            &[of(&[&later]), more_of_lesser_hash],
+        ),
         choice("more", "Then more values.", &[of(&[&later]), of(&[&one, &later])]),
         choice(
             "hash",

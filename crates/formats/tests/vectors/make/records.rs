@@ -2,7 +2,7 @@
 
 use prost::Message;
 use serde_json::{Value, json};
-use smart_record_core::{Dict, Limits};
+use smart_record_core::{Dict, Limits, Writer};
 use smart_record_testing::{
     envelope::{field, varint},
     forge::{Author, NOW, REPLACE, SignedUpdate, Space, TTL, Update, encode},
@@ -11,7 +11,7 @@ use smart_record_testing::{
 use super::{
     case,
     documents::{document, int, just, opaque, text},
-    refused,
+    refused, rsa,
 };
 use crate::{
     forms::{hex, view},
@@ -237,6 +237,29 @@ pub fn updates() -> Vec<Value> {
                 .done()
         },
         {
+            let key = Writer::decode(rsa::of_len(42).into()).unwrap();
+            Case::of(
+                "not-owner-of-42-bytes",
+                "5.4",
+                "A peer id of 42 bytes of a key.",
+                free(&alice),
+            )
+            .under(&format!("/sr/{}", key.peer_id()))
+            .with("policy", "key-owner")
+            .refused(&alice, "policy", "not-owner", 1)
+            .done()
+        },
+        {
+            // As the one before, of an RSA key of 43 bytes.
+            let long = "/sr/1EzUxDkjF4Z9QxkP7QAunh19vqjLM5CGo41BokFhsMQpMkBi5NVc21ugRoAWU";
+            let about = "43 bytes of a key, of which a peer id has the hash.";
+            Case::of("no-owner-of-43-bytes", "5.4", about, free(&alice))
+                .under(long)
+                .with("policy", "key-owner")
+                .refused(&alice, "policy", "no-owner", 1)
+                .done()
+        },
+        {
             let key = format!("/sr/{}", "k".repeat(252));
             let space = alice.space([alice.sign_under(key.clone(), &Update::saying(1))]);
             Case::of("key-256", "2", "The longest key.", space).under(&key).done()
@@ -426,6 +449,23 @@ fn times() -> Vec<Value> {
                 "5.2",
                 "What counts is retain_until.",
                 Update { retain_until: Some(NOW + MAX_TTL + 1), ..Update::saying(1) },
+            ),
+            "limit",
+            "ttl",
+        ),
+        of(
+            "ttl-of-last-microsecond",
+            "5.2",
+            "48 hours from the millisecond in which it was issued: the time of seq is rounded down.",
+            Update { seq: NOW * 1_000 + 999, ..lives(MAX_TTL) },
+        )
+        .done(),
+        no(
+            of(
+                "ttl-of-last-microsecond-and-1",
+                "5.2",
+                "A millisecond more.",
+                Update { seq: NOW * 1_000 + 999, ..lives(MAX_TTL + 1) },
             ),
             "limit",
             "ttl",
@@ -745,6 +785,11 @@ fn unknown_fields() -> Vec<Value> {
         no("field-zero", "A field with the number 0.", &[0x00, 1]),
         yes("field-greatest", "The greatest field number.", &varint((1 << 29) - 1, 1)),
         no("field-too-great", "The field number 2^29.", &[0x80, 0x80, 0x80, 0x80, 0x10, 1]),
+        no(
+            "field-too-great-by-9",
+            "The field number 2^29 + 9: its lower 29 bits are 9.",
+            &[0xc8, 0x80, 0x80, 0x80, 0x10, 1],
+        ),
         no_value(
             "update-wrong-wire-type",
             "The updates of a space as a number.",

@@ -85,7 +85,8 @@ fn key_of(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
     der(0x30, &[modulus, exponent].concat())
 }
 
-fn number(number: &[u8]) -> Vec<u8> {
+/// The DER of a number that is not negative.
+pub fn number(number: &[u8]) -> Vec<u8> {
     let first = number.iter().position(|byte| *byte != 0).unwrap();
     let sign = if number[first] & 0x80 == 0 { &[][..] } else { &[0] };
     der(0x02, &[sign, &number[first..]].concat())
@@ -99,7 +100,13 @@ pub fn with_bits(bits: &[u8]) -> Vec<u8> {
     PublicKey { r#type: 0, data }.encode_to_vec()
 }
 
-fn der(tag: u8, body: &[u8]) -> Vec<u8> {
+/// A public key of this many bytes, which is no key that could sign.
+pub fn of_len(len: usize) -> Vec<u8> {
+    let key = |bits: usize| with_bits(&vec![1; bits]);
+    (0..=len).rev().map(key).find(|key| key.len() == len).expect("a public key of this length")
+}
+
+pub fn der(tag: u8, body: &[u8]) -> Vec<u8> {
     let len = (body.len() as u16).to_be_bytes();
     let head = match body.len() {
         0..128 => vec![tag, len[1]],

@@ -2,6 +2,7 @@
 
 use prost::Message;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use smart_record_core::{RecordKey, Seq, Stamp, StampSearch};
 use smart_record_testing::{
     envelope::field,
@@ -27,6 +28,16 @@ fn stamp(key: &str, author: &Author, seq: u64, bits: u8) -> Vec<u8> {
 
 fn sign(author: &Author, update: &Update, extensions: &[u8]) -> SignedUpdate {
     author.sign_bytes(&KEY.into(), [&update.encode_to_vec()[..], extensions].concat())
+}
+
+/// A field of 8 bits with a nonce of any length, which is hashed as those of eight bytes are.
+fn with_nonce(author: &Author, seq: u64, len: usize) -> Vec<u8> {
+    let rank = author.writer().rank(&RecordKey::new(KEY));
+    let day = ((seq / DAY) as u32).to_be_bytes();
+    let nonce = |n: u64| [&n.to_le_bytes()[..], &[0; 8]].concat()[..len].to_vec();
+    let hash = |nonce: &[u8]| Sha256::digest([&b"smart-stamp"[..], &rank, &day, nonce].concat());
+    let nonce = (0..).map(nonce).find(|nonce| hash(nonce)[0] == 0);
+    [&[8], &nonce.unwrap()[..]].concat()
 }
 
 /// An update with a stamp of its day.
@@ -69,6 +80,22 @@ pub fn stamps() -> Vec<Value> {
         of("short", "A field of eight bytes.", KEY, &alice, now, &good[..8]),
         of("long", "A field of ten bytes.", KEY, &alice, now, &[&good[..], &[0]].concat()),
         of("empty", "A field of no bytes.", KEY, &alice, now, &[]),
+        of(
+            "long-and-good",
+            "A field of ten bytes that is good if its nonce has nine.",
+            KEY,
+            &alice,
+            now,
+            &with_nonce(&alice, now, 9),
+        ),
+        of(
+            "short-and-good",
+            "A field of eight bytes that is good if its nonce has seven.",
+            KEY,
+            &alice,
+            now,
+            &with_nonce(&alice, now, 7),
+        ),
         of("other-key", "Of another key.", other, &alice, now, &good),
         of("other-writer", "Of another writer.", KEY, &Author::ed25519(2), now, &good),
         of("first-day", "The day 0.", KEY, &alice, 5, &stamp(KEY, &alice, 5, 6)),
@@ -154,6 +181,18 @@ pub fn limits() -> Vec<Value> {
                 plain(a),
                 worked(b, 4),
                 value(f, &[stamped(f, &says, 6), stamped(f, &Update::saying(2).after(1), 2)]),
+            ],
+        )
+        .limit("spaces_per_record", 1)
+        .limit("min_stamp_bits", MIN_BITS)
+        .done(),
+        Case::new(
+            "work-is-no-sum",
+            "5.5",
+            "Two updates of 4 bits are less work than one of 5.",
+            &[
+                value(a, &[stamped(a, &says, 4), stamped(a, &Update::saying(2).after(1), 4)]),
+                worked(f, 5),
             ],
         )
         .limit("spaces_per_record", 1)

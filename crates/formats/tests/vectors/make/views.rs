@@ -52,6 +52,17 @@ pub fn views() -> Vec<Value> {
             &[0, 99, 100, 150, 199, 200],
         ));
     }
+    for (name, _, older, newer) in merges() {
+        if ["set", "dict", "predicate"].contains(&name) {
+            cases.push(fold(
+                &format!("older-{name}-lives-longer"),
+                "8.2",
+                "The lifetime is the later one, also where that is the older.",
+                &[(older, 200), (newer, 100)],
+                &[99, 100, 199, 200],
+            ));
+        }
+    }
     cases.extend([
         hidden_more_briefly,
         fold("three", "8.2", "Oldest first.", &[(r#"{"a": 1, "b": 1}"#, 100), (r#"{"b": 2, "c": 2}"#, 300), (r#"{"c": 3}"#, 200)], &[0, 100, 200, 300]),
@@ -88,6 +99,8 @@ pub fn views() -> Vec<Value> {
         fold("set-lifetimes-place-by-place", "7.3", "Equal elements whose insides live for different times.", &[(r#"{"s": {"/": {"set": [[{"@": 30, "/": 1}, {"@": 80, "/": 2}]]}}}"#, 100), (r#"{"s": {"/": {"set": [[{"@": 80, "/": 1}, {"@": 30, "/": 2}]]}}}"#, 100)], &[29, 30, 80]),
         fold("set-of-dicts", "7.3", "The same with Dicts.", &[(r#"{"s": {"/": {"set": [{"a": {"@": 30, "/": 1}, "b": 2}]}}}"#, 50), (r#"{"s": {"/": {"set": [{"a": 1, "b": {"@": 20, "/": 2}}]}}}"#, 100)], &[19, 30, 50, 99]),
         fold("set-of-predicates", "7.3", "The same with Predicates.", &[(r#"{"s": {"/": {"set": [{"/": {"predicate": {"tag": "t", "positional": [{"@": 30, "/": 1}], "named": {"n": 1}}}}]}}}"#, 50), (r#"{"s": {"/": {"set": [{"/": {"predicate": {"tag": "t", "positional": [1], "named": {"n": {"@": 20, "/": 1}}}}}]}}}"#, 100)], &[19, 30, 50, 99]),
+        fold("set-of-dicts-newer-later", "7.3", "With Dicts, the other way round.", &[(r#"{"s": {"/": {"set": [{"a": 1, "b": {"@": 20, "/": 2}}]}}}"#, 50), (r#"{"s": {"/": {"set": [{"a": {"@": 30, "/": 1}, "b": 2}]}}}"#, 100)], &[19, 30, 50, 99]),
+        fold("set-of-predicates-newer-later", "7.3", "With Predicates, the other way round.", &[(r#"{"s": {"/": {"set": [{"/": {"predicate": {"tag": "t", "positional": [1], "named": {"n": {"@": 20, "/": 1}}}}}]}}}"#, 50), (r#"{"s": {"/": {"set": [{"/": {"predicate": {"tag": "t", "positional": [{"@": 30, "/": 1}], "named": {"n": 1}}}}]}}}"#, 100)], &[19, 30, 50, 99]),
     ]);
     cases
 }
