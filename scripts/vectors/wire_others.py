@@ -1,4 +1,5 @@
-"""Public keys, IPRS records, presence records and signed records: sections 2 and 12 to 14."""
+"""Public keys, IPRS records, presence records and signed records: sections 2 and 12 to 14. And what
+replicas do with values."""
 
 import base64
 import math
@@ -349,7 +350,7 @@ class ValueReplica:
             new.receipt = last.receipt
             require(now < new.receipt + since_receipt, "expired")
         elif last:
-            require(order > last.order or (held and order == last.order), "stale")
+            require(order >= last.order, "stale")
         if since_receipt:
             own_end = new.receipt + since_receipt
         is_own = own_end is not None and not since_receipt and own_end <= now + TTL

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use libp2p_kad as kad;
 use libp2p_smart_record::{RecordKey, built_in, signed::SignedRecordValidator};
-use serde_json::Value;
 use smart_record_testing::{at, vectors};
 
 use crate::replica::Replica;

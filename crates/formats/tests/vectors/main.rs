@@ -2,8 +2,9 @@
 //!
 //! [`make`] makes them, from fixed keys and times. `UPDATE_VECTORS=1 cargo test -p
 //! smart-record-formats --test vectors` writes the files; without it the test compares the files
-//! with the output. [`judge`] compares the files with the behaviour of the library.
-//! `tests/vectors/README.md` describes their form.
+//! with the output. [`judge`] compares the files with the behaviour of the library. Those of
+//! `replica` need a store: `tests/namespaces/vectors.rs`. `tests/vectors/README.md` describes their
+//! form.
 
 #![allow(
     clippy::unwrap_used,

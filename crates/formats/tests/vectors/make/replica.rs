@@ -258,6 +258,24 @@ fn receipts() -> Vec<Value> {
                 "12.4",
                 "It is remembered for 48 hours. A worse one is stale.",
             ),
+        replica().put_for(5, 0, record).put(2_000, record).get(3_000, record).gone(7_000).case(
+            "receipt-again-for-longer",
+            "12.5",
+            "Put again, the old end counts.",
+        ),
+        replica()
+            .put(0, record)
+            .put_for(5, 20_000, sequence(2))
+            .gone(27_000)
+            .stale(30_000, record)
+            .stale(30_000, sequence(1))
+            .put(30_000, sequence(2))
+            .get(30_000, sequence(2))
+            .case(
+                "receipt-and-better-after-end",
+                "12.4",
+                "A better one is remembered as long. What is worse is stale, and it comes back.",
+            ),
         replica()
             .put(0, record)
             .put(20_000, sequence(2))
@@ -344,12 +362,12 @@ fn presences() -> Vec<Value> {
             .get(5, one.encode())
             .case("presence-over", "13.3", "If no value is retained, there is no answer."),
         replica()
-            .put(400_000, ahead(400_000).encode())
+            .put(600_000, ahead(600_000).encode())
             .put(0, two.encode())
-            .get(0, several(&[ahead(400_000), two.clone()]))
+            .get(0, several(&[ahead(600_000), two.clone()]))
             .case("presence-ahead", "13.3", "What is held already may be ahead. It is joined."),
         replica()
-            .put(700_000, ahead(700_000).encode())
+            .put(600_001, ahead(600_001).encode())
             .put(0, two.encode())
             .get(0, two.encode())
             .case("presence-far-ahead", "12.5", "What is more than ten minutes ahead gives way."),
