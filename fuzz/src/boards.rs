@@ -240,10 +240,12 @@ impl Boards {
                 let update = held.space(&id.0).and_then(|space| space.get(id.1));
                 update.is_some_and(|update| update.retain_until() > now)
             });
-            // Older than all that a space of so many updates keeps.
+            // Older than all merges that a space of so many keeps beside its newest replace.
             let is_truncated = found.space(&id.0).is_some_and(|space| {
-                space.updates().len() == limits().updates_per_space()
-                    && space.updates().all(|update| update.position() > id.1)
+                let positions = space.updates().map(|update| Some(update.position()));
+                let merges = positions.filter(|position| *position != newest_replace);
+                let newer = merges.clone().filter(|position| *position > Some(id.1)).count();
+                newer == limits().updates_per_space() && merges.count() == newer
             });
             let is_hidden = newest_replace > Some(id.1) || is_truncated;
             if is_retained && !shown.contains(&id) && !is_hidden {
