@@ -243,9 +243,9 @@ impl Boards {
             // Older than all merges that a space of so many keeps beside its newest replace.
             let is_truncated = found.space(&id.0).is_some_and(|space| {
                 let positions = space.updates().map(|update| Some(update.position()));
-                let merges = positions.filter(|position| *position != newest_replace);
-                let newer = merges.clone().filter(|position| *position > Some(id.1)).count();
-                newer == limits().updates_per_space() && merges.count() == newer
+                let merges: Vec<_> = positions.filter(|it| *it != newest_replace).collect();
+                merges.len() == limits().updates_per_space()
+                    && merges.iter().all(|it| *it > Some(id.1))
             });
             let is_hidden = newest_replace > Some(id.1) || is_truncated;
             if is_retained && !shown.contains(&id) && !is_hidden {
