@@ -61,12 +61,12 @@ pub(crate) struct Change {
     pub(crate) writers: Vec<Writer>,
     /// The spaces that the record has no place for, as far as that was not known.
     pub(crate) dropped: Vec<(Writer, Dropped)>,
-    pub(crate) lifetime: Lifetime,
+    pub(crate) lifetime: LifetimeChange,
 }
 
 /// How the unsigned lifetime that comes with a value changes that of the known one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(crate) enum Lifetime {
+pub(crate) enum LifetimeChange {
     /// The known value is the better one. So it is for smart records, which have none.
     #[default]
     Kept,
@@ -84,7 +84,7 @@ pub(crate) enum CheckedAnswer {
     Value(Bytes),
 }
 
-impl Lifetime {
+impl LifetimeChange {
     /// When the better value expires. `known` is the expiry of the known value, `stated` that which
     /// comes with the new one. `None` is never.
     pub(crate) fn end(
@@ -186,19 +186,19 @@ impl JoinedAnswers {
             }
             (Self::Value(validator, best), CheckedAnswer::Value(shown)) => {
                 let (better, lifetime) = match best {
-                    Some(best) if best == shown => (best.clone(), Lifetime::Extended),
+                    Some(best) if best == shown => (best.clone(), LifetimeChange::Extended),
                     Some(best) => {
                         // The known value comes first, so it wins a tie.
                         let better = validator.consolidate(key, &[best, shown])?;
                         let lifetime = match () {
-                            () if validator.contains(key, best, shown) => Lifetime::Extended,
-                            () if better == *shown => Lifetime::Replaced,
-                            () if better == *best => Lifetime::Kept,
-                            () => Lifetime::Extended,
+                            () if validator.contains(key, best, shown) => LifetimeChange::Extended,
+                            () if better == *shown => LifetimeChange::Replaced,
+                            () if better == *best => LifetimeChange::Kept,
+                            () => LifetimeChange::Extended,
                         };
                         (better.into(), lifetime)
                     }
-                    None => (shown.clone(), Lifetime::Replaced),
+                    None => (shown.clone(), LifetimeChange::Replaced),
                 };
                 let is_news = best.as_ref() != Some(&better);
                 *best = Some(better);
@@ -458,7 +458,7 @@ fn take_record(
     let is_news = !dropped.is_empty() || has_changed;
     let before = before.into_iter().map(|(writer, _)| writer.clone());
     let writers = before.chain(gone.into_iter().map(|(writer, _)| writer)).collect();
-    Change { is_news, writers, dropped, lifetime: Lifetime::Kept }
+    Change { is_news, writers, dropped, lifetime: LifetimeChange::Kept }
 }
 
 /// The same in bytes of its own.

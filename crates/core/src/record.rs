@@ -256,10 +256,7 @@ impl SmartRecord {
     /// for this key; [`insert`](Self::insert) does.
     pub fn join_space(&mut self, writer: Writer, space: Space) {
         if !space.is_empty() {
-            self.spaces.change_or_default(writer, |had| match had.is_empty() {
-                true => *had = space,
-                false => had.join(space),
-            });
+            self.spaces.change_or_default(writer, |had| had.join(space));
         }
     }
 

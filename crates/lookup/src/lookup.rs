@@ -561,7 +561,7 @@ impl Lookup {
     }
 
     /// Peers beyond the share of their subnet. Those that have answered come first, then those that
-    /// were asked, then the closest.
+    /// were asked, those that were named, and those that have failed; of each the closest.
     fn surplus(&self) -> BTreeSet<Distance> {
         let rank = |state: State| match state {
             State::Answered => 0,

@@ -2,6 +2,7 @@
 
 mod answers;
 mod holders;
+mod lifetimes;
 mod policies;
 
 use std::{

@@ -648,46 +648,11 @@ fn the_number_of_answers_per_round_is_bounded() {
     assert!(!test.0.is_complete());
 }
 
-/// Accepts any bytes and prefers the greatest.
+/// Accepts any bytes and prefers the greatest. The first byte of a value says all; others are as if
+/// they were not signed.
 struct Greatest;
 
 impl Validator for Greatest {
-    fn validate(&self, _: &RecordKey, _: &[u8], _: Timestamp) -> Result<Validity, ValidationError> {
-        Ok(Validity::forever())
-    }
-
-    fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
-        smart_record_core::best_index(values)
-    }
-
-    fn wrapped(&self) -> Option<&dyn Validator> {
-        None
-    }
-}
-
-#[test]
-fn a_value_expires_no_later_than_with_the_holders_of_the_best_value() {
-    let registry = Registry::empty().with("great", Greatest).unwrap();
-    let mut lookup =
-        RecordLookup::new("/great/a".into(), ReadPolicy::All, BOUNDS, &registry).unwrap();
-    let at = |seconds| Some(NOW.saturating_add(Duration::from_secs(seconds)));
-    let mut kept_until = |value: &'static str, expires_at| {
-        let shown = lookup.joined().check(lookup.key(), value.into(), NOW);
-        lookup.on_answer(PeerId::random(), shown, expires_at);
-        lookup.expires_at()
-    };
-    assert_eq!(kept_until("a", at(40)), at(40));
-    assert_eq!(kept_until("c", at(10)), at(10));
-    assert_eq!(kept_until("c", at(20)), at(20));
-    assert_eq!(kept_until("b", at(30)), at(20));
-    assert_eq!(kept_until("c", None), None, "one holder states no expiry");
-    assert_eq!(kept_until("c", at(50)), None);
-}
-
-/// The first byte of a value says all; the others are not signed. Prefers the greatest bytes.
-struct Unsigned;
-
-impl Validator for Unsigned {
     fn validate(&self, _: &RecordKey, _: &[u8], _: Timestamp) -> Result<Validity, ValidationError> {
         Ok(Validity::forever())
     }
@@ -705,17 +670,36 @@ impl Validator for Unsigned {
     }
 }
 
-#[test]
-fn a_copy_in_other_bytes_extends_a_lifetime_and_does_not_shorten_it() {
-    let registry = Registry::empty().with("unsigned", Unsigned).unwrap();
+fn at(seconds: u64) -> Option<Timestamp> {
+    Some(NOW.saturating_add(Duration::from_secs(seconds)))
+}
+
+/// Gives a read one value after the other with its expiry, and returns that of the best.
+fn kept_until() -> impl FnMut(&'static str, Option<Timestamp>) -> Option<Timestamp> {
+    let registry = Registry::empty().with("great", Greatest).unwrap();
     let mut lookup =
-        RecordLookup::new("/unsigned/a".into(), ReadPolicy::All, BOUNDS, &registry).unwrap();
-    let at = |seconds| Some(NOW.saturating_add(Duration::from_secs(seconds)));
-    let mut kept_until = |value: &'static str, expires_at| {
+        RecordLookup::new("/great/a".into(), ReadPolicy::All, BOUNDS, &registry).unwrap();
+    move |value, expires_at| {
         let shown = lookup.joined().check(lookup.key(), value.into(), NOW);
         lookup.on_answer(PeerId::random(), shown, expires_at);
         lookup.expires_at()
-    };
+    }
+}
+
+#[test]
+fn a_value_expires_no_later_than_with_the_holders_of_the_best_value() {
+    let mut kept_until = kept_until();
+    assert_eq!(kept_until("a", at(40)), at(40));
+    assert_eq!(kept_until("c", at(10)), at(10));
+    assert_eq!(kept_until("c", at(20)), at(20));
+    assert_eq!(kept_until("b", at(30)), at(20));
+    assert_eq!(kept_until("c", None), None, "one holder states no expiry");
+    assert_eq!(kept_until("c", at(50)), None);
+}
+
+#[test]
+fn a_copy_in_other_bytes_extends_a_lifetime_and_does_not_shorten_it() {
+    let mut kept_until = kept_until();
     assert_eq!(kept_until("ab", at(40)), at(40));
     assert_eq!(kept_until("ac", at(10)), at(40), "its bytes are greater");
     assert_eq!(kept_until("aa", at(50)), at(50), "its bytes are lesser");

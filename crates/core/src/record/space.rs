@@ -142,6 +142,10 @@ impl Space {
 
     /// Joins another state of the space.
     pub fn join(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
         for update in other.updates {
             self.insert(update);
         }
