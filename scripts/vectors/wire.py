@@ -270,6 +270,12 @@ def check_replica(case):
             agree(f"step {number}", found and found.hex(), step["get"])
 
 
+def check_answer(case):
+    refused, found = outcome(wire.read_answer, case["message"], case["key"])
+    agree("whether it is refused", refused is not None, case["is_refused"])
+    agree("what is taken", found or (None, None), (case["record"], case["ttl"]))
+
+
 def check_of_py_libp2p(case):
     found, _, _ = wire.read_signed(case["envelope"], case["key"], None)
     del found["hash"]
@@ -305,6 +311,7 @@ CHECKS = {
     "presence/choices": choose_with(rank_of_presence),
     "signed/records": check_with(read_signed),
     "signed/choices": choose_with(read_signed),
+    "replica/answers": check_answer,
     "replica/puts": check_replica,
     "py-libp2p/public-keys": check_pk,
     "py-libp2p/signed-records": check_of_py_libp2p,
@@ -314,7 +321,7 @@ CHECKS = {
 # The fields of cases that are bytes.
 BYTES = (
     "public_key peer_id_bytes body key preimage signature bytes record topic rank block cid_bytes value envelope held kept "
-    "before update after digest stamp"
+    "before update after digest stamp message"
 ).split()
 
 

@@ -137,6 +137,25 @@ def message(data, schema, allow=lambda unknown: not unknown):
     return values
 
 
+# 2.1. Messages of the DHT
+
+
+def fields_of(data):
+    """The last of each field of a message, by number."""
+    return {field.number: field.value for field in parse(data)[0]}
+
+
+def read_answer(data, key):
+    """The value and the ttl in an answer to a GET; `None` if there is none."""
+    answer = fields_of(data)
+    require(answer.get(2, b"") in (b"", key), "other-key")
+    if 3 not in answer:
+        return None
+    record = fields_of(answer[3])
+    require(record.get(1, b"") == key, "other-key")
+    return record.get(2, b""), record.get(777, 0) or None
+
+
 # 2, 3. Keys, public keys, peer ids
 
 ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"

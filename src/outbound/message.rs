@@ -230,6 +230,7 @@ fn next_field<'a>(message: &mut &'a [u8]) -> Result<(u32, &'a [u8], WireType), D
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use smart_record_testing::vectors;
 
     use super::*;
     use crate::addresses::{MAX_ADDRESSES, MAX_BYTES};
@@ -303,6 +304,25 @@ mod tests {
         assert_eq!(read(&answer, &put), Err(InvalidAnswer::OtherKey));
         answer.record = Some(proto::Record { value: Bytes::new(), ..about(b"/sr/key") });
         assert_eq!(read(&answer, &put), Err(InvalidAnswer::OtherValue));
+    }
+
+    #[test]
+    fn answers_are_read_as_the_vectors_say() {
+        for case in vectors::read(&vectors::path("replica/answers.json")) {
+            let request = Request::GetValue { key: vectors::bytes(&case, "key").into() };
+            let message = vectors::bytes(&case, "message").into();
+            let answer = Response::read(message, &request, &PeerId::random(), &remote());
+            assert_eq!(answer.is_err(), case["is_refused"] == true, "{case}: {answer:?}");
+            let record = answer.ok().and_then(|answer| answer.record);
+            let expected = case["record"].is_string().then(|| Record {
+                value: vectors::bytes(&case, "record").into(),
+                publisher: None,
+                ttl: case["ttl"].as_u64().map(Duration::from_secs),
+            });
+            // The publisher is not a part of the vectors: it says nothing.
+            let record = record.map(|record| Record { publisher: None, ..record });
+            assert_eq!(record, expected, "{case}");
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! [`make`] makes them, from fixed keys and times. `UPDATE_VECTORS=1 cargo test -p
 //! smart-record-formats --test vectors` writes the files; without it the test compares the files
 //! with the output. [`judge`] compares the files with the behaviour of the library. Those of
-//! `replica` need a store: `tests/namespaces/vectors.rs`. `tests/vectors/README.md` describes their
-//! form.
+//! `replica` need a node: `tests/namespaces/vectors.rs`, `src/outbound/message.rs`.
+//! `tests/vectors/README.md` describes their form.
 
 #![allow(
     clippy::unwrap_used,

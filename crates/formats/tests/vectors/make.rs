@@ -1,5 +1,6 @@
 //! Makes the vectors, from fixed keys and times.
 
+mod answers;
 mod compactions;
 pub mod coverage;
 mod documents;
@@ -51,6 +52,7 @@ pub fn files() -> Vec<(&'static str, Vec<Value>)> {
         ("presence/choices", presence::choices()),
         ("signed/records", signed::records()),
         ("signed/choices", signed::choices()),
+        ("replica/answers", answers::answers()),
         ("replica/puts", replica::puts()),
     ]
 }
