@@ -268,10 +268,12 @@ def check_replica(case):
         else:
             found = replica.get(step["at"])
             agree(f"step {number}", found and found.hex(), step["get"])
+            if "ttl" in step:
+                agree(f"the ttl of step {number}", replica.ttl(step["at"]), step["ttl"])
 
 
 def check_answer(case):
-    refused, found = outcome(wire.read_answer, case["message"], case["key"])
+    refused, found = outcome(wire.read_answer, case["message"], case["key"], case.get("put"))
     agree("whether it is refused", refused is not None, case["is_refused"])
     agree("what is taken", found or (None, None), (case["record"], case["ttl"]))
 
@@ -321,7 +323,7 @@ CHECKS = {
 # The fields of cases that are bytes.
 BYTES = (
     "public_key peer_id_bytes body key preimage signature bytes record topic rank block cid_bytes value envelope held kept "
-    "before update after digest stamp message"
+    "before update after digest stamp message put"
 ).split()
 
 

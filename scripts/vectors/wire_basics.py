@@ -145,15 +145,15 @@ def fields_of(data):
     return {field.number: field.value for field in parse(data)[0]}
 
 
-def read_answer(data, key):
-    """The value and the ttl in an answer to a GET; `None` if there is none."""
+def read_answer(data, key, put=None):
+    """The value and the ttl in an answer to a GET; `None` if there is none, and for a PUT."""
     answer = fields_of(data)
     require(answer.get(2, b"") in (b"", key), "other-key")
     if 3 not in answer:
-        return None
+        return require(put is None, "other-key")
     record = fields_of(answer[3])
-    require(record.get(1, b"") == key, "other-key")
-    return record.get(2, b""), record.get(777, 0) or None
+    require(record.get(1, b"") == key and put in (None, record.get(2, b"")), "other-key")
+    return None if put else (record.get(2, b""), record.get(777, 0) % 2**32 or None)
 
 
 # 2, 3. Keys, public keys, peer ids

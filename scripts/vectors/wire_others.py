@@ -366,6 +366,9 @@ class ValueReplica:
     def get(self, now):
         return self.kept.value if self.kept and now < self.kept.end else None
 
+    def ttl(self, now):
+        return (self.kept.end - now) // 1000
+
 
 def read_pk_value(value, key, now):
     return {"peer_id": read_pk(value, key)}, (), b""

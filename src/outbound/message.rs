@@ -309,7 +309,14 @@ mod tests {
     #[test]
     fn answers_are_read_as_the_vectors_say() {
         for case in vectors::read(&vectors::path("replica/answers.json")) {
-            let request = Request::GetValue { key: vectors::bytes(&case, "key").into() };
+            let key = vectors::bytes(&case, "key").into();
+            let request = match case["put"].is_string() {
+                true => {
+                    let value = vectors::bytes(&case, "put").into();
+                    Request::PutValue { key, record: Record { value, publisher: None, ttl: None } }
+                }
+                false => Request::GetValue { key },
+            };
             let message = vectors::bytes(&case, "message").into();
             let answer = Response::read(message, &request, &PeerId::random(), &remote());
             assert_eq!(answer.is_err(), case["is_refused"] == true, "{case}: {answer:?}");

@@ -66,8 +66,12 @@ impl Replica {
 
 /// The record in the answer of a store to a GET.
 pub fn stored(store: &SmartRecordStore, key: &RecordKey) -> Option<Vec<u8>> {
-    let answer = store.get(&kad::RecordKey::new(key));
-    answer.map(|record| without_coverage(&record.value).to_vec())
+    store.get(&kad::RecordKey::new(key)).map(|record| value(&record))
+}
+
+/// The value of an answer, without what stands in answers only.
+pub fn value(answer: &kad::Record) -> Vec<u8> {
+    without_coverage(&answer.value).to_vec()
 }
 
 /// The reasons of the refusals among these events.

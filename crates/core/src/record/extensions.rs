@@ -56,7 +56,9 @@ impl Extensions {
         Self(BTreeMap::new())
     }
 
-    /// Sets the bytes of a field, which may be empty.
+    /// Sets the bytes of a field, which may be empty. Field 16 is the [`Stamp`](crate::Stamp), and
+    /// 17 to 31 are reserved for later versions of the wire form: whoever implements none of these
+    /// signs no update with them.
     ///
     /// # Errors
     /// [`ExtensionError`] if `number` is not one of [`NUMBERS`](Self::NUMBERS), or the fields would

@@ -190,7 +190,9 @@ impl<T: NamespaceItem> Namespaces<T> {
         Self { by_name: Arc::default(), fallback: None }
     }
 
-    /// Registers an item for the keys `/namespace/…` and replaces the previous one.
+    /// Registers an item for the keys `/namespace/…` and replaces the previous one. The names
+    /// `sr`, `iprs`, `presence`, `pk` and `ipns`, each also followed by digits, are reserved for
+    /// the namespaces of `docs/wire.md`.
     ///
     /// # Errors
     /// [`NamespaceError`] if `namespace` is invalid, or is that of smart records and the item does

@@ -2,7 +2,7 @@
 /// Where a client is present: one value for each node.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Record {
-    /// The key in the DHT: `/presence/<id1>/...`.
+    /// The key in the DHT: `/presence/<id1>/...`, or in another namespace.
     #[prost(string, tag = "1")]
     pub key: ::prost::alloc::string::String,
     /// The latest `creationDate` of the values.

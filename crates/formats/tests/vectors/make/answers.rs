@@ -47,6 +47,21 @@ fn answer<const N: usize>(name: &str, about: &str, fields: [Vec<u8>; N], taken: 
     )
 }
 
+/// The same of an answer to a PUT, which acknowledges it or not.
+fn to_put<const N: usize>(
+    name: &str,
+    about: &str,
+    fields: [Vec<u8>; N],
+    is_refused: bool,
+) -> Value {
+    let taken = if is_refused { Taken::Refused } else { Taken::Nothing };
+    let mut case = answer(name, about, [], &taken);
+    // The type 0, PUT_VALUE, is not written.
+    case["message"] = json!(hex(fields.concat()));
+    case["put"] = json!(hex(b"x"));
+    case
+}
+
 /// The field of a `Message` with a `Record` of these fields.
 fn record<const N: usize>(fields: [Vec<u8>; N]) -> Vec<u8> {
     field(3, &fields.concat())
@@ -139,6 +154,39 @@ pub fn answers() -> Vec<Value> {
                 varint(10, 1),
             ],
             &found,
+        ),
+        answer(
+            "ttl-2-32",
+            "Only the lower 32 bits of a uint32 count: 1 more than 2^32 is 1.",
+            [with_ttl((1 << 32) + 1)],
+            &Taken::Record(b"x", Some(1)),
+        ),
+        to_put("put", "The keys and the value as they were put.", [field(2, KEY), plain()], false),
+        to_put("put-without-message-key", "Message.key is absent.", [plain()], false),
+        to_put(
+            "put-and-more",
+            "With other fields of the record.",
+            [field(2, KEY), record([key(), value(), field(666, &peer_id), varint(777, 9)])],
+            false,
+        ),
+        to_put(
+            "put-other-value",
+            "Another value.",
+            [field(2, KEY), record([key(), field(2, b"y")])],
+            true,
+        ),
+        to_put("put-without-record", "No record.", [field(2, KEY)], true),
+        to_put(
+            "put-other-key",
+            "Another key of the record.",
+            [field(2, KEY), record([field(1, OTHER), value()])],
+            true,
+        ),
+        to_put(
+            "put-other-message-key",
+            "Another key of the message.",
+            [field(2, OTHER), plain()],
+            true,
         ),
         answer("cut", "The last byte is missing.", [cut], &Taken::Refused),
     ]

@@ -63,7 +63,15 @@ pub fn compactions() -> Vec<Value> {
         let set = format!(r#"{{"/": {{"set": [{n}]}}}}"#);
         (format!(r#"{{"d": {dict}, "k{key}": "{value}", "s": {set}}}"#), 100 + n)
     };
+    let opaque = (r#"{"new": {"@": 60, "/": {"/": {"opaque": "f20101aa"}}}}"#.to_owned(), 100);
+    let with_opaque = std::iter::once(opaque).chain((1..65).map(small)).collect::<Vec<_>>();
     vec![
+        compaction(
+            "opaque",
+            "An opaque node is carried over, with its lifetime.",
+            &with_opaque,
+            &[0, 59, 60],
+        ),
         compaction(
             "updates-65",
             "A space of 64 updates, and one more: its content fits into one update.",

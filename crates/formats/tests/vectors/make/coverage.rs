@@ -131,6 +131,21 @@ pub fn coverage() -> Vec<Value> {
             [field(2, &fields(16, 32)), record.clone()].concat(),
         ),
         answer(
+            "unknown-in-front",
+            "An unknown field of the wire type 2 in front of the spaces: the search goes on.",
+            [&field(9, b"?")[..], &whole].concat(),
+        ),
+        answer(
+            "unknown-between",
+            "One between the coverage and the asker.",
+            [&whole[..], &field(4, b"?"), &field(3, &[1, 2])].concat(),
+        ),
+        answer(
+            "unknown-behind",
+            "One behind both.",
+            [&whole[..], &field(3, &[1, 2]), &field(4, b"?")].concat(),
+        ),
+        answer(
             "behind-a-varint",
             "A field of another wire type is in front of it.",
             [record.clone(), varint(9, 1), field(2, &fields(16, 32))].concat(),

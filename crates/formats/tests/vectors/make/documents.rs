@@ -588,14 +588,17 @@ pub fn order() -> Vec<Value> {
         ),
         ascending(
             "opaque",
-            "By their bytes.",
+            "By their bytes, the tag included, and not by the number of the field.",
             vec![
                 varint(12, 1),
                 varint(12, 2),
                 varint(13, 0),
+                // The number 32, which is less than 16, 30 and 31 as bytes.
+                varint(32, 0),
                 field(16, b"b"),
                 field(16, b"aa"),
                 opaque(b""),
+                field(31, b""),
             ],
         ),
     ]

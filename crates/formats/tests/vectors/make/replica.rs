@@ -65,6 +65,13 @@ impl Replica {
         self
     }
 
+    /// A GET that is answered with this value and a `Record.ttl`.
+    fn get_for(self, seconds: u64, after: u64, value: impl AsRef<[u8]>) -> Self {
+        let mut steps = self.get(after, value);
+        steps.steps.last_mut().unwrap()["ttl"] = json!(seconds);
+        steps
+    }
+
     /// A GET that is answered without a record.
     fn gone(mut self, after: u64) -> Self {
         self.steps.push(json!({ "at": NOW + after, "get": null }));
@@ -97,37 +104,40 @@ fn ends() -> Vec<Value> {
     let long = note(1, Some(NOW + DAYS_2 + 1));
     let public_key = ed25519(1).public().encode_protobuf();
     let path = [&b"/pk/"[..], &ed25519(1).public().to_peer_id().to_bytes()].concat();
-    let range = {
-        let range = DatetimeRange::record("x", at(NOW), at(NOW + 10_000));
+    let of_range = |from: u64, until: u64| {
+        let range = DatetimeRange::record("x", at(NOW + from), at(NOW + until));
         range.unwrap().sign(&iprs::key(), &ed25519(1)).unwrap()
     };
+    let (range, later_range) = (of_range(0, 10_000), of_range(5_000, 20_000));
     vec![
-        notes().put_for(2, 0, &short).get(9_999, &short).gone(10_000).case(
-            "own-end",
-            "12.5",
-            "The own end counts, and Record.ttl does not.",
-        ),
+        notes()
+            .put_for(2, 0, &short)
+            .get_for(9, 1_000, &short)
+            .get(9_999, &short)
+            .gone(10_000)
+            .case("own-end", "12.5", "The own end counts, and Record.ttl does not."),
         notes().put_for(2, 0, &longest).get(DAYS_2 - 1, &longest).gone(DAYS_2).case(
             "own-end-in-48-hours",
             "12.5",
             "The latest own end that counts alone.",
         ),
-        notes().put(0, &long).get(DAYS_2 - 2_000, &long).gone(DAYS_2).case(
+        notes().put(0, &long).get_for(2, DAYS_2 - 2_000, &long).gone(DAYS_2).case(
             "own-end-later",
             "12.5",
             "A later one: the record is kept for 48 hours.",
         ),
-        notes().put_for(10, 0, &long).get(8_000, &long).gone(12_000).case(
+        notes().put_for(10, 0, &long).get_for(2, 8_000, &long).gone(12_000).case(
             "own-end-later-with-ttl",
             "12.5",
             "Or for Record.ttl, if that is less.",
         ),
-        notes().put(0, &plain).get(DAYS_2 - 2_000, &plain).gone(DAYS_2).case(
-            "no-end",
-            "12.5",
-            "A record without an end is kept for 48 hours.",
-        ),
-        notes().put_for(10, 0, &plain).get(8_000, &plain).gone(12_000).case(
+        notes()
+            .put(0, &plain)
+            .get_for(DAYS_2 / 1_000, 0, &plain)
+            .get(DAYS_2 - 2_000, &plain)
+            .gone(DAYS_2)
+            .case("no-end", "12.5", "A record without an end is kept for 48 hours."),
+        notes().put_for(10, 0, &plain).get_for(2, 8_000, &plain).gone(12_000).case(
             "no-end-with-ttl",
             "12.5",
             "Or for Record.ttl, if that is less.",
@@ -135,34 +145,44 @@ fn ends() -> Vec<Value> {
         notes()
             .put_for(10, 0, &plain)
             .put_for(100, 5_000, &plain)
-            .get(103_000, &plain)
+            .get_for(2, 103_000, &plain)
             .gone(107_000)
             .case("again-for-longer", "12.5", "Put again, the later end counts."),
         notes()
             .put_for(100, 0, &plain)
             .put_for(1, 5_000, &plain)
-            .get(98_000, &plain)
+            .get_for(2, 98_000, &plain)
             .gone(102_000)
             .case("again-for-less", "12.5", "Nobody can shorten it."),
         notes()
             .put_for(100, 0, &plain)
             .put_for(10, 5_000, &next)
-            .get(13_000, &next)
+            .get_for(2, 13_000, &next)
             .gone(17_000)
             .case("better-for-less", "12.5", "A better record has an end of its own."),
         Replica::of(path)
             .put(0, &public_key)
-            .get(DAYS_2 - 2_000, &public_key)
+            .get_for(2, DAYS_2 - 2_000, &public_key)
             .gone(DAYS_2)
             .put(DAYS_2, &public_key)
             .get(DAYS_2, &public_key)
             .case("public-key", "2", "A public key has no end of its own."),
         Replica::of(iprs::key())
             .put_for(2, 0, range.as_bytes())
+            .get_for(9, 1_000, range.as_bytes())
             .get(9_999, range.as_bytes())
             .gone(10_000)
             .no(10_000, range.as_bytes(), "expired", "expired")
             .case("range", "12.5", "The own end of a datetime-range is notAfter."),
+        Replica::of(iprs::key())
+            .put(5_000, later_range.as_bytes())
+            .get_for(20, 0, later_range.as_bytes())
+            .stale(5_000, range.as_bytes())
+            .case(
+                "range-clock-back",
+                "12.4",
+                "The clock was set back to a time before notBefore: what is kept is sent.",
+            ),
     ]
 }
 
@@ -232,12 +252,15 @@ fn receipts() -> Vec<Value> {
     let (record, better) = (record.as_bytes(), better.as_bytes());
     let over = |steps: Replica, after: u64| steps.no(after, record, "expired", "expired");
     vec![
-        over(replica().put(0, record).put(5_000, record).get(8_000, record).gone(10_000), 10_000)
-            .case("receipt", "12.4", "Put again, it ends when it would have, and not later."),
+        over(
+            replica().put(0, record).put(5_000, record).get_for(2, 8_000, record).gone(10_000),
+            10_000,
+        )
+        .case("receipt", "12.4", "Put again, it ends when it would have, and not later."),
         over(
             replica()
                 .put_for(3, 0, record)
-                .get(1_000, record)
+                .get_for(2, 1_000, record)
                 .gone(5_000)
                 .put(6_000, record)
                 .get(8_000, record)
@@ -285,7 +308,7 @@ fn receipts() -> Vec<Value> {
         replica()
             .put(0, record)
             .put(5_000, better)
-            .get(13_000, better)
+            .get_for(2, 13_000, better)
             .gone(15_000)
             .stale(15_000, record)
             .case("receipt-of-better", "12.4", "A better one has a receipt of its own."),

@@ -1,10 +1,14 @@
 //! Spaces as readers see them: merged documents, without expired nodes.
 
 use serde_json::Value;
-use smart_record_core::Dict;
+use smart_record_core::{Dict, DocumentLimits, codec};
 use smart_record_testing::forge::{NOW, Update, encode};
 
-use super::records::{Case, HOUR, alice};
+use super::{
+    just,
+    records::{Case, HOUR, alice},
+};
+use crate::judge::unhex;
 
 pub fn views() -> Vec<Value> {
     let alice = alice();
@@ -155,6 +159,18 @@ fn merges() -> Vec<(&'static str, &'static str, &'static str, &'static str)> {
             r#"{"p": {"/": {"predicate": {"tag": "u", "positional": [3], "named": {}}}}}"#,
         ),
         (
+            "opaque",
+            "Opaque nodes are not looked into: the newer overwrites the older.",
+            r#"{"x": {"/": {"opaque": "f20101aa"}}}"#,
+            r#"{"x": {"/": {"opaque": "f20101bb"}}}"#,
+        ),
+        (
+            "set-of-opaque",
+            "As elements of Sets they unite, in the order of their bytes.",
+            r#"{"s": {"/": {"set": [{"/": {"opaque": "fa0100"}}, {"/": {"opaque": "f20101aa"}}]}}}"#,
+            r#"{"s": {"/": {"set": [{"/": {"opaque": "800200"}}, {"/": {"opaque": "f20101aa"}}]}}}"#,
+        ),
+        (
             "keys-of-other-kinds",
             "Keys are equal by kind and content.",
             r#"{"/": {"dict": [[1, "int"], [1.0, "float"], ["1", "text"]]}}"#,
@@ -206,6 +222,10 @@ fn typed_node(value: &Value) -> smart_record_core::Node {
                         positional: positional.iter().map(typed_node).collect(),
                         named: dict(predicate["named"].as_object().unwrap()),
                     }))
+                }
+                (name, Value::String(hex)) if name == "opaque" => {
+                    let document = codec::decode(&just(&unhex(hex)), DocumentLimits::default());
+                    document.unwrap().into_iter().next().unwrap().1
                 }
                 other => panic!("{other:?}"),
             },
