@@ -146,8 +146,10 @@ def fields_of(data):
 
 
 def read_answer(data, key, put=None):
-    """The value and the ttl in an answer to a GET; `None` if there is none, and for a PUT."""
+    """The value and the ttl in an answer to a GET; `None` if there is none, and for a PUT. Its
+    refusals have no reasons of their own."""
     answer = fields_of(data)
+    require(answer.get(1, 0) == (0 if put else 1), "other-key")
     require(answer.get(2, b"") in (b"", key), "other-key")
     if 3 not in answer:
         return require(put is None, "other-key")

@@ -367,7 +367,7 @@ class ValueReplica:
         return self.kept.value if self.kept and now < self.kept.end else None
 
     def ttl(self, now):
-        return (self.kept.end - now) // 1000
+        return max((self.kept.end - now) // 1000, 1)
 
 
 def read_pk_value(value, key, now):

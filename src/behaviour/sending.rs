@@ -132,7 +132,13 @@ impl Sends {
         let now = env.now();
         let expires_at = match lookup.joined().record() {
             Some(record) => record.retain_until(),
-            None => lookup.expires_at(),
+            // Who keeps a value sends the time until its own end (`docs/wire.md`, section 2.1).
+            None => match env.kad.store_mut().value(lookup.key()) {
+                Ok(Some(kept)) if repairs.iter().all(|it| *it.chunks == [kept.value.clone()]) => {
+                    kept.expires_at
+                }
+                _ => lookup.expires_at(),
+            },
         };
         let Some(known) = lookup.joined().content().map(|known| self.repairs.content(&known))
         else {

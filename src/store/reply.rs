@@ -34,6 +34,9 @@ use smart_record_core::{
 
 /// A record with less than a second left would be sent with a lifetime of zero, which means none.
 pub(super) const LEAST_TTL: Duration = Duration::from_secs(1);
+/// Kademlia counts the whole seconds that are left when it encodes the answer, a moment later. With
+/// so much left these are one.
+const ONE_SECOND: Duration = Duration::from_millis(1_999);
 
 /// Maximum number of spaces that a slice passes over, so that the arcs between them and those of
 /// the ones that the last slice has passed over are no more than a coverage has.
@@ -180,7 +183,7 @@ impl SmartRecordStore {
             }
             _ => self.live_value(id, now)?.and_then(|(_, value, expires_at)| {
                 let record = value_record(key, &value, expires_at, now)?;
-                let until = expires_at.map(|at| at.saturating_sub(LEAST_TTL));
+                let until = expires_at.map(|at| at.saturating_sub(ONE_SECOND));
                 Some(Encoded { record, is_smart: false, expires_at, until })
             }),
         };
@@ -442,7 +445,8 @@ fn reply(
     })
 }
 
-/// A value as it is sent, or `None` if too little of its lifetime is left.
+/// A value as it is sent, or `None` if too little of its lifetime is left. In the last two seconds
+/// it is sent with a second.
 pub(super) fn value_record(
     key: &RecordKey,
     stored: &Value,
@@ -458,6 +462,6 @@ pub(super) fn value_record(
         key: libp2p_kad::RecordKey::new(key),
         value: stored.value.to_vec(),
         publisher: PeerId::from_bytes(&stored.publisher).ok(),
-        expires: expires_at.and_then(|at| instant(at, now)),
+        expires: expires_at.and_then(|at| instant(at.max(now.saturating_add(ONE_SECOND)), now)),
     })
 }

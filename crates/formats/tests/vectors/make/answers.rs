@@ -188,6 +188,11 @@ pub fn answers() -> Vec<Value> {
             [field(2, OTHER), plain()],
             true,
         ),
+        {
+            let mut case = answer("other-type", "A FIND_NODE with a record.", [], &Taken::Refused);
+            case["message"] = json!(hex([varint(1, 4), field(2, KEY), plain()].concat()));
+            case
+        },
         answer("cut", "The last byte is missing.", [cut], &Taken::Refused),
     ]
 }

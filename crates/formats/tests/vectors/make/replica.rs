@@ -113,7 +113,7 @@ fn ends() -> Vec<Value> {
         notes()
             .put_for(2, 0, &short)
             .get_for(9, 1_000, &short)
-            .get(9_999, &short)
+            .get_for(1, 9_999, &short)
             .gone(10_000)
             .case("own-end", "12.5", "The own end counts, and Record.ttl does not."),
         notes().put_for(2, 0, &longest).get(DAYS_2 - 1, &longest).gone(DAYS_2).case(
@@ -170,7 +170,7 @@ fn ends() -> Vec<Value> {
         Replica::of(iprs::key())
             .put_for(2, 0, range.as_bytes())
             .get_for(9, 1_000, range.as_bytes())
-            .get(9_999, range.as_bytes())
+            .get_for(1, 9_999, range.as_bytes())
             .gone(10_000)
             .no(10_000, range.as_bytes(), "expired", "expired")
             .case("range", "12.5", "The own end of a datetime-range is notAfter."),
