@@ -1,6 +1,6 @@
 //! Records of values, selected or consolidated.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
 use libp2p::{
@@ -185,6 +185,34 @@ async fn case_5_a_value_is_compared_with_what_there_is_also_within_a_minute_of_a
             assert_eq!(stale.unwrap_err(), ValidationError::Stale.into());
             assert_eq!(at_plain(&plain, &key).await, Some(new.encode()));
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_repair_sends_the_time_until_the_keeper_s_own_end() {
+    let (mut keeper, other) = (start().await, start().await);
+    let plain = start_plain(kad::Config::new(PROTOCOL)).await;
+    mesh(&[&keeper, &other]).await;
+    keeper.add(plain.peer(), plain.address()).await;
+    within(async {
+        let public_key = Keypair::generate_ed25519().public();
+        let key = PublicKeyValidator::key(&public_key);
+        // The plain node does not say when the value ends.
+        give_plain(&plain, &key, public_key.encode_protobuf().into()).await;
+        let mut record = kad::Record::new(kad::RecordKey::new(&key), public_key.encode_protobuf());
+        record.expires = Some(Instant::now() + 60 * MINUTE);
+        keeper.smart(move |smart| smart.store_mut().put(record).unwrap()).await;
+        keeper.client.get(key.clone()).await.unwrap();
+        until_repaired(&mut keeper, &[&other]).await;
+        let end = async |peer: &Peer| {
+            let key = key.clone();
+            peer.smart(move |smart| smart.store_mut().value(&key).unwrap().unwrap().expires_at)
+                .await
+        };
+        // Without a lifetime it would be 48 hours.
+        let limit = end(&keeper).await.unwrap().saturating_add(60 * MINUTE);
+        assert!(end(&other).await.unwrap() < limit);
     })
     .await;
 }
