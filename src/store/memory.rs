@@ -6,21 +6,21 @@
 //! **Invariants.** The expiry index holds exactly the entries of rows that have a `due_at`. The
 //! usage is that of the rows. Each record has at least one row.
 
-mod spaces;
+mod rows;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     iter,
-    ops::Bound,
+    ops::{Bound, RangeInclusive},
     sync::Arc,
 };
 
 use libp2p_identity::PeerId;
 
-use self::spaces::{Range, Spaces};
+use self::rows::Rows;
 use super::storage::{
     Change, InvalidRow, OtherPeer, Part, PartId, Parts, RecordId, RowCheck, SpaceId, Storage,
-    StorageError, Tally, TallyId, Usage, fields::Fields,
+    StorageError, Tally, TallyId, Usage,
 };
 use smart_record_core::Timestamp;
 
@@ -34,102 +34,17 @@ pub struct MemoryStorage {
     notes: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// The rows of one record.
-#[derive(Default)]
-struct Rows {
-    head: Option<Row>,
-    spaces: Spaces<Row>,
-}
-
-/// A part in one piece: its flags, [`Fields`] and bytes.
-struct Row(Box<[u8]>);
-
-impl Row {
-    fn new(part: &Part<'_>) -> Self {
-        let fields = Fields::of(part);
-        let room = Fields::MAX_BYTES.saturating_add(1);
-        let mut row = Vec::with_capacity(part.bytes.len().saturating_add(room));
-        row.push(fields.flags());
-        fields.put(&mut row);
-        row.extend_from_slice(&part.bytes);
-        Self(row.into_boxed_slice())
-    }
-
-    fn part(&self) -> Part<'_> {
-        let of_flags = |(flags, rest): (&u8, _)| Fields::split_first(*flags, rest);
-        // It was encoded here, so decoding cannot fail.
-        let empty = (Fields::default(), &[][..]);
-        let (fields, bytes) = self.0.split_first().and_then(of_flags).unwrap_or(empty);
-        fields.with(bytes)
-    }
-}
-
-impl Rows {
-    fn get(&self, space: &SpaceId) -> Option<&Row> {
-        match *space {
-            SpaceId::HEAD => self.head.as_ref(),
-            _ => self.spaces.get(space),
-        }
-    }
-
-    fn insert(&mut self, space: SpaceId, row: Row) -> Option<Row> {
-        match space {
-            SpaceId::HEAD => self.head.replace(row),
-            _ => self.spaces.insert(space, row),
-        }
-    }
-
-    fn remove(&mut self, space: &SpaceId) -> Option<Row> {
-        match *space {
-            SpaceId::HEAD => self.head.take(),
-            _ => self.spaces.remove(space),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.head.is_none() && self.spaces.is_empty()
-    }
-
-    /// The rows from `from` on, in ascending order.
-    fn range(&self, from: SpaceId) -> RowsFrom<'_> {
-        let head = self.head.as_ref().filter(|_| from == SpaceId::HEAD);
-        RowsFrom { head, spaces: self.spaces.range(from) }
-    }
-
-    /// The last space at or before `up_to`.
-    fn last(&self, up_to: &SpaceId) -> Option<SpaceId> {
-        let space = self.spaces.last(up_to).copied();
-        space.or(self.head.as_ref().map(|_| SpaceId::HEAD))
-    }
-}
-
-/// Rows of a record in ascending order.
-struct RowsFrom<'a> {
-    head: Option<&'a Row>,
-    spaces: Range<'a, Row>,
-}
-
-impl<'a> Iterator for RowsFrom<'a> {
-    type Item = (SpaceId, &'a Row);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self.head.take() {
-            Some(head) => Some((SpaceId::HEAD, head)),
-            None => self.spaces.next().map(|(space, row)| (*space, row)),
-        }
-    }
-}
-
 impl MemoryStorage {
     fn set(&mut self, id: PartId, part: &Part<'_>) {
         let is_head = id.space == SpaceId::HEAD;
+        let rows = self.records.entry(id.record).or_default();
+        let old = rows.get(&id.space).map(|old| (old.bytes.len(), old.due_at));
+        rows.set(id.space, part);
         self.usage.add(is_head, part.bytes.len());
-        let old = self.records.entry(id.record).or_default().insert(id.space, Row::new(part));
-        let old = old.as_ref().map(Row::part);
-        if let Some(old) = &old {
-            self.usage.subtract(is_head, old.bytes.len());
+        if let Some((bytes, _)) = old {
+            self.usage.subtract(is_head, bytes);
         }
-        let was_due_at = old.and_then(|old| old.due_at);
+        let was_due_at = old.and_then(|(_, due_at)| due_at);
         if was_due_at != part.due_at {
             self.forget_due(id, was_due_at);
             self.due.extend(part.due_at.map(|due_at| Due::new(due_at, id)));
@@ -140,14 +55,16 @@ impl MemoryStorage {
         let Some(rows) = self.records.get_mut(&id.record) else {
             return;
         };
-        let row = rows.remove(&id.space);
+        let Some((bytes, due_at)) = rows.get(&id.space).map(|old| (old.bytes.len(), old.due_at))
+        else {
+            return;
+        };
+        rows.remove(&id.space);
         if rows.is_empty() {
             self.records.remove(&id.record);
         }
-        if let Some(part) = row.as_ref().map(Row::part) {
-            self.forget_due(id, part.due_at);
-            self.usage.subtract(id.space == SpaceId::HEAD, part.bytes.len());
-        }
+        self.forget_due(id, due_at);
+        self.usage.subtract(id.space == SpaceId::HEAD, bytes);
     }
 
     /// Handles that a row is not due any more at this instant.
@@ -165,7 +82,7 @@ impl MemoryStorage {
         records.flat_map(move |(id, rows)| {
             let rows = rows.range(SpaceId::at(entry.space));
             let rows = rows.take_while(move |(space, _)| space.place() == entry.space);
-            let due = rows.filter(move |(_, row)| row.part().due_at == Some(entry.at));
+            let due = rows.filter(move |(_, part)| part.due_at == Some(entry.at));
             due.map(|(space, _)| id.part(space))
         })
     }
@@ -193,19 +110,23 @@ fn place(record: RecordId) -> u64 {
 
 impl Storage for MemoryStorage {
     fn get(&self, id: &PartId) -> Result<Option<Part<'_>>, StorageError> {
-        let row = self.records.get(&id.record).and_then(|rows| rows.get(&id.space));
-        Ok(row.map(Row::part))
+        Ok(self.records.get(&id.record).and_then(|rows| rows.get(&id.space)))
     }
 
-    fn scan(&self, from: &PartId) -> Parts<'_> {
-        let PartId { mut record, space } = *from;
+    fn scan(&self, range: RangeInclusive<PartId>) -> Parts<'_> {
+        let (PartId { mut record, space }, last) = (*range.start(), *range.end());
         let mut rows = self.records.get(&record).map(|rows| rows.range(space));
         let mut rest = None;
-        // Most callers stop at the end of the record, so the next are not looked up before.
         Box::new(iter::from_fn(move || {
             loop {
-                if let Some((space, row)) = rows.as_mut().and_then(Iterator::next) {
-                    return Some(Ok((record.part(space), row.part())));
+                if let Some((space, part)) = rows.as_mut().and_then(Iterator::next) {
+                    if record < last.record || record == last.record && space <= last.space {
+                        return Some(Ok((record.part(space), part)));
+                    }
+                    (record, rows) = (last.record, None);
+                }
+                if record >= last.record {
+                    return None;
                 }
                 let after = (Bound::Excluded(record), Bound::Unbounded);
                 let (id, next) = rest.get_or_insert_with(|| self.records.range(after)).next()?;

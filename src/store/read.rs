@@ -135,9 +135,8 @@ impl SmartRecordStore {
             None => Some(PartId::MIN),
             Some(id) => id.after().map(RecordId::head),
         };
-        let Some((head, part)) =
-            from.and_then(|from| self.table.storage.scan(&from).next()).transpose()?
-        else {
+        let next = from.and_then(|from| self.table.storage.scan(from..=PartId::MAX).next());
+        let Some((head, part)) = next.transpose()? else {
             return Ok(None);
         };
         let key = rows::decode_head(&part).map(|head| head.key).unwrap_or_default();
@@ -151,15 +150,11 @@ impl SmartRecordStore {
         ranks: RangeInclusive<SpaceId>,
         now: Timestamp,
     ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
-        let (from, last) = (record.part(*ranks.start()), record.part(*ranks.end()));
         let lives = move |id: &PartId, part: &Part<'_>| {
             id.space != SpaceId::HEAD && part.expires_at.is_none_or(|at| at > now)
         };
-        self.table
-            .storage
-            .scan(&from)
-            .take_while(move |part| part.as_ref().map_or(true, |(id, _)| *id <= last))
-            .filter(move |part| part.as_ref().map_or(true, |(id, part)| lives(id, part)))
+        let parts = self.table.storage.scan(within(record, &ranks));
+        parts.filter(move |part| part.as_ref().map_or(true, |(id, part)| lives(id, part)))
     }
 
     /// The spaces of a record that are given out, without what has expired: as many as the limits
@@ -201,17 +196,12 @@ impl SmartRecordStore {
         now: Timestamp,
         mut given_out: impl FnMut(SpaceId, &Part<'_>) -> bool,
     ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
-        let last = record.part(*ranks.end());
-        let mut parts = Some(self.table.storage.scan(&record.part(*ranks.start())));
+        let mut parts = self.table.storage.scan(within(record, &ranks));
         // One step for each row: a chain of adapters would move it at each.
         iter::from_fn(move || {
             loop {
-                let row = parts.as_mut()?.next()?;
+                let row = parts.next()?;
                 match &row {
-                    Ok((id, _)) if *id > last => {
-                        parts = None;
-                        return None;
-                    }
                     Ok((id, _)) if id.space == SpaceId::HEAD => continue,
                     Ok((id, part)) if rows::is_as_stored(part, now) => {
                         if given_out(id.space, part) {
@@ -263,6 +253,11 @@ impl SmartRecordStore {
             _ => MaxSpaces { open: 0, withdrawn: 0, min_bits: 0 },
         }
     }
+}
+
+/// The ids of the spaces of a record within these ranks.
+fn within(record: RecordId, ranks: &RangeInclusive<SpaceId>) -> RangeInclusive<PartId> {
+    record.part(*ranks.start())..=record.part(*ranks.end())
 }
 
 /// How many spaces of a record are given out.

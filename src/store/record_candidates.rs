@@ -97,7 +97,7 @@ impl RecordCandidates {
         from: RecordId,
     ) -> Result<Option<RecordId>, StorageError> {
         // Rows that may be evicted need not be checked for that.
-        let Some(first) = table.storage.scan_unchecked(&from.head()).next() else {
+        let Some(first) = table.storage.scan_unchecked(from.head()..=PartId::MAX).next() else {
             return Ok(None);
         };
         let (PartId { record, space }, part) = first?;

@@ -22,7 +22,8 @@ mod view;
 mod writer;
 
 use std::{
-    iter::Peekable,
+    iter::{self, Peekable},
+    ops::RangeInclusive,
     path::Path,
     sync::{Arc, Mutex},
     thread::JoinHandle,
@@ -195,13 +196,16 @@ impl RedbStorage {
         }
     }
 
-    /// The rows from `from` on. If it `checks`, rows of earlier sessions are returned only if they
-    /// are valid.
-    fn merged(&self, from: &PartId, checks: bool) -> Parts<'_> {
+    /// The rows in a range. If it `checks`, rows of earlier sessions are returned only if they are
+    /// valid.
+    fn merged(&self, range: RangeInclusive<PartId>, checks: bool) -> Parts<'_> {
+        if range.is_empty() {
+            return Box::new(iter::empty());
+        }
         Box::new(Merged {
             storage: self,
-            overlay: self.overlay.rows(*from..).peekable(),
-            disk: Reading::NotBegun(*from),
+            overlay: self.overlay.rows(range.clone()).peekable(),
+            disk: Reading::NotBegun(range),
             view: self.shared.view(),
             checks,
         })
@@ -281,12 +285,12 @@ impl Storage for RedbStorage {
         self.read(&view, part)
     }
 
-    fn scan(&self, from: &PartId) -> Parts<'_> {
-        self.merged(from, true)
+    fn scan(&self, range: RangeInclusive<PartId>) -> Parts<'_> {
+        self.merged(range, true)
     }
 
-    fn scan_unchecked(&self, from: &PartId) -> Parts<'_> {
-        self.merged(from, false)
+    fn scan_unchecked(&self, range: RangeInclusive<PartId>) -> Parts<'_> {
+        self.merged(range, false)
     }
 
     fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {
@@ -467,7 +471,7 @@ struct Merged<'a, O: Iterator> {
 
 /// The state of reading the file.
 enum Reading {
-    NotBegun(PartId),
+    NotBegun(RangeInclusive<PartId>),
     Next(Found, Box<Rows>),
     Ended,
 }
@@ -476,7 +480,7 @@ impl<'a, O: Iterator<Item = (PartId, Option<&'a Row>)>> Merged<'a, O> {
     /// Reads the next row of the file.
     fn advance(&mut self) -> Result<(), StorageError> {
         let rows = match std::mem::replace(&mut self.disk, Reading::Ended) {
-            Reading::NotBegun(from) => Some(Box::new(self.view.scan(&from)?)),
+            Reading::NotBegun(range) => Some(Box::new(self.view.scan(range)?)),
             Reading::Next(_, rows) => Some(rows),
             Reading::Ended => None,
         };

@@ -64,7 +64,7 @@ impl SmartRecordStore {
                 if let Some(record) = queue.pop_front() {
                     return Some(Cow::Owned(record));
                 }
-                let (head, part) = match self.table.storage.scan(&next?).next()? {
+                let (head, part) = match self.table.storage.scan(next?..=PartId::MAX).next()? {
                     Ok(row) => row,
                     Err(error) => {
                         self.news.read_failed(&error);

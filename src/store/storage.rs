@@ -15,7 +15,7 @@ pub(super) mod error;
 pub(super) mod fields;
 pub(super) mod usage;
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, ops::RangeInclusive, sync::Arc};
 
 use libp2p_identity::PeerId;
 use sha2::{Digest, Sha256};
@@ -86,6 +86,8 @@ impl PartId {
     pub const MIN: Self = Self { record: RecordId([0; 32]), space: SpaceId::HEAD };
     /// The greatest id.
     pub const MAX: Self = Self { record: RecordId([0xff; 32]), space: SpaceId::MAX };
+    /// All ids.
+    pub const ALL: RangeInclusive<Self> = Self::MIN..=Self::MAX;
 }
 
 impl RecordId {
@@ -121,6 +123,11 @@ impl RecordId {
     /// The id of a part of the record.
     pub const fn part(self, space: SpaceId) -> PartId {
         PartId { record: self, space }
+    }
+
+    /// The ids of all parts of the record.
+    pub const fn parts(self) -> RangeInclusive<PartId> {
+        self.head()..=self.part(SpaceId::MAX)
     }
 }
 
@@ -244,13 +251,13 @@ pub trait Storage: Send + 'static {
     /// [`StorageError`] if it cannot be read.
     fn get(&self, id: &PartId) -> Result<Option<Part<'_>>, StorageError>;
 
-    /// Returns the parts from `from` on, in ascending order.
-    fn scan(&self, from: &PartId) -> Parts<'_>;
+    /// Returns the parts in a range, in ascending order; none if it ends before it begins.
+    fn scan(&self, range: RangeInclusive<PartId>) -> Parts<'_>;
 
     /// As [`scan`](Self::scan), but without checking the parts, for parts that will be removed.
     /// Defaults to `scan`.
-    fn scan_unchecked(&self, from: &PartId) -> Parts<'_> {
-        self.scan(from)
+    fn scan_unchecked(&self, range: RangeInclusive<PartId>) -> Parts<'_> {
+        self.scan(range)
     }
 
     /// Returns the id of the last part at or before `up_to`.

@@ -47,25 +47,19 @@ impl Table {
     }
 
     /// All parts of a record, its head first.
-    pub(super) fn parts_of(
-        &self,
-        record: RecordId,
-    ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
-        of_one(record, self.storage.scan(&record.head()))
+    pub(super) fn parts_of(&self, record: RecordId) -> Parts<'_> {
+        self.storage.scan(record.parts())
     }
 
     /// The same without checking the parts, for those that may be evicted.
-    pub(super) fn unchecked_parts_of(
-        &self,
-        record: RecordId,
-    ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
-        of_one(record, self.storage.scan_unchecked(&record.head()))
+    pub(super) fn unchecked_parts_of(&self, record: RecordId) -> Parts<'_> {
+        self.storage.scan_unchecked(record.parts())
     }
 
     /// A part, without checking it.
     pub(super) fn unchecked(&self, id: PartId) -> Result<Option<Part<'_>>, StorageError> {
-        let next = self.storage.scan_unchecked(&id).next().transpose()?;
-        Ok(next.filter(|(next, _)| *next == id).map(|(_, part)| part))
+        let part = self.storage.scan_unchecked(id..=id).next().transpose()?;
+        Ok(part.map(|(_, part)| part))
     }
 
     /// The last space of a record at or before `up_to`, valid or not.
@@ -167,7 +161,7 @@ impl Table {
     ) -> Result<Vec<(Timestamp, SpaceId)>, StorageError> {
         let mut found = BTreeSet::new();
         // Rows that may be evicted need not be checked for that.
-        for part in of_one(record, self.storage.scan_unchecked(&record.head())) {
+        for part in self.unchecked_parts_of(record) {
             let (id, part) = part?;
             if id.space != SpaceId::HEAD && self.place_of(&part) == Place::Withdrawn {
                 found.insert((part.stored_at, id.space));
@@ -189,7 +183,7 @@ impl Table {
         max: usize,
     ) -> Result<Vec<EvictionOrder>, StorageError> {
         let mut found = BTreeSet::new();
-        for part in of_one(record, self.storage.scan_unchecked(&record.head())) {
+        for part in self.unchecked_parts_of(record) {
             let (id, part) = part?;
             let order = rows::order(id.space, &part, min_bits);
             let is_full = found.len() >= max;
@@ -268,7 +262,7 @@ impl Table {
         let mut rest = self.empty_board();
         let mut head = None;
         let mut namespace = None;
-        for part in of_one(record, self.storage.scan_unchecked(&record.head())) {
+        for part in self.unchecked_parts_of(record) {
             let (id, part) = part?;
             let bytes = part.bytes.len();
             if id.space == SpaceId::HEAD {
@@ -313,12 +307,4 @@ pub(super) struct HeadCost {
     pub(super) bytes: usize,
     pub(super) charged: ChargedTallies,
     pub(super) arrival: Arrival,
-}
-
-/// The parts of `record` at the start of an iterator.
-fn of_one(
-    record: RecordId,
-    parts: Parts<'_>,
-) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
-    parts.take_while(move |part| part.as_ref().map_or(true, |(id, _)| id.record == record))
 }

@@ -191,7 +191,7 @@ impl Subject {
         let mut storage = RedbStorage::open(&self.file, local(), &RedbConfig::default()).unwrap();
         let mut rows = BTreeMap::new();
         let mut usage = Usage::default();
-        for row in storage.scan(&PartId::MIN) {
+        for row in storage.scan(PartId::ALL) {
             let (id, part) = row.unwrap();
             // What had expired has been removed from the file, and is not only hidden.
             assert!(part.expires_at.is_none_or(|at| at > expired), "{id:?} is back");

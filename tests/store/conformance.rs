@@ -9,7 +9,7 @@ type Model = BTreeMap<PartId, Row>;
 pub(super) enum Op {
     Apply(Vec<(PartId, Option<Row>)>),
     Get(PartId),
-    Scan(PartId),
+    Scan(PartId, PartId),
     Last(PartId),
     Due(u64, usize),
     Tally(u8, u64, u64),
@@ -38,7 +38,7 @@ pub(super) fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         4 => vec((id(), option::of(row())), 0..6).prop_map(Op::Apply),
         1 => id().prop_map(Op::Get),
-        1 => id().prop_map(Op::Scan),
+        1 => (id(), id()).prop_map(|(from, last)| Op::Scan(from, last)),
         1 => id().prop_map(Op::Last),
         1 => (prop_oneof![0_u64..7, Just(u64::MAX)], 0_usize..8).prop_map(|(t, n)| Op::Due(t, n)),
         1 => (0_u8..3, 0_u64..3, 0_u64..3).prop_map(|(id, n, bytes)| Op::Tally(id, n, bytes)),
@@ -81,10 +81,10 @@ pub(super) fn check<S: Storage>(storage: &mut S, ops: &[Op]) -> Result<(), TestC
             Op::Get(id) => {
                 prop_assert_eq!(storage.get(id).unwrap(), model.get(id).map(part));
             }
-            Op::Scan(from) => {
-                let found: Vec<_> = storage.scan(from).map(Result::unwrap).collect();
-                let rows = model.range(from..).map(|(id, row)| (*id, part(row)));
-                prop_assert_eq!(found, rows.collect::<Vec<_>>());
+            Op::Scan(from, last) => {
+                let found: Vec<_> = storage.scan(*from..=*last).map(Result::unwrap).collect();
+                let rows = model.iter().filter(|(id, _)| (from..=last).contains(id));
+                prop_assert_eq!(found, rows.map(|(id, row)| (*id, part(row))).collect::<Vec<_>>());
             }
             Op::Last(up_to) => {
                 let last = model.range(..=up_to).next_back().map(|(id, _)| *id);
@@ -126,7 +126,7 @@ pub(super) fn check<S: Storage>(storage: &mut S, ops: &[Op]) -> Result<(), TestC
         prop_assert_eq!(storage.tally(&id).unwrap(), tally);
     }
     prop_assert_eq!(storage.notes().unwrap(), notes.into_iter().collect::<Vec<_>>());
-    let all: Vec<_> = storage.scan(&PartId::MIN).map(Result::unwrap).collect();
+    let all: Vec<_> = storage.scan(PartId::ALL).map(Result::unwrap).collect();
     let rows = model.iter().map(|(id, row)| (*id, part(row)));
     prop_assert_eq!(all, rows.collect::<Vec<_>>());
     Ok(())

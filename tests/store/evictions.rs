@@ -754,8 +754,8 @@ struct CountingHead {
 /// The rows of the spaces under a key.
 fn rows<'a>(storage: &'a Shared, key: &RecordKey) -> impl Iterator<Item = (PartId, Part<'a>)> {
     let record = RecordId::new(&local(), key);
-    let rows = storage.scan(&record.head()).map(Result::unwrap);
-    rows.take_while(move |(id, _)| id.record == record).filter(move |(id, _)| *id != record.head())
+    let rows = storage.scan(record.parts()).map(Result::unwrap);
+    rows.filter(move |(id, _)| *id != record.head())
 }
 
 impl Counted {

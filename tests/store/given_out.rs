@@ -37,7 +37,7 @@ fn an_answer_is_summed_up_by_the_digests_of_the_rows() {
             store.write(&key, &one_space(&key, writer, 10, ttl)).unwrap();
         }
         let rows: Vec<_> = shared
-            .scan(&RecordId::new(&local(), &key).head())
+            .scan(RecordId::new(&local(), &key).parts())
             .map(Result::unwrap)
             .filter(|(id, _)| id.space != SpaceId::HEAD)
             .map(|(id, part)| (id, Part { bytes: part.bytes.into_owned().into(), ..part }))

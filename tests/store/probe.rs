@@ -1,5 +1,7 @@
 //! A storage that counts accesses and fails on command.
 
+use std::ops::RangeInclusive;
+
 use libp2p_smart_record::store::{
     OtherPeer,
     storage::{InvalidRow, RowCheck},
@@ -92,12 +94,12 @@ impl Storage for Probe {
         Ok(part)
     }
 
-    fn scan(&self, from: &PartId) -> Parts<'_> {
-        self.watched(|| self.inner.scan(from))
+    fn scan(&self, range: RangeInclusive<PartId>) -> Parts<'_> {
+        self.watched(|| self.inner.scan(range))
     }
 
-    fn scan_unchecked(&self, from: &PartId) -> Parts<'_> {
-        self.watched(|| self.inner.scan_unchecked(from))
+    fn scan_unchecked(&self, range: RangeInclusive<PartId>) -> Parts<'_> {
+        self.watched(|| self.inner.scan_unchecked(range))
     }
 
     fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {
@@ -206,13 +208,13 @@ impl Default for Shared {
 impl Shared {
     fn one_by_one(
         &self,
-        from: PartId,
-        scan: impl for<'a> Fn(&'a TestStorage, &PartId) -> Parts<'a> + 'static,
+        range: RangeInclusive<PartId>,
+        scan: impl for<'a> Fn(&'a TestStorage, RangeInclusive<PartId>) -> Parts<'a> + 'static,
     ) -> Parts<'_> {
         let mut seen: Option<PartId> = None;
         Box::new(std::iter::from_fn(move || {
             let storage = self.0.lock().unwrap();
-            let mut rest = scan(&storage, seen.as_ref().unwrap_or(&from));
+            let mut rest = scan(&storage, seen.unwrap_or(*range.start())..=*range.end());
             let next = rest.find(|part| part.as_ref().is_ok_and(|(id, _)| Some(*id) != seen));
             let (id, part) = next?.ok()?;
             seen = Some(id);
@@ -239,12 +241,12 @@ impl Storage for Shared {
         Ok(self.0.lock().unwrap().get(id)?.map(owned))
     }
 
-    fn scan(&self, from: &PartId) -> Parts<'_> {
-        self.one_by_one(*from, |storage, from| storage.scan(from))
+    fn scan(&self, range: RangeInclusive<PartId>) -> Parts<'_> {
+        self.one_by_one(range, |storage, range| storage.scan(range))
     }
 
-    fn scan_unchecked(&self, from: &PartId) -> Parts<'_> {
-        self.one_by_one(*from, |storage, from| storage.scan_unchecked(from))
+    fn scan_unchecked(&self, range: RangeInclusive<PartId>) -> Parts<'_> {
+        self.one_by_one(range, |storage, range| storage.scan_unchecked(range))
     }
 
     fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {

@@ -57,7 +57,7 @@ fn check(rows: &Shared) -> Result<(), TestCaseError> {
     };
     let mut boards: BTreeMap<RecordId, (Board, Option<Board>)> = BTreeMap::new();
     let mut key = RecordKey::new("");
-    for row in rows.scan(&PartId::MIN) {
+    for row in rows.scan(PartId::ALL) {
         let (id, part) = row.unwrap();
         let len = part.bytes.len();
         if id.space == SpaceId::HEAD {

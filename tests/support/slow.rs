@@ -1,8 +1,11 @@
 //! Storage that does not keep up with what is written to it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use libp2p_identity::PeerId;
@@ -36,8 +39,8 @@ impl Storage for Slow {
         self.rows.get(id)
     }
 
-    fn scan(&self, from: &PartId) -> Parts<'_> {
-        self.rows.scan(from)
+    fn scan(&self, range: RangeInclusive<PartId>) -> Parts<'_> {
+        self.rows.scan(range)
     }
 
     fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -63,9 +64,10 @@ impl DiskStorage {
             None => {}
             Some(StorageFault::ForgetsSpaces) => {
                 for id in &set {
-                    let rows = self.rows.scan(&id.record.head()).filter_map(Result::ok);
-                    let of_record = rows.take_while(|(other, _)| other.record == id.record);
-                    let others = of_record
+                    let others = self
+                        .rows
+                        .scan(id.record.parts())
+                        .filter_map(Result::ok)
                         .map(|(other, _)| other)
                         .filter(|other| other.space != SpaceId::HEAD && !set.contains(other));
                     changes.extend(others.map(Change::Remove));
@@ -98,12 +100,12 @@ impl Storage for DiskStorage {
         self.rows.get(id)
     }
 
-    fn scan(&self, from: &PartId) -> Parts<'_> {
-        self.rows.scan(from)
+    fn scan(&self, range: RangeInclusive<PartId>) -> Parts<'_> {
+        self.rows.scan(range)
     }
 
-    fn scan_unchecked(&self, from: &PartId) -> Parts<'_> {
-        self.rows.scan_unchecked(from)
+    fn scan_unchecked(&self, range: RangeInclusive<PartId>) -> Parts<'_> {
+        self.rows.scan_unchecked(range)
     }
 
     fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {

@@ -188,7 +188,7 @@ impl Row {
     /// Encodes a part as a row.
     pub(super) fn new(id: &PartId, part: &Part<'_>, session: Session) -> Self {
         let fields = Fields::of(part);
-        let room = Fields::MAX_BYTES.saturating_add(17);
+        let room = fields.len().saturating_add(17);
         let mut value = Vec::with_capacity(part.bytes.len().saturating_add(room));
         value.extend([0; 4]);
         let (begin, end) = session.parts();

@@ -3,7 +3,7 @@
 //! **Invariants.** A view does not change. Once its database has been closed, it returns errors or
 //! what it has in memory, never anything else.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use ::redb::{Database, Range, ReadOnlyTable, ReadableDatabase, ReadableTable};
 
@@ -54,10 +54,11 @@ impl View {
         })
     }
 
-    /// The rows from `from` on.
-    pub(super) fn scan(&self, from: &PartId) -> Result<Rows, StorageError> {
+    /// The rows in a range.
+    pub(super) fn scan(&self, range: RangeInclusive<PartId>) -> Result<Rows, StorageError> {
         guarded(|| {
-            let range = self.rows.range(RowKey::new(from).as_bytes()..).map_err(failed)?;
+            let [from, last] = [range.start(), range.end()].map(RowKey::new);
+            let range = self.rows.range(from.as_bytes()..=last.as_bytes()).map_err(failed)?;
             Ok(Rows(range))
         })
     }
@@ -109,17 +110,16 @@ impl View {
         let mut found = Vec::new();
         let mut record = Some(least.record);
         while let Some(from) = record {
-            let Some(first) = self.scan(&from.head())?.next_key()? else {
+            let Some(first) = self.scan(from.head()..=PartId::MAX)?.next_key()? else {
                 break;
             };
             let of = first.record;
             if !same_half(&of.0, &least.record.0) {
                 break;
             }
-            let mut rows = self.scan(&of.part(least.space))?;
+            let mut rows = self.scan(of.part(least.space)..=of.part(SpaceId::MAX))?;
             while let Some((id, value)) = rows.next_row()? {
-                let is_of = id.record == of
-                    && same_half(&id.space.0, &least.space.0)
+                let is_of = same_half(&id.space.0, &least.space.0)
                     && (least.space != SpaceId::HEAD || id.space == SpaceId::HEAD);
                 if !is_of {
                     break;

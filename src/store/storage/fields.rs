@@ -29,9 +29,6 @@ pub(in crate::store) struct Fields {
 }
 
 impl Fields {
-    /// The most bytes of the fields.
-    pub(in crate::store) const MAX_BYTES: usize = 3 * 8 + 32;
-
     pub(in crate::store) fn of(part: &Part<'_>) -> Self {
         let Part { due_at, expires_at, stored_at, digest, .. } = *part;
         Self { due_at, expires_at, stored_at, digest }
@@ -59,10 +56,21 @@ impl Fields {
         STORED | due | expires | digest
     }
 
+    /// The instants that the flags announce.
+    fn instants(&self) -> impl Iterator<Item = Timestamp> {
+        let expires_at = self.expires_at.filter(|_| !self.expires_when_due());
+        [self.due_at, expires_at, Some(self.stored_at)].into_iter().flatten()
+    }
+
+    /// The number of bytes that [`put`](Self::put) appends.
+    pub(in crate::store) fn len(&self) -> usize {
+        let of_digest = self.digest.map_or(0, |digest| digest.len());
+        self.instants().fold(of_digest, |len, _| len.saturating_add(8))
+    }
+
     /// Appends the fields, without the flags.
     pub(in crate::store) fn put(&self, to: &mut Vec<u8>) {
-        let expires_at = self.expires_at.filter(|_| !self.expires_when_due());
-        for instant in [self.due_at, expires_at, Some(self.stored_at)].into_iter().flatten() {
+        for instant in self.instants() {
             to.extend_from_slice(&instant.as_millis().to_le_bytes());
         }
         to.extend_from_slice(self.digest.as_ref().map_or(&[], |digest| digest));

@@ -17,7 +17,7 @@ pub struct Usage {
 
 impl Usage {
     /// The cost of a row besides its bytes. Its entries in trees and indices take no more than
-    /// this, on average over the rows of a store: some 170 to 270 bytes in memory, by
+    /// this, on average over the rows of a store: some 80 to 270 bytes in memory, by
     /// `tests/resident.rs`. Files have sums of it, so another cost would be another file format.
     pub const ROW: usize = 448;
 

@@ -1,6 +1,7 @@
 //! The TTL since receipt, in a store with a test clock and between nodes.
 
 use std::{
+    ops::RangeInclusive,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -307,10 +308,10 @@ impl Storage for Shared {
         Ok(self.0.lock().unwrap().get(id)?.as_ref().map(owned))
     }
 
-    fn scan(&self, from: &PartId) -> Parts<'_> {
+    fn scan(&self, range: RangeInclusive<PartId>) -> Parts<'_> {
         let inner = self.0.lock().unwrap();
         let parts: Vec<_> =
-            inner.scan(from).map(|part| part.map(|(id, part)| (id, owned(&part)))).collect();
+            inner.scan(range).map(|part| part.map(|(id, part)| (id, owned(&part)))).collect();
         Box::new(parts.into_iter())
     }
 

@@ -568,7 +568,7 @@ fn a_forged_row_is_never_served() {
     let mut storage = open_on(&device, Durability::Immediate).unwrap();
     let id = RecordId::new(&local(), &board);
     let rows: Vec<_> = storage
-        .scan(&id.head())
+        .scan(id.parts())
         .map(|row| row.unwrap())
         .filter(|(id, _)| id.space != SpaceId::HEAD)
         .map(|(id, part)| (id, Part { bytes: part.bytes.into_owned().into(), ..part }))
@@ -597,7 +597,7 @@ fn a_row_with_the_digest_of_another_gets_its_own() {
     let (device, clock) = (Device::default(), clock());
     let (board, _) = earlier(&device, &clock);
     let mut storage = open_on(&device, Durability::Immediate).unwrap();
-    let first = storage.scan(&RecordId::new(&local(), &board).head()).nth(1).unwrap();
+    let first = storage.scan(RecordId::new(&local(), &board).parts()).nth(1).unwrap();
     let (id, part) = first.map(|(id, part)| (id, part.bytes.into_owned())).unwrap();
     let forged = storage.get(&id).unwrap().map(|row| Part {
         bytes: part.into(),
@@ -632,7 +632,7 @@ fn a_row_whose_times_were_changed_gets_its_own() {
         let (device, clock) = (Device::default(), clock());
         let (board, _) = earlier(&device, &clock);
         let mut storage = open_on(&device, Durability::Immediate).unwrap();
-        let first = storage.scan(&RecordId::new(&local(), &board).head()).nth(1).unwrap();
+        let first = storage.scan(RecordId::new(&local(), &board).parts()).nth(1).unwrap();
         let (id, part) = first.unwrap();
         assert_eq!((part.due_at, part.expires_at), (end, end));
         let bytes = part.bytes.into_owned().into();
@@ -663,8 +663,7 @@ fn rows_of(device: &Device, store: SmartRecordStore, key: &RecordKey) -> Vec<Par
     drop(store);
     let (storage, id) =
         (open_on(device, Durability::Immediate).unwrap(), RecordId::new(&local(), key));
-    let rows = storage.scan_unchecked(&id.head()).map(|row| row.unwrap().0);
-    rows.take_while(|part| part.record == id).collect()
+    storage.scan_unchecked(id.parts()).map(|row| row.unwrap().0).collect()
 }
 
 #[test]

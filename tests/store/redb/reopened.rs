@@ -1,5 +1,7 @@
 //! A storage on a disk that is closed and opened again.
 
+use std::ops::RangeInclusive;
+
 use libp2p_smart_record::store::{
     OtherPeer,
     storage::{InvalidRow, RowCheck},
@@ -53,12 +55,12 @@ impl Storage for Reopened {
         self.inner().get(id)
     }
 
-    fn scan(&self, from: &PartId) -> Parts<'_> {
-        self.inner().scan(from)
+    fn scan(&self, range: RangeInclusive<PartId>) -> Parts<'_> {
+        self.inner().scan(range)
     }
 
-    fn scan_unchecked(&self, from: &PartId) -> Parts<'_> {
-        self.inner().scan_unchecked(from)
+    fn scan_unchecked(&self, range: RangeInclusive<PartId>) -> Parts<'_> {
+        self.inner().scan_unchecked(range)
     }
 
     fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {

@@ -12,7 +12,6 @@
 //!
 //! **Spec.** `docs/wire.md`, section "Coverage".
 
-use bytes::Bytes;
 use libp2p_identity::PeerId;
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -87,12 +86,16 @@ impl Coverage {
         for end in self.arcs.iter().flat_map(|arc| [arc.first, arc.last]) {
             arcs.extend_from_slice(&end.to_be_bytes());
         }
-        let wire = proto::Coverage {
-            arcs: arcs.into(),
-            spaces: self.spaces,
-            digest: Bytes::copy_from_slice(&self.digest),
-        };
-        prost::encoding::message::encode(COVERAGE, &wire, answer);
+        // As `proto::Coverage` is encoded, which would allocate five times for each reply.
+        let mut wire = Vec::with_capacity(Self::MAX_BYTES);
+        if !arcs.is_empty() {
+            put_field(1, &arcs, &mut wire);
+        }
+        if self.spaces > 0 {
+            prost::encoding::uint32::encode(2, &self.spaces, &mut wire);
+        }
+        put_field(3, &self.digest, &mut wire);
+        put_field(COVERAGE, &wire, answer);
     }
 
     /// The coverage of an encoded answer: the last one, if there are several. `None` if there is
@@ -363,6 +366,8 @@ mod tests {
             answer
         };
         assert_eq!(Coverage::of_answer(&encoded(&good)), Some(good.clone()));
+        let least = Coverage::new([], 0, [0; 32]);
+        assert_eq!(Coverage::of_answer(&encoded(&least)), Some(least));
         let most = Coverage::new([RingArc { first: 9, last: 3 }; 10], u32::MAX, [1; 32]);
         assert_eq!(most.arcs().len(), Coverage::MAX_ARCS);
         assert_eq!(encoded(&most).len(), Coverage::MAX_BYTES);
