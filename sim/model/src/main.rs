@@ -2,15 +2,15 @@
 //!
 //! Real are the stores with all their rules ([`SmartRecordStore`]), the signed updates, joins and
 //! views, the lookups and their patience (`smart-record-lookup`), and the part of a read that joins
-//! answers ([`RecordReader`]). The verdicts on signatures are shared by all nodes, so each signature
+//! answers ([`RecordReader`]). The verdicts on signatures are shared by all nodes, so each of them
 //! is verified once.
 //!
 //! Modelled are the routing tables ([`ids`]), the links ([`link`]), the schedules ([`replicate`],
 //! [`writer`]), whether answers cover a record ([`answers`]) and what strings these parts together
-//! ([`asker`]). Each of these modules says where it departs from the real code. Not modelled at all:
-//! Kademlia's own upkeep of routing tables and its traffic, identify beyond its bytes, the budget of
-//! work for others, what a watch keeps, memories of rollbacks, storage on disk, limits of streams
-//! and connections.
+//! ([`asker`]). Each of these modules says where it departs from the real code. Not modelled at
+//! all: Kademlia's own upkeep of routing tables and its traffic, identify beyond its bytes, the
+//! budget of work for others, what a watch keeps, memories of rollbacks, storage on disk, limits of
+//! streams and connections.
 //!
 //! [`SmartRecordStore`]: libp2p_smart_record::store::SmartRecordStore
 //! [`RecordReader`]: libp2p_smart_record::query::RecordReader
