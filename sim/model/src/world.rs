@@ -48,6 +48,9 @@ pub(crate) struct Config {
     pub(crate) sybils_lie: bool,
     pub(crate) refresh: Time,
     pub(crate) replicate: Option<Time>,
+    /// Within this time nodes that were there before the start have their first turn of
+    /// replication; `None`: within the interval.
+    pub(crate) first_turn: Option<Time>,
     /// Of lookups that a client waits for.
     pub(crate) parallelism: usize,
     pub(crate) store: StoreConfig,
@@ -69,6 +72,7 @@ impl Config {
             sybils_lie: false,
             refresh: time(defaults.refresh_interval()),
             replicate: defaults.replication_interval().map(time),
+            first_turn: None,
             parallelism: LookupConfig::default().parallelism(),
             store: StoreConfig::default(),
             clients_forget: false,

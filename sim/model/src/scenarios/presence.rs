@@ -37,6 +37,8 @@ pub(crate) fn presence(report: &Report, sizes: &[(usize, usize)]) -> Result<(), 
         let begun = Instant::now();
         let mut config = Config::new(1, servers);
         config.clients_forget = true;
+        // As if they had stored their records for long.
+        config.first_turn = Some(MINUTE);
         let mut world = World::new(config);
         for n in 0..clients {
             let writer = world.add_writer(&format!("/sr/presence/{n}"), 2 * HOUR, true);
