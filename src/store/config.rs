@@ -103,7 +103,8 @@ impl Default for StoreConfig {
 
 settings! { StoreConfig:
     /// How many records the store holds. Defaults to 16,384, sixteen times as many as libp2p's
-    /// `MemoryStore`. A guess.
+    /// `MemoryStore`. With the default intervals the upkeep of as many takes a gigabyte of traffic
+    /// an hour (`docs/scale.md`), so a node is bound by its link before.
     max_records, with_max_records: usize;
     /// How many bytes the store holds, including [`Usage::ROW`](crate::store::Usage::ROW) for each
     /// part. Defaults to 64 MiB, as much as libp2p's `MemoryStore` can hold.

@@ -36,8 +36,9 @@ pub(crate) const IDLE: Time = 60 * SECOND;
 
 /// Bytes each way of a new connection: half a kilobyte of handshakes, and identify. A guess.
 pub(crate) const CONNECT_BYTES: u64 = 1_500;
-/// Bytes of a request or an answer beside key, record and named peers: frames, protocol names.
-pub(crate) const FRAME_BYTES: u64 = 120;
+/// Bytes of a request or an answer beside key, record and named peers: the headers of four packets,
+/// as `sim/net` counts them, and protocol names.
+pub(crate) const FRAME_BYTES: u64 = 350;
 /// Bytes of a named peer with one address: what `docs/performance.md` measures for a read, over its
 /// answers and the 20 peers in each.
 pub(crate) const NAMED_BYTES: u64 = 107;

@@ -2,18 +2,20 @@
 //!
 //! Real are the stores with all their rules ([`SmartRecordStore`]), the signed updates, joins and
 //! views, the lookups and their patience (`smart-record-lookup`), and the part of a read that joins
-//! answers and decides whether they are complete ([`RecordReader`]). The verdicts on signatures are
-//! shared by all nodes, so each signature is verified once.
+//! answers ([`RecordReader`]). The verdicts on signatures are shared by all nodes, so each of them
+//! is verified once.
 //!
 //! Modelled are the routing tables ([`ids`]), the links ([`link`]), the schedules ([`replicate`],
-//! [`writer`]) and what strings these parts together ([`asker`]). Each of these modules says where
-//! it departs from the real code. Not modelled at all: Kademlia's own upkeep of routing tables and
-//! its traffic, identify beyond its bytes, the budget of work for others, watches, memories of
-//! rollbacks, storage on disk, limits of streams and connections.
+//! [`writer`]), whether answers cover a record ([`answers`]) and what strings these parts together
+//! ([`asker`]). Each of these modules says where it departs from the real code. Not modelled at
+//! all: Kademlia's own upkeep of routing tables and its traffic, identify beyond its bytes, the
+//! budget of work for others, what a watch keeps, memories of rollbacks, storage on disk, limits of
+//! streams and connections.
 //!
 //! [`SmartRecordStore`]: libp2p_smart_record::store::SmartRecordStore
 //! [`RecordReader`]: libp2p_smart_record::query::RecordReader
 
+mod answers;
 mod asker;
 mod churn;
 mod ids;
@@ -40,7 +42,7 @@ const USAGE: &str = "usage: smart-record-model results DOCUMENT [NAME…] | chec
 
 results  runs the scenarios (all, or those named) and writes their tables into DOCUMENT, and CSV and
          SVG into the folder of its name: growth silent calibration widths churn intervals
-         partition restart mixed crowd flood sybils presence
+         partition restart mixed crowd watch flood sybils presence
 check    runs small networks and fails if a check does; the same seed prints the same
 trace    prints a hash of an hour of a small network that changes; the same seed gives the same";
 
@@ -99,6 +101,9 @@ fn results(document: &Path, names: &[&str]) -> Result<(), Box<dyn Error>> {
     if wants("crowd") {
         presence::crowd(&report, 1_000)?;
     }
+    if wants("watch") {
+        presence::watch(&report, 1_000)?;
+    }
     if wants("flood") {
         hostile::flood(&report)?;
     }
@@ -106,7 +111,7 @@ fn results(document: &Path, names: &[&str]) -> Result<(), Box<dyn Error>> {
         hostile::sybils(&report, 10_000)?;
     }
     if wants("presence") {
-        presence::presence(&report, 10_000, 100_000)?;
+        presence::presence(&report, &[(10_000, 1_000), (100_000, 10_000)])?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use libp2p_smart_record::query::Reading;
 
 use crate::{
@@ -42,8 +43,14 @@ pub(crate) struct Measures {
     pub(crate) reads: Samples,
     /// Duration of writes until they return.
     pub(crate) writes: Samples,
+    /// Duration of a refresh until all have taken it or failed.
+    pub(crate) refreshed: Samples,
     /// Requests of a lookup, until all of the closest were asked.
     pub(crate) lookups: Samples,
+    /// From a change until an answer shows it to who watches.
+    pub(crate) changes: Samples,
+    /// Lookups of who watches.
+    pub(crate) watches: u64,
     pub(crate) requests: u64,
     pub(crate) messages: u64,
     pub(crate) connections: u64,
@@ -51,7 +58,6 @@ pub(crate) struct Measures {
     pub(crate) puts: u64,
     pub(crate) silences: u64,
     pub(crate) timed_out: u64,
-    pub(crate) rounds: u64,
     pub(crate) complete: u64,
     pub(crate) repaired: u64,
     pub(crate) turns: u64,
@@ -102,6 +108,7 @@ impl World {
         key: KeyId,
         begun: Time,
         reading: &Reading,
+        is_complete: bool,
     ) {
         let now = self.clock_of(reader);
         let later = now.saturating_add(Duration::from_millis(2 * self.config.skew_ms));
@@ -136,17 +143,31 @@ impl World {
                 space.and_then(|space| space.newest()) >= Some(acknowledged.position)
             });
             faults.lost += u64::from(is_lost);
-            faults.falsely_complete += u64::from(has_it && reading.is_complete());
+            faults.falsely_complete += u64::from(has_it && is_complete);
         }
         self.measures.found += shown_count;
         self.measures.not_found += not_found;
-        let is_empty_and_complete = reading.is_empty() && reading.is_complete();
+        let is_empty_and_complete = reading.is_empty() && is_complete;
         self.measures.empty_and_complete += u64::from(is_empty_and_complete);
         let all = &mut self.measures.faults;
         all.lost += faults.lost;
         all.expired += faults.expired;
         all.withdrawn += faults.withdrawn;
         all.falsely_complete += faults.falsely_complete;
+    }
+
+    /// Notes the changes that an answer to who watches shows for the first time.
+    pub(crate) fn on_watched(&mut self, key: KeyId, value: &Bytes) {
+        let record = self.rules.decode(&self.keys[key as usize].key, value);
+        let Some(record) = record else { return };
+        for writer in self.writers.iter_mut().filter(|writer| writer.key == key) {
+            let shown = record.space(&writer.id).and_then(|space| space.newest());
+            if shown >= writer.newest.map(|(position, _)| position)
+                && let Some(at) = writer.changed_at.take()
+            {
+                self.measures.changes.add(self.now - at);
+            }
+        }
     }
 
     /// The copies of the latest acknowledged update of a writer.

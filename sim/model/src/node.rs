@@ -200,7 +200,7 @@ impl Rules {
         (hash(salt, 77) % range) as i64 - self.skew_ms as i64
     }
 
-    fn decode(&self, key: &RecordKey, value: &[u8]) -> Option<SmartRecord> {
+    pub(crate) fn decode(&self, key: &RecordKey, value: &[u8]) -> Option<SmartRecord> {
         use libp2p_smart_record::Namespace;
         match self.registry.resolve(key).ok()? {
             Namespace::Spaces(rules) => {

@@ -30,7 +30,7 @@ impl World {
         }
         // Its turns have a phase since it has started: half an interval after that.
         let begun = match node.joined_at {
-            0 => hash(node.salt, 11) % interval,
+            0 => hash(node.salt, 11) % self.config.first_turn.unwrap_or(interval),
             at => at + interval / 2,
         };
         let missed = self.now.saturating_sub(begun).div_ceil(interval);

@@ -48,6 +48,9 @@ pub(crate) struct Config {
     pub(crate) sybils_lie: bool,
     pub(crate) refresh: Time,
     pub(crate) replicate: Option<Time>,
+    /// Within this time nodes that were there before the start have their first turn of
+    /// replication; `None`: within the interval.
+    pub(crate) first_turn: Option<Time>,
     /// Of lookups that a client waits for.
     pub(crate) parallelism: usize,
     pub(crate) store: StoreConfig,
@@ -69,6 +72,7 @@ impl Config {
             sybils_lie: false,
             refresh: time(defaults.refresh_interval()),
             replicate: defaults.replication_interval().map(time),
+            first_turn: None,
             parallelism: LookupConfig::default().parallelism(),
             store: StoreConfig::default(),
             clients_forget: false,
@@ -99,7 +103,6 @@ pub(crate) enum Message {
 pub(crate) struct Answer {
     pub(crate) named: Vec<NodeId>,
     pub(crate) value: Option<Bytes>,
-    pub(crate) is_ack: bool,
 }
 
 /// A request of an operation of a node.
@@ -193,6 +196,10 @@ pub(crate) struct World {
     pub(crate) ids: Ids,
     pub(crate) partition: Partition,
     pub(crate) askers: BTreeMap<NodeId, Box<Asker>>,
+    /// When the connection of two nodes was last used.
+    connections: HashMap<(NodeId, NodeId), Time>,
+    /// How many there may be before the idle ones are forgotten.
+    forget_connections_at: usize,
     pub(crate) keys: Vec<Key>,
     key_ids: BTreeMap<RecordKey, KeyId>,
     /// The nodes that were ever sent something under a key, and are up.
@@ -239,6 +246,8 @@ impl World {
             by_peer,
             partition: Partition::default(),
             askers: BTreeMap::new(),
+            connections: HashMap::new(),
+            forget_connections_at: 1_024,
             keys: Vec::new(),
             key_ids: BTreeMap::new(),
             sent_to: Vec::new(),
@@ -402,16 +411,6 @@ impl World {
         self.sent_to.iter_mut().for_each(BTreeSet::clear);
     }
 
-    /// A server of ours that is up, drawn at random.
-    pub(crate) fn any_server(&mut self) -> NodeId {
-        loop {
-            let drawn = self.random.below(self.nodes.len() as u64) as usize;
-            if self.nodes[drawn].is_server && self.nodes[drawn].is_honest() {
-                return id(drawn);
-            }
-        }
-    }
-
     /// The servers that are up and closest to a key, the closest first.
     pub(crate) fn closest(&self, key: KeyId, count: usize) -> Vec<NodeId> {
         let point = self.keys[key as usize].point;
@@ -442,7 +441,7 @@ impl World {
     // Messages.
 
     /// Sends a request. It is lost if it cannot arrive.
-    pub(crate) fn send(&mut self, request: Request, message: Message, is_connected: bool) {
+    pub(crate) fn send(&mut self, request: Request, message: Message) {
         let Request { asker, to, key, .. } = request;
         let size = link::FRAME_BYTES
             + self.keys[key as usize].key.as_bytes().len() as u64
@@ -454,6 +453,8 @@ impl World {
         let is_lost = !other.is_up()
             || other.kind == Kind::Silent
             || self.partition.is_on() && from.side != other.side;
+        let used = self.connections.get(&pair(asker, to));
+        let is_connected = used.is_some_and(|at| self.now <= at + link::IDLE);
         let whole = link::exchange(from, other, is_connected);
         if is_lost {
             // Who is gone is dialled in vain.
@@ -463,11 +464,22 @@ impl World {
         self.transfer(asker, to, size);
         if !is_connected {
             self.measures.connections += 1;
+            self.used(asker, to);
             self.transfer(asker, to, link::CONNECT_BYTES);
             self.transfer(to, asker, link::CONNECT_BYTES);
         }
         let half = whole / 2;
         self.at(self.now + whole - half, Event::Arrive(request, message, half));
+    }
+
+    /// Notes that the connection of two nodes was used, from whichever side.
+    pub(crate) fn used(&mut self, a: NodeId, b: NodeId) {
+        if self.connections.len() >= self.forget_connections_at {
+            let idle = self.now.saturating_sub(link::IDLE);
+            self.connections.retain(|_, at| *at >= idle);
+            self.forget_connections_at = (2 * self.connections.len()).max(1_024);
+        }
+        self.connections.insert(pair(a, b), self.now);
     }
 
     fn transfer(&mut self, from: NodeId, to: NodeId, bytes: u64) {
@@ -488,11 +500,11 @@ impl World {
                 let (kad, point) = (of_key.kad.clone(), of_key.point);
                 let Node { peer, salt, .. } = self.nodes[asker as usize];
                 let value = self.nodes[to as usize].get(&kad, peer, salt);
-                Answer { named: self.names(to, asker, point), value, is_ack: false }
+                Answer { named: self.names(to, asker, point), value }
             }
             Message::Put(value) => {
                 self.store(to, key, &value);
-                Answer { named: Vec::new(), value: Some(value), is_ack: true }
+                Answer { named: Vec::new(), value: Some(value) }
             }
         };
         let bytes = link::FRAME_BYTES
@@ -598,6 +610,11 @@ impl World {
     pub(crate) fn reset_traffic(&mut self) {
         self.nodes.iter_mut().for_each(|node| node.traffic = Default::default());
     }
+}
+
+/// Two nodes, in order.
+fn pair(a: NodeId, b: NodeId) -> (NodeId, NodeId) {
+    (a.min(b), a.max(b))
 }
 
 /// How a server behaves, by its salt.

@@ -27,7 +27,9 @@ pub(crate) struct Writer {
     /// The latest update that enough have acknowledged.
     pub(crate) acknowledged: Option<Acknowledged>,
     /// Its last update, acknowledged or not.
-    newest: Option<(Position, Timestamp)>,
+    pub(crate) newest: Option<(Position, Timestamp)>,
+    /// When it was written, until who watches has seen it.
+    pub(crate) changed_at: Option<Time>,
     is_withdrawn: bool,
     /// Since when a withdrawal counts as acknowledged.
     pub(crate) withdrawn_at: Option<Time>,
@@ -79,6 +81,7 @@ impl World {
             version: 0,
             acknowledged: None,
             newest: None,
+            changed_at: None,
             is_withdrawn: false,
             withdrawn_at: None,
         });
@@ -142,6 +145,7 @@ impl World {
         let update = signed.expect("what is signed is within the limits");
         let expires_at = update.expires_at();
         writer.newest = Some((update.position(), expires_at));
+        writer.changed_at = Some(at);
         writer.is_withdrawn = is_withdrawal;
         writer.withdrawn_at = None;
         writer.keeps &= !is_withdrawal;
@@ -157,6 +161,12 @@ impl World {
 
     fn send_own(&mut self, number: usize, is_new: bool) {
         let Writer { node, key, .. } = self.writers[number];
+        if self.nodes[node as usize].is_server {
+            // What a node writes, it stores.
+            let now = self.clock_of(node);
+            let own = self.writers[number].signer.record(now).encode().into();
+            self.store(node, key, &own);
+        }
         self.begin(node, key, Purpose::Write { writer: number, is_new });
     }
 

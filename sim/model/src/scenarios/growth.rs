@@ -4,12 +4,12 @@ use std::error::Error;
 
 use crate::{
     asker::Purpose,
-    node::Node,
+    ids::NodeId,
+    node::{KeyId, Node},
     report::{Axes, Report, Table, kb, ms, thousands},
     scenarios::{publish, read_all, verdict},
-    time::{HOUR, MINUTE},
+    time::{HOUR, MINUTE, Time},
     world::{Config, World},
-    writer::Writer,
 };
 
 const RECORDS: usize = 100;
@@ -122,76 +122,100 @@ pub(crate) fn widths(report: &Report, size: usize) -> Result<(), Box<dyn Error>>
     report.table("widths", &table)
 }
 
-/// The load of the scenario `steady` on real nodes (`sim/net`), for a comparison: ten boards of
-/// three writers, who write every 20 minutes, read it back, and withdraw each fifth time, and four
-/// readers, who read every five minutes.
+/// The load of the scenario `steady` on real nodes (`sim/net`), for a comparison over six hours:
+/// ten boards of three writers, who write every 20 minutes and withdraw each fifth time, and four
+/// readers, who read a board every five minutes. The first half hour does not count.
 pub(crate) fn calibrate(report: &Report, sizes: &[usize]) -> Result<(), Box<dyn Error>> {
     const BOARDS: usize = 10;
+    const BEGIN: Time = 10 * MINUTE;
+    const COUNTS: Time = 30 * MINUTE;
+    const END: Time = 6 * HOUR;
     let mut table = Table::new([
-        "nodes",
+        "servers",
         "a server sends, MB an hour",
-        "the busiest, MB",
-        "connections",
-        "requests",
+        "the busiest, MB an hour",
+        "connections an hour",
+        "requests an hour",
         "reads",
         "complete",
         "get, median ms",
+        "get, 99 % ms",
         "publish, median ms",
+        "publish, 99 % ms",
         "faults",
     ]);
     for size in sizes {
         let mut world = World::new(Config::new(1, *size));
-        let readers: Vec<_> = (0..4).map(|_| world.add_client()).collect();
-        let mut writers = Vec::new();
+        let mut plan = Vec::new();
         for n in 0..BOARDS * 3 {
-            let key = format!("/sr/board/{}", n % BOARDS);
+            let key = format!("/sr/boards/{}", n / 3);
             // Half of the writers are servers.
-            let node = if n % 2 == 0 { world.any_server() } else { world.add_client() };
-            writers.push(world.add_writer_at(node, &key, 2 * HOUR, true));
+            let node = if n % 2 == 0 { (n / 2) as u32 } else { world.add_client() };
+            let writer = world.add_writer_at(node, &key, 2 * HOUR, true);
+            let first = BEGIN + world.random.below(20 * MINUTE);
+            let writes = (1..).map(|n| (first + 20 * MINUTE * (n - 1), n));
+            plan.extend(
+                writes
+                    .take_while(|(at, _)| *at < END)
+                    .map(|(at, n)| (at, Act::Write(writer, n % 5 == 0))),
+            );
         }
+        for _ in 0..4 {
+            let reader = world.add_client();
+            let mut at = BEGIN + world.random.below(5 * MINUTE);
+            while at < END {
+                plan.push((at, Act::Read(reader, world.random.below(BOARDS as u64) as u32)));
+                at += 5 * MINUTE;
+            }
+        }
+        plan.push((COUNTS, Act::Count));
+        plan.sort_by_key(|(at, _)| *at);
         let mut reads = 0;
-        for minute in 0..120 {
-            for (n, writer) in writers.iter().enumerate() {
-                if (minute + n) % 20 == 0 {
-                    match (minute + n) % 100 {
-                        80 => world.withdraw(*writer),
-                        _ => world.publish(*writer),
-                    }
+        for (at, act) in plan {
+            world.run_until(at);
+            match act {
+                Act::Write(writer, false) => world.publish(writer),
+                Act::Write(writer, true) => world.withdraw(writer),
+                Act::Read(reader, key) => world.begin(reader, key, Purpose::Get),
+                Act::Count => {
+                    world.reset_traffic();
+                    world.measures = Default::default();
+                    reads = 0;
                 }
             }
-            // Who has written reads it back.
-            for (n, writer) in writers.iter().enumerate() {
-                if (minute + n) % 20 == 1 {
-                    let Writer { node, key, .. } = world.writers[*writer];
-                    world.begin(node, key, Purpose::Get);
-                    reads += 1;
-                }
-            }
-            for (n, reader) in readers.iter().enumerate() {
-                if (minute + n) % 5 == 0 {
-                    let key = (minute + n) / 5 % BOARDS;
-                    world.begin(*reader, key as u32, Purpose::Get);
-                    reads += 1;
-                }
-            }
-            world.run_until((minute as u64 + 1) * MINUTE);
+            reads += u64::from(matches!(act, Act::Read(..)));
         }
-        let sent = |node: &Node| node.traffic.sent as f64 / 2e6;
+        world.run_until(END);
+        let hours = (END - COUNTS) as f64 / HOUR as f64;
+        let sent = |node: &Node| node.traffic.sent as f64 / hours / 1e6;
         let servers = world.nodes.iter().filter(|node| node.is_server).map(sent);
         let most = servers.clone().fold(0.0, f64::max);
         let m = &world.measures;
+        let hourly = |count: u64| thousands((count as f64 / hours) as u64);
         table.row([
-            size,
-            &format!("{:.2}", servers.sum::<f64>() / *size as f64),
+            &thousands(*size as u64),
+            &format!("{:.3}", servers.sum::<f64>() / *size as f64),
             &format!("{most:.2}"),
-            &m.connections,
-            &m.messages,
+            &hourly(m.connections),
+            &hourly(m.messages),
             &reads,
             &m.complete,
             &ms(m.reads.quantile(0.5)),
+            &ms(m.reads.quantile(0.99)),
             &ms(m.writes.quantile(0.5)),
+            &ms(m.writes.quantile(0.99)),
             &verdict(&m.faults),
         ]);
     }
     report.table("calibration", &table)
+}
+
+/// A step of the load for the comparison.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// A writer writes, or withdraws.
+    Write(usize, bool),
+    Read(NodeId, KeyId),
+    /// What follows counts.
+    Count,
 }

@@ -14,69 +14,130 @@ use crate::{
 /// How long the traffic of presence is looked at.
 const SHOWN: Time = 6 * MINUTE;
 
-/// Each client keeps a document of its own alive, under a key of its own.
-pub(crate) fn presence(
-    report: &Report,
-    servers: usize,
-    clients: usize,
-) -> Result<(), Box<dyn Error>> {
-    let begun = Instant::now();
-    let mut config = Config::new(1, servers);
-    config.clients_forget = true;
-    let mut world = World::new(config);
-    for n in 0..clients {
-        let writer = world.add_writer(&format!("/sr/presence/{n}"), 2 * HOUR, true);
-        world.be_published(writer);
+/// Each client keeps a document of its own alive, under a key of its own. The table is written anew
+/// after each size.
+pub(crate) fn presence(report: &Report, sizes: &[(usize, usize)]) -> Result<(), Box<dyn Error>> {
+    const READS: u64 = 500;
+    let mut table = Table::new([
+        "clients",
+        "servers",
+        "records of a server, median",
+        "most",
+        "a server and hour, KB",
+        "refreshes an hour",
+        "turns of replication an hour",
+        "refresh, median ms",
+        "99 % ms",
+        "get, median ms",
+        "99 % ms",
+        "found of 500 looked for",
+        "faults",
+    ]);
+    for (clients, servers) in sizes.iter().copied() {
+        let begun = Instant::now();
+        let mut config = Config::new(1, servers);
+        config.clients_forget = true;
+        // As if they had stored their records for long.
+        config.first_turn = Some(MINUTE);
+        let mut world = World::new(config);
+        for n in 0..clients {
+            let writer = world.add_writer(&format!("/sr/presence/{n}"), 2 * HOUR, true);
+            world.be_published(writer);
+        }
+        // Turns begin; then six minutes are looked at.
+        world.run_until(2 * MINUTE);
+        let since = world.now;
+        world.reset_traffic();
+        world.measures = Default::default();
+        world.run_until(since + SHOWN);
+        let traffic = world.traffic_per_hour(since);
+        let hourly = |count: u64| thousands(count * HOUR / SHOWN);
+        let (turns, refreshes) = (world.measures.turns, world.measures.refreshes);
+        let usage = |store: &Store| match store {
+            Store::Ours(store) => store.usage().records,
+            Store::Empty | Store::Plain(_) => 0,
+        };
+        let mut stored: Vec<_> =
+            world.nodes[..servers].iter().map(|node| usage(&node.store)).collect();
+        stored.sort_unstable();
+        for _ in 0..READS {
+            let reader = world.add_client();
+            let key = world.random.below(clients as u64) as u32;
+            world.begin(reader, key, Purpose::Get);
+            world.run_until(world.now + SECOND / 10);
+        }
+        world.run_until(world.now + MINUTE);
+        let m = &world.measures;
+        table.row([
+            &thousands(clients as u64),
+            &thousands(servers as u64),
+            &stored[servers / 2],
+            &stored[servers - 1],
+            &kb(traffic),
+            &hourly(refreshes),
+            &hourly(turns),
+            &ms(m.refreshed.quantile(0.5)),
+            &ms(m.refreshed.quantile(0.99)),
+            &ms(m.reads.quantile(0.5)),
+            &ms(m.reads.quantile(0.99)),
+            &m.found,
+            &verdict(&m.faults),
+        ]);
+        eprintln!("presence of {clients}: {:?}, {} events", begun.elapsed(), world.handled);
+        report.table("presence", &table)?;
     }
-    // Turns begin; then six minutes are looked at.
-    world.run_until(2 * MINUTE);
-    let since = world.now;
-    world.reset_traffic();
-    let before = world.measures.clone();
-    world.run_until(since + SHOWN);
-    let traffic = world.traffic_per_hour(since);
-    let m = &world.measures;
-    let (turns, refreshes) = (m.turns - before.turns, m.refreshes - before.refreshes);
-    let usage = |store: &Store| match store {
-        Store::Ours(store) => store.usage().records,
-        Store::Empty | Store::Plain(_) => 0,
-    };
-    let mut stored: Vec<_> = world.nodes[..servers].iter().map(|node| usage(&node.store)).collect();
-    stored.sort_unstable();
-    for _ in 0..500 {
-        let reader = world.add_client();
-        let key = world.random.below(clients as u64) as u32;
-        world.begin(reader, key, Purpose::Get);
-        world.run_until(world.now + SECOND / 10);
+    Ok(())
+}
+
+/// A client that watches a record, which changes every 47 seconds.
+pub(crate) fn watch(report: &Report, servers: usize) -> Result<(), Box<dyn Error>> {
+    const CHANGES: u64 = 90;
+    const PAUSE: Time = 47 * SECOND;
+    const STEP: Time = SECOND / 20;
+    let mut table = Table::new([
+        "interval, s",
+        "a change is shown after, median ms",
+        "99 % ms",
+        "lookups an hour",
+        "the watcher sends and receives, MB an hour",
+    ]);
+    for interval in [1, 2, 5, 10, 30] {
+        let mut world = World::new(Config::new(1, servers));
+        let writer = world.add_writer("/sr/watched", 12 * HOUR, true);
+        world.publish(writer);
+        world.run_until(2 * MINUTE);
+        let watcher = world.add_client();
+        world.measures = Default::default();
+        world.writers[writer].changed_at = None;
+        let begun = world.now;
+        let (mut change_at, mut due, mut returned) = (begun + PAUSE, begun, 0);
+        while world.now < begun + PAUSE * CHANGES {
+            if world.now >= change_at {
+                world.publish(writer);
+                change_at += PAUSE;
+            }
+            if world.measures.watches > returned {
+                returned = world.measures.watches;
+                due = world.now + interval * SECOND;
+            }
+            if world.now >= due {
+                world.begin(watcher, 0, Purpose::Watch);
+                due = Time::MAX;
+            }
+            world.run_until(world.now + STEP);
+        }
+        let hours = (world.now - begun) as f64 / HOUR as f64;
+        let traffic = world.nodes[watcher as usize].traffic;
+        let m = &world.measures;
+        table.row([
+            &interval,
+            &ms(m.changes.quantile(0.5)),
+            &ms(m.changes.quantile(0.99)),
+            &thousands((m.watches as f64 / hours) as u64),
+            &format!("{:.1}", (traffic.sent + traffic.received) as f64 / hours / 1e6),
+        ]);
     }
-    world.run_until(world.now + MINUTE);
-    let m = &world.measures;
-    let mut table = Table::new(["presence", "figure"]);
-    table.row([
-        &"clients, servers",
-        &format!("{}, {}", thousands(clients as u64), thousands(servers as u64)),
-    ]);
-    table.row([
-        &"records of a server, median and most",
-        &format!("{} and {}", stored[servers / 2], stored[servers - 1]),
-    ]);
-    table.row([&"traffic of a server and hour, KB", &kb(traffic)]);
-    table.row([
-        &"refreshes and turns of replication in the hour",
-        &format!("{} and {}", thousands(refreshes), thousands(turns)),
-    ]);
-    table.row([
-        &"publish, median and 99 %, ms",
-        &format!("{} and {}", ms(m.writes.quantile(0.5)), ms(m.writes.quantile(0.99))),
-    ]);
-    table.row([
-        &"get, median and 99 %, ms",
-        &format!("{} and {}", ms(m.reads.quantile(0.5)), ms(m.reads.quantile(0.99))),
-    ]);
-    table.row([&"found of 500 clients looked for", &m.found]);
-    table.row([&"faults", &verdict(&m.faults)]);
-    eprintln!("presence: {:?}, {} events", begun.elapsed(), world.handled);
-    report.table("presence", &table)
+    report.table("watch", &table)
 }
 
 /// One board that many read at the same time.
