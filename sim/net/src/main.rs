@@ -17,7 +17,8 @@ use smart_record_sim::{
     world::{Report, Times, World},
 };
 
-/// Does not touch what is only reserved: Kademlia reserves 1.6 MB a node for buckets that stay empty.
+/// Does not touch what is only reserved: Kademlia reserves 1.6 MB a node for buckets that stay
+/// empty.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

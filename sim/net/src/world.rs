@@ -41,13 +41,8 @@ const IS_SENT: Duration = Duration::from_secs(3);
 /// Keeps what the world draws apart from what its plan does.
 const WORLD: u64 = 1 << 32;
 
-/// Number of nodes that a node knows when it starts, at least and at most. In between it is one in
-/// [`KNOWN_OF`]. With fewer than twenty Kademlia looks for neighbours twice, which is nearly all of
-/// the work in large networks.
-const KNOWN: [u32; 2] = [3, 24];
-
-/// See [`KNOWN`].
-const KNOWN_OF: u32 = 40;
+/// Number of nodes that a node knows when it starts.
+const KNOWN: u64 = 3;
 
 /// What the tasks of clients report.
 #[derive(Debug)]
@@ -427,7 +422,7 @@ impl World {
             &place.disk,
             &place.clock,
         );
-        for _ in 0..(self.scenario.nodes() / KNOWN_OF).clamp(KNOWN[0], KNOWN[1]) {
+        for _ in 0..KNOWN {
             let number = self.random.below(known.len() as u64) as usize;
             if let Some((peer, host)) = known.get(number) {
                 started.add(*peer, *host);
