@@ -5,7 +5,13 @@
 //! **Invariants.** Time never goes back. Timers that are due at the same time fire in the order in
 //! which they were made. Each thread has a time of its own; a simulation has one thread.
 
-use std::{cell::RefCell, collections::BTreeMap, mem, task::Waker, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    mem,
+    task::Waker,
+    time::Duration,
+};
 
 /// Monotonic time at the start of a thread. Not zero: programs subtract from the current time.
 const START: Duration = Duration::from_secs(1_000_000);
@@ -15,14 +21,14 @@ const WALL_CLOCK_AT_START: Duration = Duration::from_secs(1_798_761_600);
 
 #[derive(Debug)]
 struct State {
-    now: Duration,
     made: u64,
     timers: BTreeMap<(Duration, u64), Waker>,
 }
 
 thread_local! {
+    static NOW: Cell<Duration> = const { Cell::new(START) };
     static STATE: RefCell<State> =
-        const { RefCell::new(State { now: START, made: 0, timers: BTreeMap::new() }) };
+        const { RefCell::new(State { made: 0, timers: BTreeMap::new() }) };
 }
 
 fn with<T>(act: impl FnOnce(&mut State) -> T) -> T {
@@ -31,7 +37,7 @@ fn with<T>(act: impl FnOnce(&mut State) -> T) -> T {
 
 /// Monotonic time.
 pub fn now() -> Duration {
-    with(|state| state.now)
+    NOW.get()
 }
 
 /// Time since the start.
@@ -51,14 +57,15 @@ pub fn advance(limit: Duration) -> bool {
         let next = state.timers.first_key_value().map(|(&(at, _), _)| at);
         let fires = next.is_some_and(|at| at <= limit);
         let until = next.filter(|_| fires).unwrap_or(limit);
-        state.now = state.now.max(until);
-        let later = state.timers.split_off(&(state.now, u64::MAX));
-        (fires, mem::replace(&mut state.timers, later))
+        NOW.set(now().max(until));
+        let mut due = Vec::new();
+        while let Some(timer) = state.timers.first_entry().filter(|it| it.key().0 <= now()) {
+            due.push(timer.remove());
+        }
+        (fires, due)
     });
     // Outside the borrow: a waker may be dropped here, and with it a task that has timers.
-    for waker in due.into_values() {
-        waker.wake();
-    }
+    due.into_iter().for_each(Waker::wake);
     fires
 }
 

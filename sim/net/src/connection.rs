@@ -58,7 +58,8 @@ struct State {
     hosts: [HostId; 2],
     network: Network,
     sides: [Side; 2],
-    streams: BTreeMap<u64, Streams>,
+    /// Boxed, because a map of its own keeps room for eleven.
+    streams: BTreeMap<u64, Box<Streams>>,
     next_stream: u64,
     /// When the last message of each side arrives.
     last: [Duration; 2],
@@ -170,7 +171,8 @@ impl StreamMuxer for Muxer {
         let mut state = lock(&self.state);
         let id = state.next_stream;
         state.next_stream += 1;
-        state.streams.insert(id, Streams::default());
+        state.streams.insert(id, Box::default());
+        state.network.count_stream();
         if let Some(at) = state.send(self.side, SIGNAL) {
             state.sides[1 - self.side].opened.send(at, id);
         }
@@ -219,10 +221,7 @@ impl AsyncRead for Stream {
         let Poll::Ready(piece) = pieces.poll(cx) else { return Poll::Pending };
         match piece {
             Piece::Data(data) => {
-                let length = data.len().min(buffer.len());
-                for (to, from) in buffer.iter_mut().zip(data.drain(..length)) {
-                    *to = from;
-                }
+                let length = io::Read::read(data, buffer)?;
                 if data.is_empty() {
                     pieces.pop();
                 }
@@ -251,7 +250,7 @@ impl AsyncWrite for Stream {
         }
         let at = state.send(self.side, buffer.len());
         if let Some((at, stream)) = at.zip(state.streams.get_mut(&self.id)) {
-            let data = buffer.iter().copied().collect();
+            let data = buffer.to_vec().into();
             stream.pipes[self.side].pieces.send(at, Piece::Data(data));
         }
         Poll::Ready(Ok(buffer.len()))

@@ -8,7 +8,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     fmt::{self, Debug, Formatter},
     mem,
     pin::Pin,
@@ -32,7 +32,7 @@ struct TaskId(u64);
 
 #[derive(Debug, Default)]
 struct Queues {
-    ready: VecDeque<TaskId>,
+    ready: VecDeque<Arc<Task>>,
     /// Tasks that were spawned and have not run yet.
     new: Vec<NewTask>,
 }
@@ -48,33 +48,36 @@ impl Debug for NewTask {
 /// Queues that wakers and tasks of all processes append to.
 type Shared = Arc<Mutex<Queues>>;
 
-fn lock(shared: &Shared) -> MutexGuard<'_, Queues> {
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct TaskWaker {
+/// A task, which is its own waker.
+struct Task {
+    process: ProcessId,
     id: TaskId,
+    /// `None` while it runs, and once it is over or its process has ended.
+    future: Mutex<Option<BoxFuture<'static, ()>>>,
     is_queued: AtomicBool,
     shared: Shared,
 }
 
-impl Wake for TaskWaker {
+impl Debug for Task {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Task").field(&self.id).finish_non_exhaustive()
+    }
+}
+
+impl Wake for Task {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.is_queued.swap(true, Ordering::Relaxed) {
-            lock(&self.shared).ready.push_back(self.id);
+            lock(&self.shared).ready.push_back(Arc::clone(self));
         }
     }
-}
-
-struct Task {
-    process: ProcessId,
-    future: BoxFuture<'static, ()>,
-    state: Arc<TaskWaker>,
-    waker: Waker,
 }
 
 /// Spawns tasks of one process.
@@ -102,15 +105,14 @@ impl libp2p_swarm::Executor for Spawner {
 #[derive(Default)]
 pub struct Executor {
     shared: Shared,
-    tasks: RefCell<BTreeMap<TaskId, Task>>,
-    processes: RefCell<BTreeMap<ProcessId, BTreeSet<TaskId>>>,
+    processes: RefCell<BTreeMap<ProcessId, BTreeMap<TaskId, Arc<Task>>>>,
     next: RefCell<u64>,
 }
 
 impl Debug for Executor {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let tasks = self.tasks.borrow().len();
-        f.debug_struct("Executor").field("tasks", &tasks).finish_non_exhaustive()
+        let processes = self.processes.borrow().len();
+        f.debug_struct("Executor").field("processes", &processes).finish_non_exhaustive()
     }
 }
 
@@ -124,22 +126,23 @@ impl Executor {
     /// Begins a process.
     pub fn start(&self) -> Spawner {
         let process = ProcessId(self.number());
-        self.processes.borrow_mut().insert(process, BTreeSet::new());
+        self.processes.borrow_mut().insert(process, BTreeMap::new());
         Spawner { process, shared: self.shared.clone() }
     }
 
     /// Ends a process.
     pub fn kill(&self, spawner: &Spawner) {
-        let ids = self.processes.borrow_mut().remove(&spawner.process).unwrap_or_default();
-        let mut tasks = self.tasks.borrow_mut();
-        let ended: Vec<_> = ids.iter().filter_map(|id| tasks.remove(id)).collect();
-        drop(tasks);
+        let tasks = self.processes.borrow_mut().remove(&spawner.process).unwrap_or_default();
         let new = mem::take(&mut lock(&self.shared).new);
         let (ended_new, new): (Vec<_>, Vec<_>) =
             new.into_iter().partition(|task| task.0 == spawner.process);
         lock(&self.shared).new = new;
-        // Outside of the borrows: what is dropped may wake others.
-        drop((ended, ended_new));
+        // Taken out of the locks, because what is dropped may wake others.
+        for task in tasks.into_values() {
+            let ended = lock(&task.future).take();
+            drop(ended);
+        }
+        drop(ended_new);
     }
 
     /// Runs all that is ready, and then what becomes ready as time passes, until this monotonic
@@ -157,19 +160,15 @@ impl Executor {
     fn run_ready(&self) {
         loop {
             self.take_new();
-            let Some(id) = lock(&self.shared).ready.pop_front() else { return };
-            // Taken out, so that no borrow is held while it runs.
-            let Some(mut task) = self.tasks.borrow_mut().remove(&id) else { continue };
-            task.state.is_queued.store(false, Ordering::Relaxed);
-            let is_over =
-                task.future.as_mut().poll(&mut Context::from_waker(&task.waker)).is_ready();
-            if is_over {
-                if let Some(ids) = self.processes.borrow_mut().get_mut(&task.process) {
-                    ids.remove(&id);
-                }
-                drop(task);
-            } else {
-                self.tasks.borrow_mut().insert(id, task);
+            let Some(task) = lock(&self.shared).ready.pop_front() else { return };
+            // Taken out, so that no lock is held while it runs.
+            let Some(mut future) = lock(&task.future).take() else { continue };
+            task.is_queued.store(false, Ordering::Relaxed);
+            let waker = Waker::from(Arc::clone(&task));
+            if future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+                *lock(&task.future) = Some(future);
+            } else if let Some(tasks) = self.processes.borrow_mut().get_mut(&task.process) {
+                tasks.remove(&task.id);
             }
         }
     }
@@ -178,16 +177,13 @@ impl Executor {
         let new = mem::take(&mut lock(&self.shared).new);
         for NewTask(process, future) in new {
             let id = TaskId(self.number());
-            let shared = self.shared.clone();
-            let state = Arc::new(TaskWaker { id, is_queued: AtomicBool::new(false), shared });
-            let waker = Waker::from(state.clone());
             // A process that was killed spawns nothing.
-            if let Some(ids) = self.processes.borrow_mut().get_mut(&process) {
-                ids.insert(id);
-                self.tasks
-                    .borrow_mut()
-                    .insert(id, Task { process, future, state, waker: waker.clone() });
-                waker.wake();
+            if let Some(tasks) = self.processes.borrow_mut().get_mut(&process) {
+                let (future, shared) = (Mutex::new(Some(future)), self.shared.clone());
+                let is_queued = AtomicBool::new(false);
+                let task = Arc::new(Task { process, id, future, is_queued, shared });
+                tasks.insert(id, Arc::clone(&task));
+                task.wake();
             }
         }
     }

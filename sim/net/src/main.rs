@@ -14,8 +14,13 @@ use smart_record_sim::{
     scenarios,
     shrink::Size,
     trace::Trace,
-    world::{Report, World},
+    world::{Report, Times, World},
 };
+
+/// Does not touch what is only reserved: Kademlia reserves 1.6 MB a node for buckets that stay
+/// empty.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const USAGE: &str = "usage: smart-record-sim list
        smart-record-sim run SCENARIO [OPTION…]      fails if a check does
@@ -109,10 +114,10 @@ impl Options {
     }
 }
 
-/// Most memory of this process in bytes, if the system tells it.
-fn memory() -> Option<u64> {
+/// Memory of this process in bytes, if the system tells it: now (`VmRSS`) or the most (`VmHWM`).
+fn memory(which: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(which)?.strip_prefix(':'))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1_024)
 }
 
@@ -133,12 +138,19 @@ fn run(options: &Options) -> Result<Report, Failure> {
     let world = World::new(options.scenario.clone(), options.seed, trace.clone());
     let report = world.run(&options.plan(), |world| {
         let hours = world.elapsed().as_secs_f64() / 3_600.0;
-        eprintln!("{hours:.1} h in {:.1} s", processor().unwrap_or_default());
+        let megabytes = memory("VmRSS").unwrap_or_default() / 1_000_000;
+        eprintln!("{hours:.1} h in {:.1} s, {megabytes} MB", processor().unwrap_or_default());
     });
     if let Some(file) = &options.trace {
         fs::write(file, trace.text())?;
     }
     Ok(report)
+}
+
+/// Median and 99th percentile.
+fn times(times: &Times) -> String {
+    let [median, most] = [50, 99].map(|percent| times.within(percent).as_millis());
+    format!("median {median} ms, 99 % {most} ms")
 }
 
 fn show(options: &Options, report: &Report) {
@@ -148,13 +160,21 @@ fn show(options: &Options, report: &Report) {
     let (name, seed) = (options.scenario.name, options.seed);
     println!("{name}, seed {seed}: {} nodes, {hours:.1} h", figures.nodes);
     let [begun, kept] = figures.writes;
-    println!("writes: {begun}, kept by a majority: {kept}");
+    println!("writes: {begun}, kept by a majority: {kept}; {}", times(&figures.write_times));
     let [begun, ended, complete] = figures.reads;
-    println!("reads: {begun}, with a result: {ended}, complete: {complete}");
-    println!("connections: {}, dials of servers: {}", figures.connections, figures.servers.dials);
+    let times = times(&figures.read_times);
+    println!("reads: {begun}, with a result: {ended}, complete: {complete}; {times}");
+    let (connections, requests) = (figures.connections, figures.requests);
+    println!("connections: {connections}, of servers: {}", figures.servers.dials);
+    println!("requests: {requests}");
     let (sent, most) = (per_hour(figures.servers.sent), figures.most_sent as f64 / hours / 1e6);
     println!("a server sends {sent:.2} MB an hour, the busiest {most:.2} MB");
-    if let Some((memory, seconds)) = memory().zip(processor()) {
+    for (number, hour) in (1..).zip(&figures.hours) {
+        let sent = hour.sent as f64 / f64::from(figures.server_count) / 1e6;
+        let (connections, requests) = (hour.connections, hour.requests);
+        println!("hour {number}: {sent:.2} MB, {connections} connections, {requests} requests");
+    }
+    if let Some((memory, seconds)) = memory("VmHWM").zip(processor()) {
         let of_one = memory as f64 / f64::from(figures.nodes) / 1e3;
         eprintln!("{:.1} s of a processor an hour; {of_one:.0} kB a node", seconds / hours);
     }

@@ -150,6 +150,7 @@ struct State {
     random: Random,
     trace: Trace,
     connections: u64,
+    streams: u64,
 }
 
 /// The network. Clones are the same network.
@@ -194,7 +195,8 @@ impl Network {
     /// A network without hosts.
     #[must_use]
     pub fn new(links: Links, random: Random, trace: Trace) -> Self {
-        let state = State { links, hosts: BTreeMap::new(), random, trace, connections: 0 };
+        let (hosts, connections, streams) = (BTreeMap::new(), 0, 0);
+        let state = State { links, hosts, random, trace, connections, streams };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -255,6 +257,19 @@ impl Network {
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.lock().connections
+    }
+
+    /// Number of requests until now: of streams, without those of identify, which each side opens
+    /// once on each connection.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        let state = self.lock();
+        state.streams.saturating_sub(2 * state.connections)
+    }
+
+    /// A stream was opened.
+    pub(crate) fn count_stream(&self) {
+        self.lock().streams += 1;
     }
 
     /// The time at which something that is sent now arrives; `None` if it never does.

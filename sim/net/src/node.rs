@@ -366,9 +366,8 @@ fn on_event(
 
 fn on_record_event(shared: &mut Shared, node: u32, event: behaviour::Event, trace: &Trace) {
     match event {
-        behaviour::Event::Kad(event) => {
-            trace.numbers(&[format!("{event:?}").len() as u64]);
-        }
+        // Often and long; each message is in the trace.
+        behaviour::Event::Kad(_) => {}
         behaviour::Event::Withheld { key, writers } => {
             trace.line(format_args!("{node} misses {writers:?} under {key}"));
             let (count, first) = (writers.len(), writers.first());

@@ -71,6 +71,9 @@ pub struct Scenario {
     /// Time between the writes of a writer. The first time it publishes, and each fifth time it
     /// withdraws.
     pub writes_every: Duration,
+    /// Whether all writers are clients of the DHT, and each writes once and keeps that alive.
+    /// Otherwise every other one is a client.
+    pub is_kept: bool,
     /// Time between the reads of a reader.
     pub reads_every: Duration,
     /// Lifetime of what is written.
@@ -121,6 +124,7 @@ impl Scenario {
             readers: 4,
             lasts: hours(4),
             writes_every: minutes(20),
+            is_kept: false,
             reads_every: minutes(5),
             ttl: hours(2),
             text_bytes: 0,
@@ -202,6 +206,20 @@ impl Scenario {
         self
     }
 
+    /// Sets the time between the writes of a writer.
+    #[must_use]
+    pub const fn writes_every(mut self, every: Duration) -> Self {
+        self.writes_every = every;
+        self
+    }
+
+    /// All writers are clients of the DHT, and each writes once and keeps that alive.
+    #[must_use]
+    pub const fn kept(mut self) -> Self {
+        self.is_kept = true;
+        self
+    }
+
     /// Sets the time between the reads of a reader.
     #[must_use]
     pub const fn reads_every(mut self, every: Duration) -> Self {
@@ -258,8 +276,7 @@ impl Scenario {
     }
 
     /// Number of nodes. First come the servers, of which the first write; then the writers that are
-    /// clients of the DHT; then the readers; then the one that floods. Every other writer is a
-    /// client.
+    /// clients of the DHT; then the readers; then the one that floods.
     #[must_use]
     pub fn nodes(&self) -> u32 {
         let floods = self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Flood(_)));
@@ -269,7 +286,7 @@ impl Scenario {
     /// The node that floods.
     #[must_use]
     pub const fn flooder(&self) -> u32 {
-        self.servers + self.all_writers() / 2 + self.readers
+        self.reader(self.readers)
     }
 
     /// What a node is.
@@ -307,25 +324,31 @@ impl Scenario {
     /// The node of a writer, by its number among all writers.
     #[must_use]
     pub const fn writer(&self, number: u32) -> u32 {
-        if number.is_multiple_of(2) { number / 2 } else { self.servers + number / 2 }
+        match (self.is_kept, number.is_multiple_of(2)) {
+            (true, _) => self.servers + number,
+            (false, true) => number / 2,
+            (false, false) => self.servers + number / 2,
+        }
     }
 
     /// The node of a reader.
     #[must_use]
     pub const fn reader(&self, number: u32) -> u32 {
-        self.servers + self.all_writers() / 2 + number
+        self.servers + self.all_writers() - self.writing_servers() + number
     }
 
     /// Number of servers that write.
     #[must_use]
     pub const fn writing_servers(&self) -> u32 {
-        self.all_writers().div_ceil(2)
+        if self.is_kept { 0 } else { self.all_writers().div_ceil(2) }
     }
 
-    /// Time at which all nodes have started.
+    /// Time at which all nodes have started: a second for each, and five minutes at least. A node
+    /// that starts connects to hundreds, and the connections last for more than a minute, so they
+    /// would take most of the memory if thousands of nodes started within minutes.
     #[must_use]
     pub fn is_up_after(&self) -> Duration {
-        minutes(5)
+        minutes(5).max(Duration::from_secs(self.nodes().into()))
     }
 }
 
@@ -410,6 +433,9 @@ impl Plan {
             let mut at = begin + every.mul_f64(seeds.unit());
             while at < until {
                 steps.push((at, Act::Write(writer)));
+                if scenario.is_kept {
+                    break;
+                }
                 at += every;
             }
         }

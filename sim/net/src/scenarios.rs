@@ -1,5 +1,6 @@
 //! The scenarios, a file each.
 
+mod apart;
 mod churn;
 mod clocks;
 mod crowd;
@@ -9,6 +10,7 @@ mod mixed;
 mod nats;
 mod orphans;
 mod partition;
+mod presence;
 mod restart;
 mod rough;
 mod silence;
@@ -24,6 +26,7 @@ pub fn all() -> Vec<Scenario> {
         steady::scenario(),
         churn::scenario(),
         partition::scenario(),
+        apart::scenario(),
         silence::scenario(),
         restart::scenario(),
         clocks::scenario(),
@@ -35,5 +38,6 @@ pub fn all() -> Vec<Scenario> {
         nats::scenario(),
         crowd::scenario(),
         flood::scenario(),
+        presence::scenario(),
     ]
 }

@@ -50,7 +50,7 @@ enum Outcome {
     Written { writer: u32, began: Duration, write: Acknowledged },
     Sent { writer: u32, space: Writer, write: Acknowledged },
     NotWritten { writer: u32, why: String },
-    Read(Read),
+    Read { read: Read, took: Duration },
     NotRead { reader: u32, why: String },
 }
 
@@ -73,6 +73,32 @@ struct Place {
     is_silent: bool,
 }
 
+/// How long operations took.
+#[derive(Clone, Debug, Default)]
+pub struct Times(Vec<Duration>);
+
+impl Times {
+    /// The time within which this percentage of the operations ended.
+    #[must_use]
+    pub fn within(&self, percent: usize) -> Duration {
+        let mut times = self.0.clone();
+        times.sort_unstable();
+        let rank = (times.len() * percent).div_ceil(100);
+        times.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    }
+}
+
+/// What is counted in an hour, or from the start on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hour {
+    /// Bytes that all servers sent.
+    pub sent: u64,
+    /// Connections of all nodes.
+    pub connections: u64,
+    /// Requests of all nodes.
+    pub requests: u64,
+}
+
 /// Figures of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
@@ -82,12 +108,20 @@ pub struct Figures {
     pub lasted: Duration,
     /// Writes that were begun, and those that a majority kept.
     pub writes: [u64; 2],
+    /// How long the writes took, also those that were not acknowledged in time.
+    pub write_times: Times,
     /// Reads that were begun, that had a result, and that were complete.
     pub reads: [u64; 3],
+    /// How long the reads took that had a result.
+    pub read_times: Times,
     /// Connections.
     pub connections: u64,
+    /// Requests.
+    pub requests: u64,
     /// Traffic of all servers.
     pub servers: Traffic,
+    /// What was counted in each hour.
+    pub hours: Vec<Hour>,
     /// Number of servers.
     pub server_count: u32,
     /// Most bytes that one server sent.
@@ -221,27 +255,31 @@ impl World {
     /// Runs a plan to its end. `step` is called once for each hour of virtual time.
     #[must_use]
     pub fn run(mut self, plan: &Plan, mut step: impl FnMut(&Self)) -> Report {
-        let (mut check_at, mut hour) = (STEP, 1);
+        let (mut check_at, mut before) = (STEP, Hour::default());
         let lasts = self.scenario.lasts;
-        for (at, act) in plan.steps.iter().filter(|(at, _)| *at <= lasts) {
-            while check_at <= *at {
-                self.run_to(check_at);
-                self.check();
-                if check_at.as_secs() >= hour * 3_600 {
-                    step(&self);
-                    hour += 1;
+        let mut run_to = |world: &mut Self, at| {
+            while check_at <= at {
+                world.run_to(check_at);
+                world.check();
+                if check_at.as_secs().is_multiple_of(3_600) {
+                    let now = world.counted();
+                    world.figures.hours.push(Hour {
+                        sent: now.sent - before.sent,
+                        connections: now.connections - before.connections,
+                        requests: now.requests - before.requests,
+                    });
+                    before = now;
+                    step(world);
                 }
                 check_at += STEP;
             }
-            self.run_to(*at);
+            world.run_to(at);
+        };
+        for (at, act) in plan.steps.iter().filter(|(at, _)| *at <= lasts) {
+            run_to(&mut self, *at);
             self.act(act);
         }
-        while check_at <= lasts {
-            self.run_to(check_at);
-            self.check();
-            check_at += STEP;
-        }
-        step(&self);
+        run_to(&mut self, lasts);
         self.check_equal(plan.last_fault());
         self.finish()
     }
@@ -405,7 +443,7 @@ impl World {
         let document = (!number.is_multiple_of(5)).then(|| format!("{{\"n\": {number}{text}}}"));
         let stamp_bits = if *number == 1 { self.scenario.stamp_bits } else { 0 };
         let (node, board) = (self.scenario.writer(writer), writer / self.scenario.writers);
-        let (began, ttl) = (self.elapsed(), self.scenario.ttl);
+        let (began, ttl, is_kept) = (self.elapsed(), self.scenario.ttl, self.scenario.is_kept);
         let Some(place) = self.places.get(node as usize) else { return };
         let truth = self.truths.entry(board).or_default().entry(place.peer).or_default();
         truth.begun = began;
@@ -417,7 +455,7 @@ impl World {
         running.spawner.spawn(async move {
             let key = board_key(board);
             stamp(&client, &key, stamp_bits, &clock).await;
-            match write(&client, &key, document, ttl, begin).await {
+            match write(&client, &key, document, ttl, is_kept, begin).await {
                 Ok(write) => {
                     push(&outcomes, Outcome::Written { writer, began, write: write.clone() });
                     Delay::new(IS_SENT).await;
@@ -439,6 +477,7 @@ impl World {
         self.figures.reads[0] += 1;
         let outcomes = Arc::clone(&self.outcomes);
         let (began, clock) = (self.elapsed(), place.clock.clone());
+        let began_at = clock::now();
         running.spawner.spawn(async move {
             let outcome = match client.get(board_key(board)).await {
                 Ok(reading) => {
@@ -451,14 +490,15 @@ impl World {
                             document: space.document.to_string(),
                         }
                     };
-                    Outcome::Read(Read {
+                    let read = Read {
                         reader: node,
                         board,
                         began,
                         now: clock.now().as_millis(),
                         is_complete: reading.is_complete(),
                         spaces: reading.view().iter().map(shown).collect(),
-                    })
+                    };
+                    Outcome::Read { read, took: clock::now().saturating_sub(began_at) }
                 }
                 Err(error) => Outcome::NotRead { reader: node, why: error.to_string() },
             };
@@ -497,6 +537,7 @@ impl World {
         for outcome in outcomes {
             match outcome {
                 Outcome::Written { writer, began, write } => {
+                    self.figures.write_times.0.push(write.at.saturating_sub(began));
                     self.trace.line(format_args!("writer {writer} since {began:?}: {write:?}"));
                     let truth = self.truth(writer);
                     truth.written.insert(write.seq, write.document);
@@ -505,7 +546,10 @@ impl World {
                 Outcome::NotWritten { writer, why } => {
                     self.trace.line(format_args!("writer {writer} failed: {why}"));
                 }
-                Outcome::Read(read) => self.on_read(&read),
+                Outcome::Read { read, took } => {
+                    self.figures.read_times.0.push(took);
+                    self.on_read(&read);
+                }
                 Outcome::NotRead { reader, why } => {
                     self.trace.line(format_args!("{reader} did not read: {why}"));
                 }
@@ -646,8 +690,8 @@ impl World {
         }
     }
 
-    fn finish(mut self) -> Report {
-        let hours = self.elapsed().as_secs_f64() / 3_600.0;
+    /// The traffic of all servers, and the most bytes that one of them sent.
+    fn traffic_of_servers(&self) -> (Traffic, u64) {
         let mut all = Traffic::default();
         let mut most = 0;
         for server in 0..self.scenario.servers {
@@ -658,12 +702,28 @@ impl World {
             all.dials += traffic.dials;
             most = most.max(traffic.sent);
         }
+        (all, most)
+    }
+
+    /// What was counted from the start on.
+    fn counted(&self) -> Hour {
+        Hour {
+            sent: self.traffic_of_servers().0.sent,
+            connections: self.network.connections(),
+            requests: self.network.requests(),
+        }
+    }
+
+    fn finish(mut self) -> Report {
+        let hours = self.elapsed().as_secs_f64() / 3_600.0;
+        let (all, most) = self.traffic_of_servers();
         if most as f64 > self.scenario.traffic as f64 * hours {
             self.find(Check::Traffic, format!("a server has sent {most} bytes in {hours:.1} h"));
         }
         self.figures.nodes = self.scenario.nodes();
         self.figures.lasted = self.elapsed();
         self.figures.connections = self.network.connections();
+        self.figures.requests = self.network.requests();
         self.figures.servers = all;
         self.figures.server_count = self.scenario.servers;
         self.figures.most_sent = most;
@@ -694,30 +754,40 @@ async fn stamp(client: &Client, key: &RecordKey, bits: u8, clock: &SkewedClock) 
     }
 }
 
-/// Writes a document, or withdraws the space.
+/// Writes a document, or withdraws the space. A document that is kept does not expire, because it
+/// is signed anew.
 async fn write(
     client: &Client,
     key: &RecordKey,
     document: Option<String>,
     ttl: Duration,
+    is_kept: bool,
     begin: Duration,
 ) -> Result<Acknowledged, ClientError> {
     let result = match &document {
         Some(document) => {
             let document = document.parse().expect("the documents of scenarios are JSON");
-            client.replace(key.clone(), document, ttl).await
+            if is_kept {
+                let handle = client.keep(key.clone(), document, ttl).await?;
+                let publication = handle.publication().clone();
+                handle.detach();
+                Ok(publication)
+            } else {
+                client.replace(key.clone(), document, ttl).await
+            }
         }
         None => client.withdraw(key.clone()).await,
     };
     // Without an acknowledgement it is sent again later.
     let publication = result.or_else(ClientError::into_publication)?;
     let update = publication.update();
+    let expires_at = update.map_or(0, |update| update.expires_at.as_millis());
     Ok(Acknowledged {
         at: clock::now().saturating_sub(begin),
         seq: update.map_or_else(Seq::default, |update| update.position.seq),
         position: update.map(|update| update.position),
         document,
-        expires_at: update.map_or(0, |update| update.expires_at.as_millis()),
+        expires_at: if is_kept { u64::MAX } else { expires_at },
         holders: Vec::new(),
     })
 }
