@@ -48,6 +48,9 @@ impl Row {
     }
 }
 
+/// A space and its row.
+type Space<'a> = (SpaceId, &'a [u8]);
+
 /// The part in a row.
 fn part(row: &[u8]) -> Part<'_> {
     let of_flags = |(flags, rest): (&u8, _)| Fields::split_first(*flags, rest);
@@ -58,7 +61,7 @@ fn part(row: &[u8]) -> Part<'_> {
 }
 
 impl Piece {
-    fn new(head: Option<&[u8]>, space: Option<(SpaceId, &[u8])>) -> Self {
+    fn new(head: Option<&[u8]>, space: Option<Space<'_>>) -> Self {
         let head = head.unwrap_or_default();
         let head_len = u64::try_from(head.len()).unwrap_or(u64::MAX);
         let (id, space) = space.as_ref().map_or((&[][..], &[][..]), |(id, row)| (&id.0, row));
@@ -70,7 +73,7 @@ impl Piece {
     }
 
     /// The row of the head, and the space.
-    fn rows(&self) -> (Option<&[u8]>, Option<(SpaceId, &[u8])>) {
+    fn rows(&self) -> (Option<&[u8]>, Option<Space<'_>>) {
         let mut rest = &self.0[..];
         let len = decode_varint(&mut rest).ok().and_then(|len| usize::try_from(len).ok());
         let (head, rest) = len.and_then(|len| rest.split_at_checked(len)).unwrap_or_default();
@@ -180,7 +183,7 @@ impl Rows {
 /// Rows of a record in ascending order.
 pub(super) struct Range<'a> {
     head: Option<&'a [u8]>,
-    one: Option<(SpaceId, &'a [u8])>,
+    one: Option<Space<'a>>,
     many: Option<btree_map::Range<'a, SpaceId, Row>>,
 }
 
