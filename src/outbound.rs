@@ -138,6 +138,11 @@ impl Outbound {
         self.deliveries.send(id, peer, addresses, request);
     }
 
+    /// Dials a peer at these addresses.
+    pub(crate) fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        self.deliveries.dial(peer, addresses);
+    }
+
     /// Cancels a request and its stream. It is not reported any more. Does nothing if it has ended.
     pub(crate) fn cancel(&mut self, id: RequestId) {
         self.deliveries.cancel(id);

@@ -34,6 +34,9 @@ const ADDRESS_BOOK: usize = 2_048;
 /// Maximum number of evicted peers whose addresses are remembered. A guess: more than the routing
 /// table loses within an hour.
 const EVICTED: usize = 1_024;
+/// Time between attempts to reach an evicted peer again, one at a time. A guess: parts of a network
+/// that were apart find each other within this time once they can, for six dials an hour.
+const RETRY: Duration = Duration::from_secs(10 * 60);
 /// Maximum sleep of the timer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -53,6 +56,8 @@ pub(super) struct Network {
     addresses: LruCache<PeerId, Vec<(PeerId, Vec<Multiaddr>)>>,
     /// Addresses of peers evicted from the routing table.
     evicted: LruCache<PeerId, Vec<Multiaddr>>,
+    /// When the evicted peer that has waited for longest is dialled.
+    retry_at: Duration,
     started: Instant,
     /// Simulated time. Each call of `now` adds a microsecond.
     #[cfg(test)]
@@ -90,6 +95,8 @@ pub(super) enum NetworkEvent {
     },
     /// The peer no longer answers and is to leave the routing table.
     Evict(PeerId),
+    /// An evicted peer is to be dialled at these addresses.
+    Retry(PeerId, Vec<Multiaddr>),
 }
 
 impl Network {
@@ -104,6 +111,7 @@ impl Network {
             current: None,
             addresses: LruCache::new(ADDRESS_BOOK),
             evicted: LruCache::new(EVICTED),
+            retry_at: Duration::ZERO,
             started: Instant::now(),
             #[cfg(test)]
             test_time: None,
@@ -237,6 +245,9 @@ impl Network {
 
     /// Remembers the addresses of a peer that has left the routing table.
     pub(super) fn on_evicted(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        if self.evicted.is_empty() {
+            self.retry_at = self.now().saturating_add(RETRY);
+        }
         self.evicted.insert(peer, addresses);
     }
 
@@ -259,7 +270,15 @@ impl Network {
                 return Poll::Ready(event);
             }
         }
-        let wake_at = self.requests.next_at().into_iter().chain(wake_at).min();
+        if now >= self.retry_at
+            && let Some((peer, addresses)) = self.evicted.remove_lru()
+        {
+            self.retry_at = now.saturating_add(RETRY);
+            self.evicted.insert(peer, addresses.clone());
+            return Poll::Ready(NetworkEvent::Retry(peer, addresses));
+        }
+        let retry_at = (!self.evicted.is_empty()).then_some(self.retry_at);
+        let wake_at = self.requests.next_at().into_iter().chain(wake_at).chain(retry_at).min();
         if self.wake_at != wake_at {
             self.wake_at = wake_at;
             let sleep = wake_at.map_or(LONGEST_SLEEP, |at| at.saturating_sub(now));

@@ -162,6 +162,7 @@ impl Operations {
                 self.admission.on_request(env, request);
             }
             kad::Event::RoutingUpdated { peer, is_new_peer: true, .. } => {
+                env.net.readmit(peer);
                 env.holders.on_new_peer(peer, env.bounds.closest);
                 self.writes.on_new_peer(env, *peer);
             }
@@ -180,6 +181,7 @@ impl Operations {
                     env.tell_neighbours();
                 }
             }
+            NetworkEvent::Retry(peer, addresses) => env.net.outbound.dial(peer, addresses),
             NetworkEvent::Request { id, operation, peer, outcome } => {
                 env.count(|c| &mut c.silent, usize::from(matches!(outcome, RequestOutcome::Late)));
                 if matches!(outcome, RequestOutcome::Answered(_)) {

@@ -76,6 +76,12 @@ impl Deliveries {
         self.advance(peer);
     }
 
+    /// Dials a peer at these addresses.
+    pub(super) fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let opts = DialOpts::peer_id(peer).addresses(addresses).build();
+        self.events.push_back(ToSwarm::Dial { opts });
+    }
+
     pub(super) fn cancel(&mut self, id: RequestId) {
         if let Some(Pending { peer, stage: Stage::Sent(connection), .. }) = self.pending.remove(&id)
         {
