@@ -55,6 +55,8 @@ struct Node {
     client: Client,
     servers: Vec<PeerId>,
     events: Vec<Event>,
+    /// Who was dialled.
+    dials: Vec<PeerId>,
 }
 
 /// What runs the worker.
@@ -111,15 +113,17 @@ impl Node {
             let address = "/ip4/8.8.8.1/tcp/4001".parse().unwrap();
             behaviour.kad_mut().add_address(server, address);
         }
-        Self { behaviour, client, servers, events: Vec::new() }
+        Self { behaviour, client, servers, events: Vec::new(), dials: Vec::new() }
     }
 
     /// Polls the behaviour until it is pending.
     fn poll(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
         while let Poll::Ready(event) = self.behaviour.poll(&mut cx) {
-            if let ToSwarm::GenerateEvent(event) = event {
-                self.events.push(event);
+            match event {
+                ToSwarm::GenerateEvent(event) => self.events.push(event),
+                ToSwarm::Dial { opts } => self.dials.extend(opts.get_peer_id()),
+                _ => {}
             }
         }
         let unsent = self.behaviour.env.net.outbound.poll(&mut cx);
@@ -540,6 +544,32 @@ fn an_evicted_peer_returns_with_its_own_addresses() {
     let mut node = Node::new(0);
     evict(&mut node);
     assert_eq!((node.behaviour.counters().evicted, node.addresses(&silent)), (0, None));
+}
+
+#[test]
+fn evicted_peers_are_dialled_again_one_every_ten_minutes() {
+    let mut node = Node::new(2);
+    let [a, b] = [0, 1].map(|n| node.servers[n]);
+    for silent in [a, b] {
+        let Behaviour { env, operations, .. } = &mut node.behaviour;
+        operations.on_network_event(env, NetworkEvent::Evict(silent));
+    }
+    node.dials.clear();
+    node.pass(599 * S);
+    assert_eq!(node.dials, []);
+    node.pass(S);
+    assert_eq!(node.dials, [a]);
+    node.pass(600 * S);
+    node.pass(600 * S);
+    assert_eq!(node.dials, [a, b, a]);
+    // One that is in the routing table again is not.
+    node.behaviour.env.net.readmit(&a);
+    node.pass(600 * S);
+    node.pass(600 * S);
+    assert_eq!(node.dials, [a, b, a, b, b]);
+    node.behaviour.env.net.readmit(&b);
+    node.pass(600 * S);
+    assert_eq!(node.dials.len(), 5);
 }
 
 #[test]
