@@ -192,10 +192,13 @@ impl NetworkBehaviour for Outbound {
         _: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        let mut addresses =
-            peer.map(|peer| self.deliveries.on_dial(connection, peer)).unwrap_or_default();
+        let Some(peer) = peer else {
+            return Ok(Vec::new());
+        };
+        let mut addresses = self.deliveries.on_dial(connection, peer);
         addresses.retain(|address| !self.is_own(address));
-        Ok(addresses)
+        // As Kademlia has them, or the swarm dials the same address twice.
+        Ok(addresses.into_iter().filter_map(|address| address.with_p2p(peer).ok()).collect())
     }
 
     fn handle_established_outbound_connection(

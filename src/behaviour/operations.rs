@@ -162,7 +162,6 @@ impl Operations {
                 self.admission.on_request(env, request);
             }
             kad::Event::RoutingUpdated { peer, is_new_peer: true, .. } => {
-                env.net.readmit(peer);
                 env.holders.on_new_peer(peer, env.bounds.closest);
                 self.writes.on_new_peer(env, *peer);
             }
@@ -181,7 +180,12 @@ impl Operations {
                     env.tell_neighbours();
                 }
             }
-            NetworkEvent::Retry(peer, addresses) => env.net.outbound.dial(peer, addresses),
+            NetworkEvent::Retry(peer, addresses) => {
+                // Somebody may have put it back meanwhile.
+                if !env.is_known(&peer) {
+                    env.net.outbound.dial(peer, addresses);
+                }
+            }
             NetworkEvent::Request { id, operation, peer, outcome } => {
                 env.count(|c| &mut c.silent, usize::from(matches!(outcome, RequestOutcome::Late)));
                 if matches!(outcome, RequestOutcome::Answered(_)) {

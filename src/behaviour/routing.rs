@@ -31,6 +31,12 @@ impl Env {
         }
     }
 
+    /// Whether a peer is in the routing table.
+    pub(super) fn is_known(&mut self, peer: &PeerId) -> bool {
+        let bucket = self.kad.kbucket(*peer);
+        bucket.is_some_and(|bucket| bucket.iter().any(|entry| entry.node.key.preimage() == peer))
+    }
+
     /// The subnet of a connected peer, or those of the addresses of one in the routing table.
     pub(super) fn subnets_of(&mut self, peer: &PeerId) -> BTreeSet<Subnet> {
         let Self { kad, remotes, subnets, .. } = self;

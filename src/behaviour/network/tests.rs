@@ -6,6 +6,7 @@ mod lifetimes;
 mod policies;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,9 +16,9 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use libp2p_core::Multiaddr;
+use libp2p_core::{Endpoint, Multiaddr};
 use libp2p_identity::{Keypair, PeerId};
-use libp2p_swarm::{NetworkBehaviour, ToSwarm};
+use libp2p_swarm::{ConnectionId, NetworkBehaviour, ToSwarm};
 use smart_record_core::{
     AcceptAny, AskerTag, Clock, Coverage, Dict, Limits, Open, RecordKey, Registry, RingArc,
     SmartRecord, SpaceRules, SpaceSigner,
@@ -29,6 +30,7 @@ use smart_record_testing::ManualClock;
 use super::{Ended, Network, NetworkEvent, RequestOutcome};
 use crate::{
     SystemClock,
+    addresses::without_peer,
     behaviour::{Behaviour, BehaviourConfig, Event},
     client::{Client, ClientError},
     outbound::{Closer, Failure, Record, Request, Response},
@@ -557,19 +559,41 @@ fn evicted_peers_are_dialled_again_one_every_ten_minutes() {
     node.dials.clear();
     node.pass(599 * S);
     assert_eq!(node.dials, []);
-    node.pass(S);
+    node.pass(2 * S);
     assert_eq!(node.dials, [a]);
-    node.pass(600 * S);
-    node.pass(600 * S);
+    node.pass(601 * S);
+    node.pass(601 * S);
     assert_eq!(node.dials, [a, b, a]);
-    // One that is in the routing table again is not.
+    // One that is in the routing table again is not, nor one that has answered.
+    let address = "/ip4/8.8.8.66/tcp/66".parse().unwrap();
+    node.behaviour.kad_mut().add_address(&b, address);
+    for _ in 0..3 {
+        node.pass(601 * S);
+    }
+    assert_eq!(node.dials, [a, b, a, a]);
     node.behaviour.env.net.readmit(&a);
-    node.pass(600 * S);
-    node.pass(600 * S);
-    assert_eq!(node.dials, [a, b, a, b, b]);
-    node.behaviour.env.net.readmit(&b);
-    node.pass(600 * S);
-    assert_eq!(node.dials.len(), 5);
+    for _ in 0..3 {
+        node.pass(601 * S);
+    }
+    assert_eq!(node.dials.len(), 4);
+}
+
+#[test]
+fn a_peer_is_dialled_at_each_address_once() {
+    let mut node = Node::new(1);
+    let server = node.servers[0];
+    let in_table = node.addresses(&server).unwrap();
+    // Answers name addresses without the peer, and the table has them with it.
+    let named = Closer { peer: server, addresses: in_table.iter().map(without_peer).collect() };
+    node.behaviour.env.net.learn_addresses(PeerId::random(), &[named]);
+    let _get = node.get(0, 10 * S);
+    let (id, role) = (ConnectionId::new_unchecked(1), Endpoint::Dialer);
+    let dialled =
+        node.behaviour.handle_pending_outbound_connection(id, Some(server), &[], role).unwrap();
+    // The swarm dials equal ones once.
+    let dialled: BTreeSet<_> = dialled.into_iter().collect();
+    let without_peers: BTreeSet<_> = dialled.iter().map(without_peer).collect();
+    assert_eq!((dialled.len(), without_peers.len()), (1, 1), "{dialled:?}");
 }
 
 #[test]
