@@ -34,8 +34,8 @@ const ADDRESS_BOOK: usize = 2_048;
 /// Maximum number of evicted peers whose addresses are remembered. A guess: more than the routing
 /// table loses within an hour.
 const EVICTED: usize = 1_024;
-/// Time between attempts to reach an evicted peer again, one at a time. A guess: parts of a network
-/// that were apart find each other within this time once they can, for six dials an hour.
+/// Time between two dials of evicted peers, which have their turns one by one. A guess: six dials
+/// an hour cost little, and one that succeeds is enough for parts of a network that were apart.
 const RETRY: Duration = Duration::from_secs(10 * 60);
 /// Maximum sleep of the timer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);

@@ -12,6 +12,7 @@
 //!
 //! **Spec.** `docs/wire.md`, section "Coverage".
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -86,16 +87,12 @@ impl Coverage {
         for end in self.arcs.iter().flat_map(|arc| [arc.first, arc.last]) {
             arcs.extend_from_slice(&end.to_be_bytes());
         }
-        // As `proto::Coverage` is encoded, which would allocate five times for each reply.
-        let mut wire = Vec::with_capacity(Self::MAX_BYTES);
-        if !arcs.is_empty() {
-            put_field(1, &arcs, &mut wire);
-        }
-        if self.spaces > 0 {
-            prost::encoding::uint32::encode(2, &self.spaces, &mut wire);
-        }
-        put_field(3, &self.digest, &mut wire);
-        put_field(COVERAGE, &wire, answer);
+        let wire = proto::Coverage {
+            arcs: arcs.into(),
+            spaces: self.spaces,
+            digest: Bytes::copy_from_slice(&self.digest),
+        };
+        prost::encoding::message::encode(COVERAGE, &wire, answer);
     }
 
     /// The coverage of an encoded answer: the last one, if there are several. `None` if there is
