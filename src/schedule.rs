@@ -77,7 +77,7 @@ pub(crate) fn half_life(key: &RecordKey, peer: &PeerId, ttl: Duration) -> Durati
     jittered(key, peer, share(ttl, 2)).max(SHORTEST)
 }
 
-/// Between three quarters and all of `duration`, by key and peer.
+/// Between three quarters and all of `duration`, by key and peer. Chosen by `docs/scale.md`.
 pub(crate) fn jittered(key: &RecordKey, peer: &PeerId, duration: Duration) -> Duration {
     let hash = Sha256::new().chain_update(key.digest()).chain_update(peer.to_bytes()).finalize();
     let [byte, ..]: [u8; 32] = hash.into();
@@ -127,6 +127,30 @@ mod tests {
         assert_eq!(retry.failed(MINUTE, Duration::MAX), u32::MAX * MINUTE);
         retry.succeeded();
         assert_eq!(retry.failed(MINUTE, Duration::MAX), MINUTE);
+    }
+
+    #[test]
+    fn peers_that_start_in_the_same_minute_do_not_stay_together() {
+        let (key, peers, hours) = (RecordKey::new("/sr/a"), 10_000_u32, 12);
+        let mut minutes = vec![0_u32; 60 * hours];
+        for n in 0..peers {
+            let [a, b, c, d] = n.to_be_bytes();
+            let peer = PeerId::from_bytes(&[0, 4, a, b, c, d]).unwrap();
+            let life = half_life(&key, &peer, 60 * MINUTE);
+            let started = MINUTE * n / peers;
+            let renewals = (1..).map(|renewal| started + life * renewal);
+            let renewals = renewals.map(|at| usize::try_from(at.as_secs() / 60).unwrap());
+            for minute in renewals.take_while(|minute| *minute < 60 * hours) {
+                minutes[minute] += 1;
+            }
+        }
+        let mean = minutes.iter().sum::<u32>() / 720;
+        let busiest = |hour: usize| *minutes[60 * (hour - 1)..60 * hour].iter().max().unwrap();
+        assert!(busiest(1) < 4 * mean, "{} of {mean}", busiest(1));
+        assert!(busiest(2) < 2 * mean, "{} of {mean}", busiest(2));
+        assert!(2 * busiest(12) < 3 * mean, "{} of {mean}", busiest(12));
+        // Renewing every half an hour would be 333 a minute.
+        assert!(mean < 385, "{mean}");
     }
 
     #[test]
