@@ -633,6 +633,18 @@ fn the_rest_of_a_value_is_unread_once_the_allowed_work_is_done() {
 }
 
 #[test]
+fn what_was_verified_together_is_not_verified_again() {
+    let updates: Vec<_> = (1..=6).map(|n| merge(n, "a")).collect();
+    let all = record(&updates.iter().collect::<Vec<_>>());
+    // It forgets all but the last two.
+    let memory = SignatureMemory::new(1);
+    let read = || SpaceRules::default().read(&key(), &all.encode(), at(0));
+    let (read, _) = memory.during(Duration::MAX, read);
+    assert_eq!(read, Ok(all));
+    assert_eq!((memory.counts().verified, memory.counts().remembered), (6, 0));
+}
+
+#[test]
 fn the_digest_of_a_space_is_that_of_its_rank_and_retained_positions() {
     let rank = writer().rank(&key());
     let (short, long) =
