@@ -247,11 +247,11 @@
 //!
 //! Limits of the formats: `presence::PresenceLimits`, `signed::SignedRecordLimits`. Settings of the
 //! other packages: `smart_record_host::ConnectionLimits`, `smart_record_services::ServiceConfig`.
-//! Lookups of a behaviour wait for 6 peers at a time, for each between 200 ms and 2 s, and count a
-//! late answer for 2 s more; see [`smart_record_lookup`]. Kademlia's own queries, which users and
-//! [`Dht`](dht::Dht) start, end after 60 s, wait 10 s for a silent peer, and ask 3 peers at a time.
-//! [`kad_config`](store::SmartRecordStore::kad_config) sets what has to agree with the store; the
-//! rest is set there.
+//! Lookups of a behaviour wait for 10 peers at a time, those of its upkeep for 6, for each between
+//! 200 ms and 2 s, and count a late answer for 2 s more; see [`smart_record_lookup`]. Kademlia's
+//! own queries, which users and [`Dht`](dht::Dht) start, end after 60 s, wait 10 s for a silent
+//! peer, and ask 3 peers at a time. [`kad_config`](store::SmartRecordStore::kad_config) sets what
+//! has to agree with the store; the rest is set there.
 //!
 //! # What a call costs
 //!

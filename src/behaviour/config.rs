@@ -136,10 +136,10 @@ settings! { BehaviourConfig:
     /// to hide an update from before a restart for that long. Defaults to true, which costs a
     /// lookup.
     resume_before_write, with_resume_before_write: bool;
-    /// Maximum time between two sends of an own space. Each is sent a little earlier, so that they
-    /// are spread over time. At least 10 ms. Defaults to an hour. Chosen by `docs/scale.md`:
-    /// without any replication that keeps a record alive where half of all nodes are gone after two
-    /// hours.
+    /// Maximum time between two sends of an own space. Each is sent up to a quarter of it earlier,
+    /// by key and peer, so that peers that start together do not send together for long. At least
+    /// 10 ms. Defaults to an hour. Both were chosen by `docs/scale.md`: without any replication an
+    /// hour keeps a record alive where half of all nodes are gone after two hours.
     refresh_interval, with_refresh_interval: Duration;
     /// Delay before own spaces are sent to a new peer close to them; the actual delay is up to
     /// twice that. Peers that appear in the meantime are served by the same run. At least 10 ms.
@@ -155,7 +155,7 @@ settings! { BehaviourConfig:
     /// stay as those of public IPFS do.
     replication_interval, with_replication_interval: Option<Duration>;
     /// When a lookup of a watched key has seen enough; each change is shown as its answer arrives.
-    /// Defaults to [`ReadPolicy::Settled`].
+    /// Defaults to [`ReadPolicy::Settled`], as for reads.
     watch_policy, with_watch_policy: ReadPolicy;
     /// Maximum duration of a lookup of a watched key. Defaults to ten seconds, as for reads.
     watch_deadline, with_watch_deadline: Duration;
@@ -180,7 +180,8 @@ settings! { BehaviourConfig:
     poll_timeout, with_poll_timeout: Duration;
     /// While the reads under way hold more bytes of answers than this, no further one starts. A
     /// read holds at most twice the bytes of the largest record
-    /// ([`max_record_bytes`](crate::store::StoreConfig::max_record_bytes)). Defaults to 64 MiB.
+    /// ([`max_record_bytes`](crate::store::StoreConfig::max_record_bytes)). Defaults to 64 MiB:
+    /// eight reads of the largest, by the defaults.
     max_read_bytes, with_max_read_bytes: usize;
     /// Maximum number of writers, over all keys that clients have read or written, whose highest
     /// `seq` is remembered; the least recently read keys are forgotten first. A quarter as many are
@@ -195,12 +196,13 @@ settings! { BehaviourConfig:
     /// Whether only the application inserts peers into the routing table:
     /// [`BucketInserts::Manual`](libp2p_kad::BucketInserts). Otherwise connected peers are inserted
     /// that speak the protocol, and take the places of peers beyond the share of their subnet.
-    /// Defaults to false.
+    /// Defaults to false, as with Kademlia itself.
     inserts_manually, with_inserts_manually: bool;
     /// Whether peers at loopback, private and link-local addresses belong to no subnet, so that
     /// networks of one's own are not shared out. Defaults to true.
     exempts_private_subnets, with_exempts_private_subnets: bool;
-    /// Where inbound records are validated. Defaults to [`Validation::Inline`].
+    /// Where inbound records are validated. Defaults to [`Validation::Inline`], which needs no
+    /// runtime and holds the task for a few milliseconds (`docs/performance.md`).
     validation, with_validation: Validation;
     /// Maximum number of inbound records that wait for validation off the task or are being
     /// validated. Defaults to 256: 4 MB, or as many times
@@ -208,7 +210,7 @@ settings! { BehaviourConfig:
     /// wait, of 256 KiB each at most: 64 MiB.
     inbound_queue, with_inbound_queue: usize;
     /// Maximum number of concurrent validations by an [`AsyncValidator`](super::AsyncValidator).
-    /// Defaults to 16.
+    /// Defaults to 16, a guess.
     inbound_concurrency, with_inbound_concurrency: usize;
     /// How much work is done in each second for all other peers together, for their PUTs and GETs,
     /// inline and off the task, in the time of a [reference

@@ -138,7 +138,7 @@ settings! { StoreConfig:
     /// addresses.
     slice_bytes, with_slice_bytes: usize;
     /// How many events are queued for each subscriber. Further events are lost, and counted.
-    /// Defaults to 1,024.
+    /// Defaults to 1,024, a guess: a packet of records makes some tens.
     max_events, with_max_events: usize;
     /// How long a value that is not a smart record is kept without being received again. Defaults
     /// to 48 hours, as long as Kademlia keeps a record. A value that is signed for years also ends

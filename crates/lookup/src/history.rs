@@ -75,10 +75,10 @@ settings! { HistoryConfig:
     /// a minute, a guess.
     silent_for, with_silent_for: Duration;
     /// Number of consecutive unanswered requests after which a peer is evicted from the routing
-    /// table. Defaults to 3.
+    /// table. Defaults to 3: a lost packet or a broken connection is no reason yet.
     evict_after, with_evict_after: u32;
     /// Minimum time that these requests have to span, counting only time in which other peers
-    /// answered. Defaults to 30 s.
+    /// answered. Defaults to 30 s, a guess: longer than a process takes to restart.
     evict_span, with_evict_span: Duration;
 }
 

@@ -20,8 +20,8 @@ const LEARN: Time = 60 * SECOND;
 /// How long others take at most to forget a peer that is gone. A guess, and an unfriendly one: on
 /// average a quarter of an hour in which it is asked in vain.
 pub(crate) const FORGET: Time = 30 * MINUTE;
-/// How long it takes at most until the sides of a partition that has ended know each other again:
-/// two of Kademlia's periodic bootstraps.
+/// How long it takes at most until the sides of a partition that has ended know each other again. A
+/// guess: real nodes dial one evicted peer in this time, and learn of others from it.
 const REJOIN: Time = 10 * MINUTE;
 
 /// Index of a node.

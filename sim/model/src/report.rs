@@ -50,8 +50,10 @@ impl Table {
     }
 
     fn csv(&self) -> String {
-        let mut text = self.columns.join(",") + "\n";
+        let columns: Vec<_> = self.columns.iter().map(|name| quoted(name)).collect();
+        let mut text = columns.join(",") + "\n";
         for row in &self.rows {
+            // Numbers are written without separators.
             let cells: Vec<_> = row.iter().map(|cell| cell.replace(',', "")).collect();
             let _ = writeln!(text, "{}", cells.join(","));
         }
@@ -65,6 +67,14 @@ impl Table {
             let _ = writeln!(text, "| {} |", row.join(" | "));
         }
         text
+    }
+}
+
+/// A field of CSV.
+fn quoted(field: &str) -> String {
+    match field.contains([',', '"']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field.to_owned(),
     }
 }
 

@@ -636,12 +636,20 @@ fn the_rest_of_a_value_is_unread_once_the_allowed_work_is_done() {
 fn what_was_verified_together_is_not_verified_again() {
     let updates: Vec<_> = (1..=6).map(|n| merge(n, "a")).collect();
     let all = record(&updates.iter().collect::<Vec<_>>());
-    // It forgets all but the last two.
-    let memory = SignatureMemory::new(1);
-    let read = || SpaceRules::default().read(&key(), &all.encode(), at(0));
-    let (read, _) = memory.during(Duration::MAX, read);
-    assert_eq!(read, Ok(all));
-    assert_eq!((memory.counts().verified, memory.counts().remembered), (6, 0));
+    let (rules, nothing, mut refusals) = (SpaceRules::default(), Space::new(), Refusals::default());
+    let mut opened = rules.open(&key(), all.encode().into(), &mut refusals).unwrap();
+    let together = opened.iter_mut().map(|(writer, updates)| (&*writer, &nothing, updates));
+    rules.verify_together(&key(), together.collect(), Some(at(0)));
+    let (writer, updates) = opened.remove(0);
+    let memory = SignatureMemory::new(1_024);
+    let (merged, _) = memory.during(Duration::ZERO, || {
+        writer.verify_bytes(b"", b"").unwrap_err();
+        assert!(check_signature_work().is_err(), "nothing more is verified");
+        let updates = Incoming::Unverified(updates);
+        rules.merge(&key(), &writer, Space::new(), updates, Some(at(0)), &mut refusals)
+    });
+    assert_eq!((merged.admitted, refusals.first()), (6, None));
+    assert_eq!(memory.counts().verified, 1);
 }
 
 #[test]
