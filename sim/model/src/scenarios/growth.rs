@@ -8,7 +8,7 @@ use crate::{
     node::{KeyId, Node},
     report::{Axes, Report, Table, kb, ms, thousands},
     scenarios::{publish, read_all, verdict},
-    time::{HOUR, MINUTE, Time},
+    time::{HOUR, MILLISECOND, MINUTE, Time},
     world::{Config, World},
 };
 
@@ -124,7 +124,8 @@ pub(crate) fn widths(report: &Report, size: usize) -> Result<(), Box<dyn Error>>
 
 /// The load of the scenario `steady` on real nodes (`sim/net`), for a comparison over six hours:
 /// ten boards of three writers, who write every 20 minutes and withdraw each fifth time, and four
-/// readers, who read a board every five minutes. The first half hour does not count.
+/// readers, who read a board every five minutes. The first half hour does not count. Prints also
+/// how far the figures are from those of real nodes.
 pub(crate) fn calibrate(report: &Report, sizes: &[usize]) -> Result<(), Box<dyn Error>> {
     const BOARDS: usize = 10;
     const BEGIN: Time = 10 * MINUTE;
@@ -144,6 +145,7 @@ pub(crate) fn calibrate(report: &Report, sizes: &[usize]) -> Result<(), Box<dyn 
         "publish, 99 % ms",
         "faults",
     ]);
+    let mut deviation = Table::new(["servers", "figure", "real", "modelled", "modelled / real"]);
     for size in sizes {
         let mut world = World::new(Config::new(1, *size));
         let mut plan = Vec::new();
@@ -192,9 +194,33 @@ pub(crate) fn calibrate(report: &Report, sizes: &[usize]) -> Result<(), Box<dyn 
         let most = servers.clone().fold(0.0, f64::max);
         let m = &world.measures;
         let hourly = |count: u64| thousands((count as f64 / hours) as u64);
+        let mean = servers.clone().sum::<f64>() / *size as f64;
+        let millis = |time: Time| time as f64 / MILLISECOND as f64;
+        let modelled = [
+            mean,
+            m.connections as f64 / hours,
+            m.messages as f64 / hours,
+            millis(m.reads.quantile(0.5)),
+            millis(m.reads.quantile(0.99)),
+            millis(m.writes.quantile(0.5)),
+            millis(m.writes.quantile(0.99)),
+        ];
+        for (_, real) in REAL.iter().filter(|(servers, _)| servers == size) {
+            for ((figure, digits), (real, modelled)) in
+                FIGURES.iter().zip(real.iter().zip(modelled))
+            {
+                deviation.row([
+                    &thousands(*size as u64),
+                    figure,
+                    &format!("{real:.digits$}"),
+                    &format!("{modelled:.digits$}"),
+                    &format!("{:.2}", modelled / real),
+                ]);
+            }
+        }
         table.row([
             &thousands(*size as u64),
-            &format!("{:.3}", servers.sum::<f64>() / *size as f64),
+            &format!("{mean:.3}"),
             &format!("{most:.2}"),
             &hourly(m.connections),
             &hourly(m.messages),
@@ -207,8 +233,28 @@ pub(crate) fn calibrate(report: &Report, sizes: &[usize]) -> Result<(), Box<dyn 
             &verdict(&m.faults),
         ]);
     }
-    report.table("calibration", &table)
+    report.table("calibration", &table)?;
+    report.table("deviation", &deviation)
 }
+
+/// What is compared with real nodes, and with how many digits after the point.
+const FIGURES: [(&str, usize); 7] = [
+    ("a server sends, MB an hour", 3),
+    ("connections an hour", 0),
+    ("requests an hour", 0),
+    ("get, median ms", 0),
+    ("get, 99 % ms", 0),
+    ("publish, median ms", 0),
+    ("publish, 99 % ms", 0),
+];
+
+/// [`FIGURES`] of so many real servers, as printed by `scripts/sim run steady --seed 1 --servers N
+/// --boards 10 --minutes 360 --bootstrap 600`. Those of an hour are the means of the hours after
+/// the first, in which the nodes start.
+const REAL: [(usize, [f64; 7]); 2] = [
+    (24, [0.918, 3_954.0, 6_176.0, 1_419.0, 3_191.0, 1_569.0, 2_796.0]),
+    (1_000, [0.044, 1.0, 1.0, 1_975.0, 4_906.0, 1_815.0, 4_034.0]),
+];
 
 /// A step of the load for the comparison.
 #[derive(Clone, Copy, Debug)]
