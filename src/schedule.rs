@@ -77,7 +77,8 @@ pub(crate) fn half_life(key: &RecordKey, peer: &PeerId, ttl: Duration) -> Durati
     jittered(key, peer, share(ttl, 2)).max(SHORTEST)
 }
 
-/// Between three quarters and all of `duration`, by key and peer. Chosen by `docs/scale.md`.
+/// Between three quarters and all of `duration`, by key and peer. The quarter was chosen by
+/// `docs/scale.md`.
 pub(crate) fn jittered(key: &RecordKey, peer: &PeerId, duration: Duration) -> Duration {
     let hash = Sha256::new().chain_update(key.digest()).chain_update(peer.to_bytes()).finalize();
     let [byte, ..]: [u8; 32] = hash.into();

@@ -138,8 +138,8 @@ settings! { BehaviourConfig:
     resume_before_write, with_resume_before_write: bool;
     /// Maximum time between two sends of an own space. Each is sent up to a quarter of it earlier,
     /// by key and peer, so that peers that start together do not send together for long. At least
-    /// 10 ms. Defaults to an hour. Both were chosen by `docs/scale.md`: without any replication an
-    /// hour keeps a record alive where half of all nodes are gone after two hours.
+    /// 10 ms. Defaults to an hour. Chosen by `docs/scale.md`: without any replication an hour
+    /// keeps a record alive where half of all nodes are gone after two hours.
     refresh_interval, with_refresh_interval: Duration;
     /// Delay before own spaces are sent to a new peer close to them; the actual delay is up to
     /// twice that. Peers that appear in the meantime are served by the same run. At least 10 ms.

@@ -27,8 +27,8 @@ impl Default for PublisherConfig {
 
 settings! { PublisherConfig:
     /// Lifetime of an announcement, which is renewed at about half of it. A client that leaves
-    /// without withdrawing is found for up to this time. Defaults to an hour: 100,000 clients then
-    /// cost each of 10,000 servers 16 MB of traffic an hour (`docs/scale.md`).
+    /// without withdrawing is found for up to this time. Defaults to an hour, a guess. With two,
+    /// 100,000 clients cost each of 10,000 servers 16 MB of traffic an hour (`docs/scale.md`).
     ttl, with_ttl: Duration;
     /// How long the node may take to countersign. Defaults to 10 seconds, a guess.
     sign_timeout, with_sign_timeout: Duration;

@@ -51,9 +51,9 @@ settings! { LookupConfig:
     closest, with_closest: usize;
     /// Maximum number of requests to wait for at a time. Defaults to 10, as in go-libp2p: with a
     /// third of 10,000 peers silent, a read then takes 6.0 s instead of the 8.1 s of 6 at a time,
-    /// for a quarter more requests (`docs/scale.md`). The Kademlia paper and rust-libp2p use 3.
+    /// for a fifth more requests (`docs/scale.md`). The Kademlia paper and rust-libp2p use 3.
     parallelism, with_parallelism: usize;
-    /// Maximum number of requests. Defaults to 128: a lookup among 100,000 peers takes some 40, and
+    /// Maximum number of requests. Defaults to 128: a lookup among 100,000 peers takes some 45, and
     /// twice as many if half of the peers are gone.
     max_requests, with_max_requests: usize;
     /// Maximum number of known peers. Defaults to 256: as many as a dozen answers name.
