@@ -18,6 +18,7 @@ use super::{
     event::Event,
     holders::Closest,
     network::{OperationId, RequestOutcome},
+    rollback::Moment,
     watches::Watches,
     worker::{AnswerVerdict, PeerAnswer, Worker},
 };
@@ -63,6 +64,8 @@ struct Operation {
     late: BTreeMap<PeerId, bool>,
     span: tracing::Span,
     begun: Begun,
+    /// When it began, for what is withheld.
+    since: Moment,
 }
 
 /// The result of a read, when it is settled or at its end.
@@ -240,6 +243,7 @@ impl Reads {
             late: BTreeMap::new(),
             span,
             begun,
+            since: env.known.moment(),
         };
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
@@ -509,7 +513,8 @@ impl Operation {
         let is_upkeep = reader.purpose() == Purpose::Replication;
         // What enough holders do not show is withheld, and nothing else.
         let tells = |writer: &Writer| is_first && lookup.tells(writer);
-        let withheld = record.map(|record| env.known.observe(record, is_upkeep, tells, now));
+        let withheld =
+            record.map(|record| env.known.observe(record, is_upkeep, self.since, tells, now));
         let withheld = withheld.unwrap_or_default();
         env.count_known();
         if !withheld.is_empty() {

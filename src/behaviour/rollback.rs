@@ -3,11 +3,13 @@
 //! **Invariants.** The position of a writer under a key only rises while it is remembered. The
 //! number of writers is bounded, and with it that of keys, because a key is remembered only with a
 //! writer. A space that was withdrawn when it was last seen is not reported if nothing of it is
-//! found: replicas evict withdrawn spaces by their age, which a reader does not know. The least
+//! found: replicas evict withdrawn spaces by their age, which a reader does not know. Nor is an
+//! update that was first seen after the read had begun, as by a write meanwhile: the holders may
+//! have answered before they had it. The least
 //! recently used keys are forgotten first. Keys that this node reads for its upkeep take no room
 //! from keys that the application has asked for.
 
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::BTreeMap};
 
 use hashlink::LruCache;
 
@@ -25,29 +27,48 @@ pub(super) struct RollbackMemory {
     asked: Positions,
     /// Positions under keys that were only read for replication.
     upkeep: Positions,
+    /// How many records were observed.
+    observed: Moment,
 }
+
+/// The number of records that had been observed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(u64);
 
 impl RollbackMemory {
     pub(super) fn new(max: usize) -> Self {
-        Self { asked: Positions::new(max), upkeep: Positions::new(max / UPKEEP) }
+        Self {
+            asked: Positions::new(max),
+            upkeep: Positions::new(max / UPKEEP),
+            observed: Moment::default(),
+        }
+    }
+
+    /// The moment at which a read begins.
+    pub(super) const fn moment(&self) -> Moment {
+        self.observed
     }
 
     /// Remembers the positions of a record, which was read for `upkeep` or because the application
-    /// has asked. Returns the writers whose newest update in it is older than one seen before, of
-    /// those about whom the record `tells` all that there is.
+    /// has asked, since it has `begun`. Returns the writers whose newest update in it is older than
+    /// one seen before that, of those about whom the record `tells` all that there is.
     pub(super) fn observe(
         &mut self,
         record: &SmartRecord,
         upkeep: bool,
+        begun: Moment,
         tells: impl Fn(&Writer) -> bool,
         now: Timestamp,
     ) -> Vec<Withheld> {
+        let tells = |writer: &Writer, seen: &Seen| seen.first <= begun && tells(writer);
+        self.observed = Moment(self.observed.0.saturating_add(1));
+        let at = self.observed;
         if !upkeep && let Some(known) = self.upkeep.take(record.key()) {
             self.asked.add(record.key(), known);
         }
         let is_asked = !upkeep || self.asked.keys.contains_key(record.key());
         let memory = if is_asked { &mut self.asked } else { &mut self.upkeep };
-        memory.observe(record, tells, now)
+        memory.observe(record, at, tells, now)
     }
 
     /// Number of writers that are remembered, and how many were forgotten because there were too
@@ -70,6 +91,8 @@ type OfKey = BTreeMap<Writer, Seen>;
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     newest: Position,
+    /// When that was seen first.
+    first: Moment,
     retain_until: Timestamp,
     /// Whether it was withdrawn when the newest update was seen.
     is_withdrawn: bool,
@@ -104,7 +127,8 @@ impl Positions {
     fn observe(
         &mut self,
         record: &SmartRecord,
-        tells: impl Fn(&Writer) -> bool,
+        at: Moment,
+        tells: impl Fn(&Writer, &Seen) -> bool,
         now: Timestamp,
     ) -> Vec<Withheld> {
         let withheld = self.compare(record, tells, now);
@@ -116,10 +140,15 @@ impl Positions {
         entry.retain(|_, seen| seen.retain_until > now);
         for (writer, space) in record.spaces() {
             if let Some((newest, retain_until)) = space.newest().zip(space.retain_until()) {
-                let seen = Seen { newest, retain_until, is_withdrawn: space.is_withdrawn() };
+                let is_withdrawn = space.is_withdrawn();
+                let seen = Seen { newest, first: at, retain_until, is_withdrawn };
                 let known = entry.entry(writer.clone()).or_insert(seen);
                 let retain_until = retain_until.max(known.retain_until);
-                let latest = if newest < known.newest { *known } else { seen };
+                let latest = match newest.cmp(&known.newest) {
+                    Ordering::Less => *known,
+                    Ordering::Equal => Seen { first: known.first, ..seen },
+                    Ordering::Greater => seen,
+                };
                 *known = Seen { retain_until, ..latest };
             }
         }
@@ -150,7 +179,7 @@ impl Positions {
     fn compare(
         &self,
         record: &SmartRecord,
-        tells: impl Fn(&Writer) -> bool,
+        tells: impl Fn(&Writer, &Seen) -> bool,
         now: Timestamp,
     ) -> Vec<Withheld> {
         let Some(entry) = self.keys.peek(record.key()) else {
@@ -160,7 +189,7 @@ impl Positions {
         live.filter_map(|(writer, seen)| {
             let found = record.space(writer).and_then(|space| space.newest());
             let is_less = found < Some(seen.newest) && (found.is_some() || !seen.is_withdrawn);
-            (is_less && tells(writer)).then(|| Withheld {
+            (is_less && tells(writer, seen)).then(|| Withheld {
                 writer: writer.peer_id(),
                 known: seen.newest.seq,
                 found: found.map(|position| position.seq),
@@ -189,6 +218,16 @@ mod tests {
         true
     }
 
+    /// A read that nothing was seen during.
+    fn see(
+        known: &mut RollbackMemory,
+        record: &SmartRecord,
+        upkeep: bool,
+        now: Timestamp,
+    ) -> Vec<Withheld> {
+        known.observe(record, upkeep, known.moment(), all, now)
+    }
+
     fn signer(key: &str) -> SpaceSigner {
         let mut signer =
             SpaceSigner::new(key.into(), Keypair::generate_ed25519(), Limits::default());
@@ -211,14 +250,32 @@ mod tests {
             |record: &SmartRecord| record.spaces().next().unwrap().1.newest().unwrap().seq,
             alice.writer().peer_id(),
         );
-        assert_eq!(known.observe(&old, false, all, NOW), []);
-        assert_eq!(known.observe(&new, false, all, NOW), []);
+        assert_eq!(see(&mut known, &old, false, NOW), []);
+        assert_eq!(see(&mut known, &new, false, NOW), []);
         let rollback = Withheld { writer: alice, known: seq_of(&new), found: Some(seq_of(&old)) };
-        assert_eq!(known.observe(&old, false, all, NOW), [rollback]);
+        assert_eq!(see(&mut known, &old, false, NOW), [rollback]);
         let nothing = SmartRecord::new("/sr/a".into());
         let silence = Withheld { writer: alice, known: seq_of(&new), found: None };
-        assert_eq!(known.observe(&nothing, false, all, NOW), [silence]);
-        assert_eq!(known.observe(&nothing, false, all, NOW.saturating_add(MINUTE)), []);
+        assert_eq!(see(&mut known, &nothing, false, NOW), [silence]);
+        assert_eq!(see(&mut known, &nothing, false, NOW.saturating_add(MINUTE)), []);
+    }
+
+    #[test]
+    fn what_was_first_seen_during_a_read_is_not_missed_by_it() {
+        let (mut known, mut alice) = (RollbackMemory::new(10), signer("/sr/a"));
+        let [old, new] = ["old", "new"].map(|text| says(&mut alice, text));
+        let nothing = SmartRecord::new("/sr/a".into());
+        let begun = known.moment();
+        for late in [&nothing, &old] {
+            see(&mut known, &new, false, NOW);
+            assert_eq!(known.observe(late, false, begun, all, NOW), []);
+        }
+        // It was known already, also if it was seen again in the meantime.
+        for late in [&nothing, &old] {
+            let begun = known.moment();
+            see(&mut known, &new, true, NOW);
+            assert_eq!(known.observe(late, false, begun, all, NOW).len(), 1);
+        }
     }
 
     #[test]
@@ -228,30 +285,30 @@ mod tests {
         alice.withdraw(NOW).unwrap();
         let withdrawn = alice.record(NOW);
         let nothing = SmartRecord::new("/sr/a".into());
-        known.observe(&said, false, all, NOW);
-        assert_eq!(known.observe(&nothing, false, all, NOW).len(), 1);
-        known.observe(&withdrawn, false, all, NOW);
+        see(&mut known, &said, false, NOW);
+        assert_eq!(see(&mut known, &nothing, false, NOW).len(), 1);
+        see(&mut known, &withdrawn, false, NOW);
         // It may have been evicted for one that was stored earlier.
-        assert_eq!(known.observe(&nothing, false, all, NOW), []);
-        assert_eq!(known.observe(&said, false, all, NOW).len(), 1, "a rollback");
-        assert_eq!(known.observe(&nothing, false, all, NOW), [], "it is still known as withdrawn");
+        assert_eq!(see(&mut known, &nothing, false, NOW), []);
+        assert_eq!(see(&mut known, &said, false, NOW).len(), 1, "a rollback");
+        assert_eq!(see(&mut known, &nothing, false, NOW), [], "it is still known as withdrawn");
         let again = says(&mut alice, "again");
-        known.observe(&again, false, all, NOW);
-        assert_eq!(known.observe(&nothing, false, all, NOW).len(), 1);
+        see(&mut known, &again, false, NOW);
+        assert_eq!(see(&mut known, &nothing, false, NOW).len(), 1);
     }
 
     #[test]
     fn empty_keys_are_not_remembered() {
         let mut known = RollbackMemory::new(10);
         for n in 0..1_000 {
-            known.observe(&SmartRecord::new(format!("/sr/{n}").as_str().into()), false, all, NOW);
+            see(&mut known, &SmartRecord::new(format!("/sr/{n}").as_str().into()), false, NOW);
         }
         assert_eq!(known.asked.keys.len(), 0);
         let mut alice = signer("/sr/a");
         let record = says(&mut alice, "x");
-        known.observe(&record, false, all, NOW);
+        see(&mut known, &record, false, NOW);
         assert_eq!((known.asked.keys.len(), known.asked.writers), (1, 1));
-        known.observe(&SmartRecord::new("/sr/a".into()), false, all, NOW.saturating_add(MINUTE));
+        see(&mut known, &SmartRecord::new("/sr/a".into()), false, NOW.saturating_add(MINUTE));
         assert_eq!(
             (known.asked.keys.len(), known.asked.writers),
             (0, 0),
@@ -265,13 +322,13 @@ mod tests {
         let records: Vec<_> =
             ["/sr/a", "/sr/b", "/sr/c"].map(|key| says(&mut signer(key), "x")).into();
         for record in &records {
-            known.observe(record, false, all, NOW);
+            see(&mut known, record, false, NOW);
         }
         assert_eq!((known.asked.keys.len(), known.asked.writers), (2, 2));
         assert_eq!(known.counts(), (2, 1));
         let nothing = |key: &str| SmartRecord::new(key.into());
-        assert_eq!(known.observe(&nothing("/sr/a"), false, all, NOW), [], "forgotten");
-        assert_eq!(known.observe(&nothing("/sr/c"), false, all, NOW).len(), 1);
+        assert_eq!(see(&mut known, &nothing("/sr/a"), false, NOW), [], "forgotten");
+        assert_eq!(see(&mut known, &nothing("/sr/c"), false, NOW).len(), 1);
     }
 
     #[test]
@@ -280,19 +337,19 @@ mod tests {
         let mut asked = signer("/sr/asked");
         let old = says(&mut asked, "old");
         let new = says(&mut asked, "new");
-        known.observe(&new, false, all, NOW);
+        see(&mut known, &new, false, NOW);
         let mut of_upkeep = signer("/sr/upkeep");
         let (older, newer) = (says(&mut of_upkeep, "old"), says(&mut of_upkeep, "new"));
         for n in 0..100 {
-            known.observe(&says(&mut signer(&format!("/sr/{n}")), "x"), true, all, NOW);
+            see(&mut known, &says(&mut signer(&format!("/sr/{n}")), "x"), true, NOW);
         }
-        known.observe(&newer, true, all, NOW);
+        see(&mut known, &newer, true, NOW);
         assert_eq!((known.asked.writers, known.upkeep.writers), (1, 1));
         // Both are found out, whoever asks, and what is asked for stays from then on.
-        assert_eq!(known.observe(&old, true, all, NOW).len(), 1);
-        assert_eq!(known.observe(&older, false, all, NOW).len(), 1);
+        assert_eq!(see(&mut known, &old, true, NOW).len(), 1);
+        assert_eq!(see(&mut known, &older, false, NOW).len(), 1);
         assert_eq!((known.asked.writers, known.upkeep.writers), (2, 0));
-        assert_eq!(known.observe(&older, true, all, NOW).len(), 1);
+        assert_eq!(see(&mut known, &older, true, NOW).len(), 1);
         known.forget(&"/sr/upkeep".into(), &of_upkeep.writer());
         assert_eq!(known.asked.writers, 1);
     }

@@ -254,7 +254,7 @@ impl Writes {
             }
         };
         env.count(|c| &mut c.writes, 1);
-        env.known.observe(&record, false, |_| false, now);
+        env.known.observe(&record, false, env.known.moment(), |_| false, now);
         let publication = Publication {
             key: key.clone(),
             content: PublicationContent::Update(PublishedUpdate {

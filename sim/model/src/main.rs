@@ -78,7 +78,7 @@ fn results(document: &Path, names: &[&str]) -> Result<(), Box<dyn Error>> {
         growth::run(&report, &[1_000, 10_000], 33)?;
     }
     if wants("calibration") {
-        growth::calibrate(&report, &[24, 100, 300, 1_000])?;
+        growth::calibrate(&report, &[24, 100, 300, 1_000, 10_000])?;
     }
     if wants("widths") {
         growth::widths(&report, 10_000)?;

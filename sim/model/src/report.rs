@@ -53,8 +53,7 @@ impl Table {
         let columns: Vec<_> = self.columns.iter().map(|name| quoted(name)).collect();
         let mut text = columns.join(",") + "\n";
         for row in &self.rows {
-            // Numbers are written without separators.
-            let cells: Vec<_> = row.iter().map(|cell| cell.replace(',', "")).collect();
+            let cells: Vec<_> = row.iter().map(|cell| field(cell)).collect();
             let _ = writeln!(text, "{}", cells.join(","));
         }
         text
@@ -70,7 +69,13 @@ impl Table {
     }
 }
 
-/// A field of CSV.
+/// A cell as a field of CSV: a number without separators.
+fn field(cell: &str) -> String {
+    let is_number = |char: char| char.is_ascii_digit() || matches!(char, ',' | '.');
+    if cell.chars().all(is_number) { cell.replace(',', "") } else { quoted(cell) }
+}
+
+/// A text as a field of CSV.
 fn quoted(field: &str) -> String {
     match field.contains([',', '"']) {
         true => format!("\"{}\"", field.replace('"', "\"\"")),

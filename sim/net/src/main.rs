@@ -32,6 +32,7 @@ options: --seed N          1 without it
          --plant FAULT     forgets, rolls-back, skips, trusts or unstamped
          --servers N --boards N --writers N --readers N --minutes N
          --bootstrap N     minutes between Kademlia's own refreshes
+         --tables full     nodes start with full routing tables
          --skip N,N…       leaves out these faults of the scenario, counted from 0";
 
 /// Number of findings that are printed.
@@ -79,6 +80,10 @@ impl Options {
                     match other {
                         "--seed" => options.seed = value.parse()?,
                         "--bootstrap" => scenario.bootstrap_every = minutes(value.parse()?),
+                        "--tables" => match value.as_str() {
+                            "full" => scenario.has_tables = true,
+                            _ => return Err(format!("there are no tables {value}").into()),
+                        },
                         "--plant" => match value.as_str() {
                             "forgets" => {
                                 scenario.planted.storage = Some(StorageFault::ForgetsSpaces);

@@ -91,6 +91,9 @@ pub struct Setup {
     pub store: StoreConfig,
     /// Time between Kademlia's own lookups that refresh the routing table.
     pub bootstrap_every: Duration,
+    /// Whether it looks for neighbours. If not, Kademlia's lookups for them, which it begins by
+    /// itself, are ended with their first requests.
+    pub bootstraps: bool,
     /// Whether it validates off its task.
     pub is_off_task: bool,
     /// Faults.
@@ -136,6 +139,19 @@ impl NodeBehaviour {
         }
     }
 
+    /// Ends Kademlia's lookups for neighbours.
+    fn end_bootstraps(&mut self) {
+        let end = |mut query: kad::QueryMut<'_>| {
+            if matches!(query.info(), kad::QueryInfo::Bootstrap { .. }) {
+                query.finish();
+            }
+        };
+        match &mut self.dht {
+            Either::Left(records) => records.kad_mut().iter_queries_mut().for_each(end),
+            Either::Right(kad) => kad.iter_queries_mut().for_each(end),
+        }
+    }
+
     fn protocol_names(&self) -> &[StreamProtocol] {
         match &self.dht {
             Either::Left(records) => records.kad().protocol_names(),
@@ -150,6 +166,7 @@ struct Shared {
     swarm: NodeSwarm,
     /// Of the task that polls it.
     waker: Option<Waker>,
+    bootstraps: bool,
     /// Findings of `Withheld` events since they were last taken.
     withheld: Vec<String>,
 }
@@ -211,7 +228,8 @@ impl Node {
         if setup.mode == kad::Mode::Server {
             swarm.listen_on(address(setup.host.ip())).expect("the address is that of the host");
         }
-        let shared = Shared { swarm, waker: None, withheld: Vec::new() };
+        let shared =
+            Shared { swarm, waker: None, bootstraps: setup.bootstraps, withheld: Vec::new() };
         let shared = Arc::new(Mutex::new(shared));
         spawner.spawn(run(Arc::clone(&shared), setup.host, trace.clone()));
         Self { peer, spawner, client, shared }
@@ -312,6 +330,9 @@ async fn run(shared: Arc<Mutex<Shared>>, host: HostId, trace: Trace) {
         let mut shared = lock(&shared);
         if !shared.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             shared.waker = Some(cx.waker().clone());
+        }
+        if !shared.bootstraps {
+            shared.swarm.behaviour_mut().end_bootstraps();
         }
         while let Poll::Ready(Some(event)) = shared.swarm.poll_next_unpin(cx) {
             on_event(&mut shared, host, event, &trace);

@@ -102,6 +102,8 @@ pub struct Scenario {
     pub store: StoreConfig,
     /// Time between Kademlia's own lookups that refresh the routing table.
     pub bootstrap_every: Duration,
+    /// Whether nodes start with a full routing table, and do not look for neighbours.
+    pub has_tables: bool,
     /// Faults planted in all nodes.
     pub planted: Planted,
     /// Most bytes that a server may send in an hour, on average over the run.
@@ -138,6 +140,7 @@ impl Scenario {
             behaviour: BehaviourConfig::default(),
             store: StoreConfig::default(),
             bootstrap_every: hours(1),
+            has_tables: false,
             planted: Planted::default(),
             traffic: 20_000_000,
         }
@@ -344,11 +347,12 @@ impl Scenario {
     }
 
     /// Time at which all nodes have started: a second for each, and five minutes at least. A node
-    /// that starts connects to hundreds, and the connections last for more than a minute, so they
-    /// would take most of the memory if thousands of nodes started within minutes.
+    /// that looks for neighbours connects to hundreds, and the connections last for more than a
+    /// minute, so they would take most of the memory if thousands of nodes started within minutes.
     #[must_use]
     pub fn is_up_after(&self) -> Duration {
-        minutes(5).max(Duration::from_secs(self.nodes().into()))
+        let of_starts = if self.has_tables { 0 } else { self.nodes() };
+        minutes(5).max(Duration::from_secs(of_starts.into()))
     }
 }
 

@@ -65,6 +65,7 @@ struct Place {
     setup: Setup,
     keypair: Keypair,
     peer: PeerId,
+    id: kad::KBucketKey<PeerId>,
     disk: Disk,
     clock: SkewedClock,
     running: Option<Node>,
@@ -218,10 +219,12 @@ impl World {
                     behaviour: scenario.behaviour.clone(),
                     store: scenario.store.clone(),
                     bootstrap_every: scenario.bootstrap_every,
+                    bootstraps: !scenario.has_tables,
                     is_off_task: node.is_multiple_of(3),
                     planted,
                 },
                 peer: keypair.public().to_peer_id(),
+                id: keypair.public().to_peer_id().into(),
                 keypair,
                 disk: Disk::default(),
                 clock: SkewedClock::default(),
@@ -401,18 +404,11 @@ impl World {
     }
 
     fn start(&mut self, node: u32) {
-        let own = self.scenario.host(node);
-        let is_known = |place: &&Place| {
-            let is_up = place.running.is_some() && !place.is_silent;
-            is_up && place.setup.kind == Kind::Ours && place.setup.host != own
-        };
-        let servers = self.places.iter().take(self.scenario.servers as usize);
-        let known: Vec<(PeerId, HostId)> =
-            servers.filter(is_known).map(|place| (place.peer, place.setup.host)).collect();
-        let Some(place) = self.places.get_mut(node as usize) else { return };
-        if place.running.is_some() {
+        if self.place(node).is_none_or(|place| place.running.is_some()) {
             return;
         }
+        let known = if self.scenario.has_tables { self.table(node) } else { self.few(node) };
+        let Some(place) = self.places.get_mut(node as usize) else { return };
         let started = Node::start(
             &self.executor,
             &self.network,
@@ -422,15 +418,50 @@ impl World {
             &place.disk,
             &place.clock,
         );
-        for _ in 0..KNOWN {
-            let number = self.random.below(known.len() as u64) as usize;
-            if let Some((peer, host)) = known.get(number) {
-                started.add(*peer, *host);
-            }
+        known.into_iter().for_each(|(peer, host)| started.add(peer, host));
+        if place.setup.bootstraps {
+            started.bootstrap();
         }
-        started.bootstrap();
         place.running = Some(started);
         self.disturb(|it| it == node);
+    }
+
+    /// Those of the first servers that a node may know when it starts.
+    fn others(&self, node: u32, servers: u32) -> impl Iterator<Item = &Place> {
+        let own = self.scenario.host(node);
+        self.places.iter().take(servers as usize).filter(move |place| {
+            place.setup.kind == Kind::Ours && place.setup.host != own && !place.is_silent
+        })
+    }
+
+    /// A few of the servers that are up.
+    fn few(&mut self, node: u32) -> Vec<(PeerId, HostId)> {
+        let others = self.others(node, self.scenario.servers);
+        let are_up: Vec<_> = others
+            .filter(|place| place.running.is_some())
+            .map(|place| (place.peer, place.setup.host))
+            .collect();
+        let draw = |_| are_up.get(self.random.below(are_up.len() as u64) as usize).copied();
+        (0..KNOWN).filter_map(draw).collect()
+    }
+
+    /// As many of the servers that are there from the start on as a node's routing table has room
+    /// for.
+    fn table(&self, node: u32) -> Vec<(PeerId, HostId)> {
+        let Some(own) = self.places.get(node as usize) else { return Vec::new() };
+        let servers = self.scenario.servers - self.scenario.late_servers;
+        let distance = |place: &Place| own.id.distance(&place.id);
+        let mut others: Vec<_> = self.others(node, servers).collect();
+        // The last bits of a distance are as good as drawn, and the same for both of a pair: two
+        // nodes that have met know each other.
+        others.sort_by_cached_key(|place| distance(place).0.low_u64());
+        let mut buckets = BTreeMap::<_, usize>::new();
+        others.retain(|place| {
+            let peers = buckets.entry(distance(place).ilog2()).or_default();
+            *peers += 1;
+            *peers <= kad::K_VALUE.get()
+        });
+        others.into_iter().map(|place| (place.peer, place.setup.host)).collect()
     }
 
     fn write(&mut self, writer: u32) {

@@ -268,6 +268,35 @@ async fn withheld_updates_are_reported() {
 }
 
 #[tokio::test]
+async fn what_is_written_during_a_read_is_not_missed_by_it() {
+    let reader = Peer::start().await;
+    reader.smart(|smart| smart.kad_mut().set_mode(Some(kad::Mode::Client))).await;
+    within(async {
+        let replica = liar(None).await;
+        reader.add(replica.node.peer(), replica.node.address()).await;
+        reader.client.publish(key(), says("old"), MINUTE).await.unwrap();
+        let old = reader.stored(&key()).await.unwrap();
+        let gone = replica.node.peer();
+        drop(replica);
+        reader.smart(move |smart| smart.kad_mut().remove_peer(&gone)).await;
+
+        // A holder that has answered before the next write arrives.
+        let behind = liar(Some(record(&key(), all(&old)))).await;
+        reader.add(behind.node.peer(), behind.node.address()).await;
+        let write = reader.client.publish(key(), says("new"), MINUTE);
+        let (reading, written) = tokio::join!(reader.client.get(key()), write);
+        written.unwrap();
+        let reading = reading.unwrap();
+        assert!(reading.is_complete());
+        assert_eq!(texts(&reading.view()), ["old"]);
+        assert_eq!(reading.withheld, []);
+        let later = reader.client.get(key()).await.unwrap();
+        assert_eq!(texts(&later.view()), ["new"], "of its own store");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_holder_that_claims_more_than_it_shows_is_counted_and_not_waited_for() {
     let truth = signed(&key(), &Keypair::generate_ed25519(), "truth");
     let mut claim = truth.encode();
