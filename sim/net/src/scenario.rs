@@ -49,7 +49,7 @@ pub enum Fault {
 }
 
 /// The number of the network of the sybils of the first board.
-const SYBILS: u32 = 10_000;
+const SYBILS: u32 = 17_000;
 
 /// A scenario. It is made by its builder methods, so that it reads like its description.
 #[derive(Clone, Debug)]
@@ -313,7 +313,7 @@ impl Scenario {
     #[must_use]
     pub fn host(&self, node: u32) -> HostId {
         match self.kind(node) {
-            Kind::Sybil(board, _) => HostId::in_network(SYBILS + board, node),
+            Kind::Sybil(board, _) => HostId::in_network(SYBILS + board, self.servers - 1 - node),
             _ => HostId(node),
         }
     }

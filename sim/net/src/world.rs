@@ -429,16 +429,15 @@ impl World {
     /// Those of the first servers that a node may know when it starts.
     fn others(&self, node: u32, servers: u32) -> impl Iterator<Item = &Place> {
         let own = self.scenario.host(node);
-        self.places.iter().take(servers as usize).filter(move |place| {
-            place.setup.kind == Kind::Ours && place.setup.host != own && !place.is_silent
-        })
+        let servers = self.places.iter().take(servers as usize);
+        servers.filter(move |place| place.setup.host != own && !place.is_silent)
     }
 
-    /// A few of the servers that are up.
+    /// A few of the servers of ours that are up.
     fn few(&mut self, node: u32) -> Vec<(PeerId, HostId)> {
         let others = self.others(node, self.scenario.servers);
         let are_up: Vec<_> = others
-            .filter(|place| place.running.is_some())
+            .filter(|place| place.running.is_some() && place.setup.kind == Kind::Ours)
             .map(|place| (place.peer, place.setup.host))
             .collect();
         let draw = |_| are_up.get(self.random.below(are_up.len() as u64) as usize).copied();
