@@ -129,7 +129,7 @@ pub enum ManagerError<E> {
     RolledBack {
         /// Key of the record.
         key: RecordKey,
-        /// Highest sequence put or got before.
+        /// Highest sequence put or got before the lookup began.
         known: u64,
         /// Highest sequence found now.
         found: u64,
@@ -140,7 +140,7 @@ pub enum ManagerError<E> {
     Withheld {
         /// Key of the record.
         key: RecordKey,
-        /// Highest sequence put or got before.
+        /// Highest sequence put or got before the lookup began.
         known: u64,
     },
     /// No valid record was found, and the answers were refused, so what is under the key is
@@ -287,7 +287,8 @@ impl<B: RecordBackend> RecordManager<B> {
     }
 
     /// Looks up the best record under `key`, stores it locally, sends it to the holders that are
-    /// behind, and reports invalid answers.
+    /// behind, and reports invalid answers. A better record that this manager meets while it looks,
+    /// as by [`publish`](Self::publish), is not missed by this lookup.
     ///
     /// # Errors
     /// [`ManagerError`].
@@ -297,12 +298,14 @@ impl<B: RecordBackend> RecordManager<B> {
     ) -> Result<LookupOutcome, ManagerError<B::Error>> {
         let key = key.into();
         let rules = self.rules(&key)?;
+        let before = self.known().living(&key, self.now(), rules.limits());
         let mut fetched = self.fetch(rules, &key).await?;
         let now = self.now();
+        let before = before.filter(|met| !met.has_expired(now));
         let Some((best, expires_at)) = fetched.best.take() else {
             let known = self.known().living(&key, now, rules.limits());
-            if let Some(known) = known {
-                return Err(ManagerError::Withheld { key, known });
+            if let Some((before, _)) = before.zip(known) {
+                return Err(ManagerError::Withheld { key, known: before.content.0 });
             }
             let FetchOutcome { refused, behind, missing, .. } = fetched;
             if let Some(refused) = RefusedAnswers::decisive(refused.iter().cloned(), missing) {
@@ -311,11 +314,21 @@ impl<B: RecordBackend> RecordManager<B> {
             return Ok(LookupOutcome { best: None, refused, behind });
         };
         let met = self.known().meet(&best, expires_at, now, rules.limits());
-        let received_at = met.map_err(|known| ManagerError::RolledBack {
-            key: key.clone(),
-            known,
-            found: best.sequence(),
-        })?;
+        let content = best.rank().of_content();
+        let received_at = match (met, before) {
+            (Ok(first), _) => first,
+            (Err(_), Some(before)) if before.content > content => {
+                let (known, found) = (before.content.0, best.sequence());
+                return Err(ManagerError::RolledBack { key, known, found });
+            }
+            // The holders may not have had the better one when they answered.
+            (Err(_), before) => {
+                let known = before.filter(|before| before.content == content);
+                let received_at = known.map_or(now, |before| before.first);
+                let best = Some(best.with_received_at(received_at));
+                return Ok(LookupOutcome { best, refused: fetched.refused, behind: Vec::new() });
+            }
+        };
         if !fetched.behind.is_empty() {
             let correction = Correction {
                 key,

@@ -2,8 +2,8 @@
 //! are sent.
 //!
 //! **Invariants.** The number of keys and peers is bounded, and so is the memory: a record that
-//! does not fit into a packet is not kept. Entries are valid for a minute; after that, they only
-//! say which peers were the closest.
+//! does not fit into a packet is not kept. Entries are valid for a minute after the read began that
+//! has found them; after that, they only say which peers were the closest.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
@@ -37,7 +37,8 @@ struct KnownHolders {
     record: Option<SmartRecord>,
     /// Whether the record has all that the network has of this node's own space.
     has_own: bool,
-    at: Duration,
+    /// When the read or lookup began that has found this.
+    since: Duration,
 }
 
 /// The peers closest to a key.
@@ -60,26 +61,24 @@ impl Holders {
         Self { keys: LruCache::new(KEYS), joiners: LruCache::new(JOINERS) }
     }
 
-    /// Sets the peers that a read or a lookup has found closest to a key, and the record that they
-    /// have if it fits into a packet.
+    /// Sets the peers that a read has found closest to a key, the record that they have if it fits
+    /// into a packet, and whether enough of them have shown what they have of this node's own
+    /// space. What a read has found that began later stays.
     pub(super) fn set(
         &mut self,
         key: RecordKey,
         closest: Closest,
         record: Option<SmartRecord>,
-        at: Duration,
+        has_own: bool,
+        since: Duration,
     ) {
+        if self.keys.peek(&key).is_some_and(|known| known.since > since) {
+            return;
+        }
         if closest.answered == 0 {
             self.keys.remove(&key);
         } else {
-            self.keys.insert(key, KnownHolders { closest, record, has_own: false, at });
-        }
-    }
-
-    /// Records that enough of the closest peers have shown what they have of this node's own space.
-    pub(super) fn on_own_covered(&mut self, key: &RecordKey) {
-        if let Some(known) = self.keys.get_mut(key) {
-            known.has_own = true;
+            self.keys.insert(key, KnownHolders { closest, record, has_own, since });
         }
     }
 
@@ -91,7 +90,7 @@ impl Holders {
     }
 
     fn valid(&mut self, key: &RecordKey, now: Duration) -> Option<&KnownHolders> {
-        self.keys.get(key).filter(|known| now.saturating_sub(known.at) < LIFE)
+        self.keys.get(key).filter(|known| now.saturating_sub(known.since) < LIFE)
     }
 
     /// The peers closest to a key and the record that they had, if the entry is valid.
@@ -165,7 +164,7 @@ mod tests {
         let mut peers: Vec<_> = std::iter::repeat_with(PeerId::random).take(30).collect();
         peers.sort_by_cached_key(|peer| RecordId::new(peer, &key));
         let mut holders = Holders::new();
-        holders.set(key.clone(), closest(&peers[1..21]), None, S);
+        holders.set(key.clone(), closest(&peers[1..21]), None, false, S);
         assert_eq!(holders.known(&key, 60 * S).unwrap().0, closest(&peers[1..21]));
         assert_eq!(holders.known(&key, 61 * S), None);
         holders.on_new_peer(&peers[25], 20);
@@ -177,10 +176,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_read_has_found_that_began_later_stays() {
+        let key = RecordKey::new("/sr/a");
+        let [first, second, third] = [(); 3].map(|()| closest(&[PeerId::random()]));
+        let mut holders = Holders::new();
+        holders.set(key.clone(), first, None, false, 2 * S);
+        holders.set(key.clone(), second.clone(), None, true, 2 * S);
+        holders.set(key.clone(), third, None, false, S);
+        holders.set(key.clone(), closest(&[]), None, false, S);
+        assert_eq!(holders.known(&key, 3 * S), Some((second, None)));
+        holders.set(key.clone(), closest(&[]), None, false, 3 * S);
+        assert_eq!(holders.known(&key, 3 * S), None);
+    }
+
+    #[test]
     fn any_new_peer_invalidates_an_entry_with_fewer_than_the_maximum_of_peers() {
         let key = RecordKey::new("/sr/a");
         let mut holders = Holders::new();
-        holders.set(key.clone(), closest(&[PeerId::random()]), None, S);
+        holders.set(key.clone(), closest(&[PeerId::random()]), None, false, S);
         holders.on_new_peer(&PeerId::random(), 20);
         assert_eq!(holders.known(&key, 2 * S), None);
     }
@@ -189,7 +202,7 @@ mod tests {
     fn peers_that_join_are_remembered_for_longer_than_a_minute() {
         let (key, joins, plain) = (RecordKey::new("/sr/a"), PeerId::random(), PeerId::random());
         let mut holders = Holders::new();
-        holders.set(key.clone(), closest(&[joins, plain]), None, S);
+        holders.set(key.clone(), closest(&[joins, plain]), None, false, S);
         holders.on_shown(joins, true);
         assert_eq!(holders.known(&key, 100 * S), None);
         assert_eq!(holders.joining(&key), [joins]);
@@ -203,7 +216,7 @@ mod tests {
         let mut holders = Holders::new();
         for n in 0..2 * KEYS {
             let key = RecordKey::new(format!("/sr/{n}"));
-            holders.set(key, closest(&[PeerId::random()]), None, S);
+            holders.set(key, closest(&[PeerId::random()]), None, false, S);
         }
         assert_eq!(holders.keys.len(), KEYS);
     }

@@ -419,8 +419,8 @@ impl Operations {
     /// Handles the end of a read: repairs peers, stores what was found, and hands the result to the
     /// reader.
     fn end_read(&mut self, env: &mut Env, ended: ReadResult) {
-        let ReadResult { id, lookup, reader, withheld, closest, asks_on, late, .. } = ended;
-        let ReadResult { silent, has_asked, span, .. } = ended;
+        let ReadResult { id, since, lookup, reader, withheld, closest, .. } = ended;
+        let ReadResult { asks_on, late, silent, has_asked, span, .. } = ended;
         let _in_span = span.entered();
         let now = env.now();
         let key = lookup.key().clone();
@@ -429,10 +429,8 @@ impl Operations {
         if lookup.has_settled() && !asks_on {
             let is_small = !lookup.joined().exceeds(env.bounds.chunk_bytes);
             let record = lookup.joined().record().filter(|_| is_small).cloned();
-            env.holders.set(key.clone(), closest.clone(), record, env.net.now());
-            if lookup.has_covered(&env.writer, env.bounds.complete_at) {
-                env.holders.on_own_covered(&key);
-            }
+            let has_own = lookup.has_covered(&env.writer, env.bounds.complete_at);
+            env.holders.set(key.clone(), closest.clone(), record, has_own, since);
         }
         // Until all were asked, it is not known which peers are the closest and what they lack.
         let is_close = !asks_on && lookup.is_close(&env.local);

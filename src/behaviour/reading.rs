@@ -18,7 +18,7 @@ use super::{
     event::Event,
     holders::Closest,
     network::{OperationId, RequestOutcome},
-    rollback::Moment,
+    rollback::SeenBefore,
     watches::Watches,
     worker::{AnswerVerdict, PeerAnswer, Worker},
 };
@@ -64,13 +64,17 @@ struct Operation {
     late: BTreeMap<PeerId, bool>,
     span: tracing::Span,
     begun: Begun,
-    /// When it began, for what is withheld.
-    since: Moment,
+    /// What had been seen of the record when it began.
+    seen: SeenBefore,
+    /// When it began.
+    since: Duration,
 }
 
 /// The result of a read, when it is settled or at its end.
 pub(super) struct ReadResult {
     pub(super) id: u64,
+    /// When the read began.
+    pub(super) since: Duration,
     pub(super) lookup: RecordLookup,
     pub(super) reader: Reader,
     pub(super) withheld: Vec<Withheld>,
@@ -210,7 +214,7 @@ impl Reads {
         reader: Reader,
     ) -> Option<ReadResult> {
         let (now, (policy, deadline)) = (env.now(), reader.options(&env.config));
-        let begun = env.meter.begin();
+        let (begun, seen) = (env.meter.begin(), env.known.seen(&key));
         let span = reader.span(&key);
         let _in_span = span.clone().entered();
         let store = env.kad.store_mut();
@@ -243,7 +247,8 @@ impl Reads {
             late: BTreeMap::new(),
             span,
             begun,
-            since: env.known.moment(),
+            seen,
+            since: env.net.now(),
         };
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
@@ -514,7 +519,7 @@ impl Operation {
         // What enough holders do not show is withheld, and nothing else.
         let tells = |writer: &Writer| is_first && lookup.tells(writer);
         let withheld =
-            record.map(|record| env.known.observe(record, is_upkeep, self.since, tells, now));
+            record.map(|record| env.known.observe(record, is_upkeep, &self.seen, tells, now));
         let withheld = withheld.unwrap_or_default();
         env.count_known();
         if !withheld.is_empty() {
@@ -531,6 +536,7 @@ impl Operation {
         let asks_on = self.read.asks_on(env.net.requests(), &env.net.size, env.net.now());
         ReadResult {
             id,
+            since: self.since,
             lookup,
             reader,
             withheld,

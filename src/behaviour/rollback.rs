@@ -3,13 +3,12 @@
 //! **Invariants.** The position of a writer under a key only rises while it is remembered. The
 //! number of writers is bounded, and with it that of keys, because a key is remembered only with a
 //! writer. A space that was withdrawn when it was last seen is not reported if nothing of it is
-//! found: replicas evict withdrawn spaces by their age, which a reader does not know. Nor is an
-//! update that was first seen after the read had begun, as by a write meanwhile: the holders may
-//! have answered before they had it. The least
-//! recently used keys are forgotten first. Keys that this node reads for its upkeep take no room
-//! from keys that the application has asked for.
+//! found: replicas evict withdrawn spaces by their age, which a reader does not know. A read is
+//! compared with what had been seen when it began: what was written meanwhile its holders may not
+//! have had when they answered. The least recently used keys are forgotten first. Keys that this
+//! node reads for its upkeep take no room from keys that the application has asked for.
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{collections::BTreeMap, sync::Arc};
 
 use hashlink::LruCache;
 
@@ -27,48 +26,41 @@ pub(super) struct RollbackMemory {
     asked: Positions,
     /// Positions under keys that were only read for replication.
     upkeep: Positions,
-    /// How many records were observed.
-    observed: Moment,
 }
 
-/// The number of records that had been observed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment(u64);
+/// What had been seen of a record when a read of it began. Shared with the memory until that
+/// changes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SeenBefore(Option<Arc<OfKey>>);
 
 impl RollbackMemory {
     pub(super) fn new(max: usize) -> Self {
-        Self {
-            asked: Positions::new(max),
-            upkeep: Positions::new(max / UPKEEP),
-            observed: Moment::default(),
-        }
+        Self { asked: Positions::new(max), upkeep: Positions::new(max / UPKEEP) }
     }
 
-    /// The moment at which a read begins.
-    pub(super) const fn moment(&self) -> Moment {
-        self.observed
+    /// What has been seen of a record, when a read of it begins.
+    pub(super) fn seen(&self, key: &RecordKey) -> SeenBefore {
+        SeenBefore(self.asked.keys.peek(key).or_else(|| self.upkeep.keys.peek(key)).cloned())
     }
 
     /// Remembers the positions of a record, which was read for `upkeep` or because the application
-    /// has asked, since it has `begun`. Returns the writers whose newest update in it is older than
-    /// one seen before that, of those about whom the record `tells` all that there is.
+    /// has asked. Returns the writers whose newest update in it is older than one seen `before` the
+    /// read, of those about whom the record `tells` all that there is, and that are still
+    /// remembered.
     pub(super) fn observe(
         &mut self,
         record: &SmartRecord,
         upkeep: bool,
-        begun: Moment,
+        before: &SeenBefore,
         tells: impl Fn(&Writer) -> bool,
         now: Timestamp,
     ) -> Vec<Withheld> {
-        let tells = |writer: &Writer, seen: &Seen| seen.first <= begun && tells(writer);
-        self.observed = Moment(self.observed.0.saturating_add(1));
-        let at = self.observed;
         if !upkeep && let Some(known) = self.upkeep.take(record.key()) {
             self.asked.add(record.key(), known);
         }
         let is_asked = !upkeep || self.asked.keys.contains_key(record.key());
         let memory = if is_asked { &mut self.asked } else { &mut self.upkeep };
-        memory.observe(record, at, tells, now)
+        memory.observe(record, before, tells, now)
     }
 
     /// Number of writers that are remembered, and how many were forgotten because there were too
@@ -91,8 +83,6 @@ type OfKey = BTreeMap<Writer, Seen>;
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     newest: Position,
-    /// When that was seen first.
-    first: Moment,
     retain_until: Timestamp,
     /// Whether it was withdrawn when the newest update was seen.
     is_withdrawn: bool,
@@ -101,7 +91,7 @@ struct Seen {
 /// Positions of a bounded number of writers.
 #[derive(Debug)]
 struct Positions {
-    keys: LruCache<RecordKey, OfKey>,
+    keys: LruCache<RecordKey, Arc<OfKey>>,
     writers: usize,
     max: usize,
     forgotten: u64,
@@ -112,14 +102,14 @@ impl Positions {
         Self { keys: LruCache::new_unbounded(), writers: 0, max, forgotten: 0 }
     }
 
-    fn take(&mut self, key: &RecordKey) -> Option<OfKey> {
+    fn take(&mut self, key: &RecordKey) -> Option<Arc<OfKey>> {
         let known = self.keys.remove(key)?;
         self.writers = self.writers.saturating_sub(known.len());
         Some(known)
     }
 
     /// Adds a key that is not remembered.
-    fn add(&mut self, key: &RecordKey, known: OfKey) {
+    fn add(&mut self, key: &RecordKey, known: Arc<OfKey>) {
         self.writers = self.writers.saturating_add(known.len());
         self.keys.insert(key.clone(), known);
     }
@@ -127,28 +117,24 @@ impl Positions {
     fn observe(
         &mut self,
         record: &SmartRecord,
-        at: Moment,
-        tells: impl Fn(&Writer, &Seen) -> bool,
+        before: &SeenBefore,
+        tells: impl Fn(&Writer) -> bool,
         now: Timestamp,
     ) -> Vec<Withheld> {
-        let withheld = self.compare(record, tells, now);
+        let withheld = self.compare(record, before, tells, now);
         if record.spaces().len() == 0 && self.keys.peek(record.key()).is_none() {
             return withheld;
         }
-        let entry = self.keys.entry(record.key().clone()).or_insert_with(BTreeMap::new);
+        let entry = self.keys.entry(record.key().clone()).or_insert_with(Arc::default);
+        let entry = Arc::make_mut(entry);
         let before = entry.len();
         entry.retain(|_, seen| seen.retain_until > now);
         for (writer, space) in record.spaces() {
             if let Some((newest, retain_until)) = space.newest().zip(space.retain_until()) {
-                let is_withdrawn = space.is_withdrawn();
-                let seen = Seen { newest, first: at, retain_until, is_withdrawn };
+                let seen = Seen { newest, retain_until, is_withdrawn: space.is_withdrawn() };
                 let known = entry.entry(writer.clone()).or_insert(seen);
                 let retain_until = retain_until.max(known.retain_until);
-                let latest = match newest.cmp(&known.newest) {
-                    Ordering::Less => *known,
-                    Ordering::Equal => Seen { first: known.first, ..seen },
-                    Ordering::Greater => seen,
-                };
+                let latest = if newest < known.newest { *known } else { seen };
                 *known = Seen { retain_until, ..latest };
             }
         }
@@ -168,34 +154,37 @@ impl Positions {
     }
 
     fn forget(&mut self, key: &RecordKey, writer: &Writer) {
-        let entry = self.keys.peek_mut(key);
+        let entry = self.keys.peek_mut(key).map(Arc::make_mut);
         if entry.is_some_and(|entry| entry.remove(writer).is_some()) {
             self.writers = self.writers.saturating_sub(1);
         }
     }
 
-    /// The writers whose newest update in `record` is older than one seen before that would still
+    /// The writers whose newest update in `record` is older than one seen `before` that would still
     /// be retained.
     fn compare(
         &self,
         record: &SmartRecord,
-        tells: impl Fn(&Writer, &Seen) -> bool,
+        before: &SeenBefore,
+        tells: impl Fn(&Writer) -> bool,
         now: Timestamp,
     ) -> Vec<Withheld> {
-        let Some(entry) = self.keys.peek(record.key()) else {
+        let Some((before, remembered)) = before.0.as_ref().zip(self.keys.peek(record.key())) else {
             return Vec::new();
         };
-        let live = entry.iter().filter(|(_, seen)| seen.retain_until > now);
-        live.filter_map(|(writer, seen)| {
-            let found = record.space(writer).and_then(|space| space.newest());
-            let is_less = found < Some(seen.newest) && (found.is_some() || !seen.is_withdrawn);
-            (is_less && tells(writer, seen)).then(|| Withheld {
-                writer: writer.peer_id(),
-                known: seen.newest.seq,
-                found: found.map(|position| position.seq),
+        let is_remembered = |writer: &Writer| remembered.contains_key(writer);
+        let live = before.iter().filter(|(_, seen)| seen.retain_until > now);
+        live.filter(|(writer, _)| is_remembered(writer))
+            .filter_map(|(writer, seen)| {
+                let found = record.space(writer).and_then(|space| space.newest());
+                let is_less = found < Some(seen.newest) && (found.is_some() || !seen.is_withdrawn);
+                (is_less && tells(writer)).then(|| Withheld {
+                    writer: writer.peer_id(),
+                    known: seen.newest.seq,
+                    found: found.map(|position| position.seq),
+                })
             })
-        })
-        .collect()
+            .collect()
     }
 }
 
@@ -218,14 +207,14 @@ mod tests {
         true
     }
 
-    /// A read that nothing was seen during.
+    /// A read during which nothing else was seen.
     fn see(
         known: &mut RollbackMemory,
         record: &SmartRecord,
         upkeep: bool,
         now: Timestamp,
     ) -> Vec<Withheld> {
-        known.observe(record, upkeep, known.moment(), all, now)
+        known.observe(record, upkeep, &known.seen(record.key()), all, now)
     }
 
     fn signer(key: &str) -> SpaceSigner {
@@ -261,21 +250,36 @@ mod tests {
     }
 
     #[test]
-    fn what_was_first_seen_during_a_read_is_not_missed_by_it() {
+    fn a_read_is_compared_with_what_had_been_seen_when_it_began() {
         let (mut known, mut alice) = (RollbackMemory::new(10), signer("/sr/a"));
-        let [old, new] = ["old", "new"].map(|text| says(&mut alice, text));
-        let nothing = SmartRecord::new("/sr/a".into());
-        let begun = known.moment();
-        for late in [&nothing, &old] {
-            see(&mut known, &new, false, NOW);
-            assert_eq!(known.observe(late, false, begun, all, NOW), []);
+        let key = RecordKey::new("/sr/a");
+        let [old, new, newest] = ["old", "new", "newest"].map(|text| says(&mut alice, text));
+        let nothing = SmartRecord::new(key.clone());
+        let seq_of = |record: &SmartRecord| record.spaces().next().unwrap().1.newest().unwrap().seq;
+        let unknown = known.seen(&key);
+        see(&mut known, &old, true, NOW);
+        let before = known.seen(&key);
+        // Two more updates are seen while two reads are under way, also by the application.
+        see(&mut known, &new, true, NOW);
+        see(&mut known, &newest, false, NOW);
+        for late in [&nothing, &old, &new] {
+            assert_eq!(known.observe(late, false, &unknown, all, NOW), []);
         }
-        // It was known already, also if it was seen again in the meantime.
-        for late in [&nothing, &old] {
-            let begun = known.moment();
-            see(&mut known, &new, true, NOW);
-            assert_eq!(known.observe(late, false, begun, all, NOW).len(), 1);
+        for late in [&old, &new] {
+            assert_eq!(known.observe(late, false, &before, all, NOW), []);
         }
+        let missing = known.observe(&nothing, false, &before, all, NOW);
+        assert_eq!(missing.iter().map(|it| it.known).collect::<Vec<_>>(), [seq_of(&old)]);
+        // The next read misses what was excused then.
+        for (late, found) in [(&nothing, None), (&new, Some(seq_of(&new)))] {
+            let missing = see(&mut known, late, false, NOW);
+            let missing: Vec<_> = missing.iter().map(|it| (it.known, it.found)).collect();
+            assert_eq!(missing, [(seq_of(&newest), found)]);
+        }
+        // What is forgotten during a read is not missed.
+        let before = known.seen(&key);
+        known.forget(&key, &alice.writer());
+        assert_eq!(known.observe(&nothing, false, &before, all, NOW), []);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{
     env::Env,
     event::Event,
     own::{Duty, OwnRecords},
+    rollback::SeenBefore,
     sending::SendPurpose,
 };
 use crate::{
@@ -254,7 +255,7 @@ impl Writes {
             }
         };
         env.count(|c| &mut c.writes, 1);
-        env.known.observe(&record, false, env.known.moment(), |_| false, now);
+        env.known.observe(&record, false, &SeenBefore::default(), |_| false, now);
         let publication = Publication {
             key: key.clone(),
             content: PublicationContent::Update(PublishedUpdate {

@@ -33,13 +33,19 @@ struct KnownKey {
 }
 
 /// Best record seen.
-#[derive(Debug)]
-struct Met {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Met {
     /// Its sequence and its hash.
-    content: (u64, [u8; 32]),
+    pub(super) content: (u64, [u8; 32]),
     /// When it was first seen.
-    first: Timestamp,
+    pub(super) first: Timestamp,
     expires_at: Option<Timestamp>,
+}
+
+impl Met {
+    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
 }
 
 impl HighestSequences {
@@ -89,18 +95,18 @@ impl HighestSequences {
         }
     }
 
-    /// Returns the sequence of the best known, unexpired record of a key.
+    /// Returns the best known, unexpired record of a key.
     pub(super) fn living(
         &mut self,
         key: &RecordKey,
         now: Timestamp,
         limits: &SignedRecordLimits,
-    ) -> Option<u64> {
+    ) -> Option<Met> {
         // A read of an unknown key must not evict other keys.
         let entry = self.0.peek_mut(key)?;
         entry.forget_future(now, limits);
         entry.drop_expired(now);
-        entry.met.as_ref().map(|met| met.content.0)
+        entry.met
     }
 
     fn entry(&mut self, key: &RecordKey) -> &mut KnownKey {
@@ -121,7 +127,7 @@ impl KnownKey {
 
     /// Keeps only the sequence of an expired record.
     fn drop_expired(&mut self, now: Timestamp) {
-        if let Some(met) = self.met.take_if(|met| met.expires_at.is_some_and(|at| at <= now)) {
+        if let Some(met) = self.met.take_if(|met| met.has_expired(now)) {
             self.last = self.last.max(Some(met.content.0));
         }
     }
@@ -150,6 +156,15 @@ mod tests {
         SignedRecordLimits::default().with_max_clock_skew(Duration::MAX)
     }
 
+    fn living(
+        known: &mut HighestSequences,
+        key: &RecordKey,
+        now: Timestamp,
+        limits: &SignedRecordLimits,
+    ) -> Option<u64> {
+        known.living(key, now, limits).map(|met| met.content.0)
+    }
+
     #[test]
     fn what_replicas_take_for_the_future_is_forgotten() {
         let (mut known, key) = (HighestSequences::default(), RecordKey::new("/a/b"));
@@ -157,8 +172,8 @@ mod tests {
         let (right, ahead) = (record(&key, NOW_MICROS), record(&key, NOW_MICROS + skew + 1_000));
         let later = NOW.saturating_add(Duration::from_secs(3_600));
         known.meet(&ahead, None, later, &limits).unwrap();
-        assert_eq!(known.living(&key, later, &limits), Some(ahead.sequence()));
-        assert_eq!(known.living(&key, NOW, &limits), None);
+        assert_eq!(living(&mut known, &key, later, &limits), Some(ahead.sequence()));
+        assert_eq!(living(&mut known, &key, NOW, &limits), None);
         assert_eq!(known.meet(&right, None, NOW, &limits), Ok(NOW));
         assert_eq!(
             known.reserve(&key, Some(NOW_MICROS), later, &limits),
@@ -191,12 +206,12 @@ mod tests {
     fn what_is_known_only_rises() {
         let (mut known, key) = (HighestSequences::default(), RecordKey::new("/a/b"));
         let (old, new) = (record(&key, 1), record(&key, 2));
-        assert_eq!(known.living(&key, NOW, &limits()), None);
+        assert_eq!(living(&mut known, &key, NOW, &limits()), None);
         assert_eq!(known.meet(&new, None, NOW, &limits()), Ok(NOW));
         assert_eq!(known.meet(&old, None, NOW, &limits()), Err(2));
         let later = Timestamp::from_millis(NOW.as_millis() + 1);
         assert_eq!(known.meet(&new, None, later, &limits()), Ok(NOW), "when it was met first");
-        assert_eq!(known.living(&key, Timestamp::MAX, &limits()), Some(2));
+        assert_eq!(living(&mut known, &key, Timestamp::MAX, &limits()), Some(2));
     }
 
     #[test]
@@ -206,10 +221,10 @@ mod tests {
         let end = Timestamp::from_millis(NOW.as_millis() + 1);
         known.meet(&new, Some(end), NOW, &limits()).unwrap();
         assert_eq!(known.meet(&old, None, NOW, &limits()), Err(NOW_MICROS + 7));
-        assert_eq!(known.living(&key, NOW, &limits()), Some(NOW_MICROS + 7));
-        assert_eq!(known.living(&key, end, &limits()), None);
+        assert_eq!(living(&mut known, &key, NOW, &limits()), Some(NOW_MICROS + 7));
+        assert_eq!(living(&mut known, &key, end, &limits()), None);
         assert_eq!(known.meet(&old, None, end, &limits()), Ok(end));
-        assert_eq!(known.living(&key, end, &limits()), Some(NOW_MICROS));
+        assert_eq!(living(&mut known, &key, end, &limits()), Some(NOW_MICROS));
         assert_eq!(known.reserve(&key, None, NOW, &limits()), Some(NOW_MICROS + 8));
     }
 

@@ -161,9 +161,12 @@ pub struct Reading {
     /// [enough](crate::behaviour::BehaviourConfig::complete_at) peers have covered their spaces:
     /// their updates were withheld or rolled back. It accuses no peer.
     ///
-    /// Left out is what was first seen after the read had begun, as by a write meanwhile. Left out
-    /// are also spaces that a full record may have no place for, withdrawn ones of which nothing
-    /// was found, and, where half of the places of withdrawn ones are taken, all others of
+    /// What is found is compared with what had been seen when the read began. An update of another
+    /// writer that was seen a moment before that may be reported while it is still on its way to
+    /// most holders.
+    ///
+    /// Left out are spaces that a full record may have no place for, withdrawn ones of which
+    /// nothing was found, and, where half of the places of withdrawn ones are taken, all others of
     /// which nothing was found, for they may have been withdrawn: replicas evict these by rules of
     /// their own. A space that was evicted is reported if its record has places again when it is
     /// read, but has not heard of it since.

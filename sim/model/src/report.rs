@@ -194,3 +194,17 @@ pub(crate) fn thousands(number: u64) -> String {
 pub(crate) fn kb(bytes: f64) -> String {
     format!("{:.1}", bytes / 1_000.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_lose_their_separators_in_csv_and_texts_are_quoted() {
+        let mut table = Table::new(["nodes", "get, median ms"]);
+        table.row([&"1,000", &"2,319.5"]);
+        table.row([&"none", &"2 of 1,000"]);
+        let text = "nodes,\"get, median ms\"\n1000,2319.5\nnone,\"2 of 1,000\"\n";
+        assert_eq!(table.csv(), text);
+    }
+}

@@ -177,7 +177,7 @@ fn show(options: &Options, report: &Report) {
     for (number, hour) in (1..).zip(&figures.hours) {
         let sent = hour.sent as f64 / f64::from(figures.server_count) / 1e6;
         let (connections, requests) = (hour.connections, hour.requests);
-        println!("hour {number}: {sent:.3} MB, {connections} connections, {requests} requests");
+        println!("hour {number}: {sent:.4} MB, {connections} connections, {requests} requests");
     }
     if let Some((memory, seconds)) = memory("VmHWM").zip(processor()) {
         let of_one = memory as f64 / f64::from(figures.nodes) / 1e3;

@@ -91,8 +91,8 @@ pub struct Setup {
     pub store: StoreConfig,
     /// Time between Kademlia's own lookups that refresh the routing table.
     pub bootstrap_every: Duration,
-    /// Whether it looks for neighbours. If not, Kademlia's lookups for them, which it begins by
-    /// itself, are ended with their first requests.
+    /// Whether it looks for neighbours. If not, each of Kademlia's lookups for them, one for each
+    /// bucket, is ended with its first requests: Kademlia begins them by itself.
     pub bootstraps: bool,
     /// Whether it validates off its task.
     pub is_off_task: bool,

@@ -102,7 +102,8 @@ pub struct Scenario {
     pub store: StoreConfig,
     /// Time between Kademlia's own lookups that refresh the routing table.
     pub bootstrap_every: Duration,
-    /// Whether nodes start with a full routing table, and do not look for neighbours.
+    /// Whether nodes start with a full routing table, and do not look for neighbours. It has
+    /// servers of all kinds, whether they are up or not.
     pub has_tables: bool,
     /// Faults planted in all nodes.
     pub planted: Planted,

@@ -451,8 +451,8 @@ impl World {
         let servers = self.scenario.servers - self.scenario.late_servers;
         let distance = |place: &Place| own.id.distance(&place.id);
         let mut others: Vec<_> = self.others(node, servers).collect();
-        // The last bits of a distance are as good as drawn, and the same for both of a pair: two
-        // nodes that have met know each other.
+        // The last bits of a distance are as good as drawn, and the same for both of a pair: mostly
+        // both have each other or neither the other, as when they have met.
         others.sort_by_cached_key(|place| distance(place).0.low_u64());
         let mut buckets = BTreeMap::<_, usize>::new();
         others.retain(|place| {

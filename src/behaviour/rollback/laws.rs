@@ -175,10 +175,11 @@ fn only_what_too_few_holders_have_and_had_a_place_for_is_withheld() {
                     }
                 }
             }
+            let before = known.seen(&holders.key);
             let lookup = holders.read();
             assert!(lookup.is_complete() || gaps > 0, "board {board}");
             let record = lookup.joined().record().unwrap();
-            let withheld = known.observe(record, false, known.moment(), |it| lookup.tells(it), now);
+            let withheld = known.observe(record, false, &before, |it| lookup.tells(it), now);
             for withheld in &withheld {
                 let lacking = holders.lacking(withheld);
                 assert!(lacking >= COMPLETE_AT, "board {board}: {withheld:?}");

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures::channel::oneshot;
 use libp2p::identity::PeerId;
 use libp2p_smart_record::{
     Bytes, Fault, Namespaces, Open, RecordKey, Timestamp,
@@ -27,6 +28,8 @@ struct Shelf(Arc<Mutex<State>>);
 struct State {
     found: BackendAnswers,
     breaks: Option<Broken>,
+    /// The next fetch has its answers, and returns when this is done.
+    gate: Option<oneshot::Receiver<()>>,
     fetched: usize,
     stored: Vec<Bytes>,
     corrections: Vec<Correction>,
@@ -42,9 +45,15 @@ impl RecordBackend for Shelf {
     type Error = Broken;
 
     async fn fetch(&self, _: &RecordKey) -> Result<BackendAnswers, Broken> {
-        let mut state = self.0.lock().unwrap();
-        state.fetched += 1;
-        Ok(state.found.clone())
+        let (found, gate) = {
+            let mut state = self.0.lock().unwrap();
+            state.fetched += 1;
+            (state.found.clone(), state.gate.take())
+        };
+        if let Some(gate) = gate {
+            gate.await.unwrap();
+        }
+        Ok(found)
     }
 
     async fn put(&self, _: &RecordKey, value: Bytes) -> Result<usize, Broken> {
@@ -254,6 +263,31 @@ async fn a_known_record_that_is_not_found_is_withheld() {
     assert_eq!(published.record.sequence(), NOW_MICROS);
     let withheld = ManagerError::Withheld { key: RecordKey::new(KEY), known: NOW_MICROS };
     assert_eq!(manager.get(KEY).await, Err(withheld));
+}
+
+#[tokio::test]
+async fn what_is_published_during_a_lookup_is_not_missed_by_it() {
+    let old = value("old", 1);
+    for (found, answers) in [(None, vec![]), (Some(b"old".to_vec()), vec![(peer(10), old)])] {
+        let (manager, shelf) = manager();
+        for round in 0..2 {
+            shelf.holds(&answers);
+            let (open, gate) = oneshot::channel();
+            shelf.0.lock().unwrap().gate = Some(gate);
+            let publish = async {
+                manager.publish(KEY, "new").await.unwrap();
+                open.send(()).unwrap();
+            };
+            let (got, ()) = tokio::join!(manager.get(KEY), publish);
+            if round == 0 {
+                assert_eq!(got, Ok(found.clone()));
+            } else {
+                // Here it was known before.
+                assert!(got.is_err(), "{got:?}");
+            }
+        }
+        assert_eq!(shelf.take_corrections(), []);
+    }
 }
 
 #[tokio::test]

@@ -196,7 +196,7 @@ pub(crate) fn calibrate(report: &Report, sizes: &[usize]) -> Result<(), Box<dyn 
         let rounded = |value: f64| thousands(value.round() as u64);
         let hourly = |count: u64| rounded(count as f64 / hours);
         let mean = servers.clone().sum::<f64>() / *size as f64;
-        let millis = |time: Time| time as f64 / MILLISECOND as f64;
+        let millis = |time: Time| (time / MILLISECOND) as f64;
         let modelled = [
             mean,
             m.connections as f64 / hours,
@@ -208,7 +208,7 @@ pub(crate) fn calibrate(report: &Report, sizes: &[usize]) -> Result<(), Box<dyn 
         ];
         if let Some((_, real)) = REAL.iter().find(|(servers, _)| servers == size) {
             let shown = |value: f64| match value {
-                ..10.0 => format!("{value:.3}"),
+                ..10.0 => format!("{value:.4}"),
                 _ => rounded(value),
             };
             for (figure, (real, modelled)) in FIGURES.iter().zip(real.iter().zip(modelled)) {
